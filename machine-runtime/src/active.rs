@@ -1,0 +1,158 @@
+//! Which states are active, and in which order.
+//!
+//! The order of the active list decides later results (rules R1, R8), so it is kept exactly. For
+//! a list that rule R10 has sorted, it is: the states without a sort key in an order of their own
+//! (a linked list here), then those with one by key (a bitset over keys here). Where After puts
+//! states in an order, the linked list holds them all.
+
+use crate::relations::{Compiled, KEYLESS, WordMask};
+use crate::set::ones;
+
+#[derive(Clone, Debug)]
+pub(crate) struct Active {
+    bits: Vec<u64>,
+    keyed: Vec<u64>,
+    /// `prev` and `next` of the linked list; the last element stands for both of its ends.
+    prev: Vec<u32>,
+    next: Vec<u32>,
+}
+
+impl Active {
+    pub(crate) fn new(c: &Compiled) -> Self {
+        let n = c.len();
+        let mut list = vec![0; n + 1];
+        list[n] = crate::schema::as_index(n);
+        Self {
+            bits: vec![0; n.div_ceil(64)],
+            keyed: vec![0; c.by_key().len().div_ceil(64)],
+            prev: list.clone(),
+            next: list,
+        }
+    }
+
+    pub(crate) fn bits(&self) -> &[u64] {
+        &self.bits
+    }
+
+    #[inline]
+    pub(crate) fn contains(&self, state: u32) -> bool {
+        self.bits[state as usize / 64] >> (state % 64) & 1 == 1
+    }
+
+    /// Sets the bit of `state` and leaves the order alone.
+    #[inline]
+    pub(crate) fn set_bit(&mut self, state: u32) {
+        self.bits[state as usize / 64] |= 1 << (state % 64);
+    }
+
+    /// Clears the bit of `state` and leaves the order alone.
+    #[inline]
+    pub(crate) fn clear_bit(&mut self, state: u32) {
+        self.bits[state as usize / 64] &= !(1 << (state % 64));
+    }
+
+    /// The active ones of `entry`.
+    #[inline]
+    pub(crate) fn hits(&self, entry: WordMask) -> u64 {
+        self.bits[entry.word as usize] & entry.mask
+    }
+
+    /// The first active state of `masks`.
+    #[inline]
+    pub(crate) fn any(&self, masks: &[WordMask]) -> Option<u32> {
+        masks.iter().find_map(|entry| first(*entry, self.hits(*entry)))
+    }
+
+    /// The first inactive state of `masks`.
+    #[inline]
+    pub(crate) fn lacks(&self, masks: &[WordMask]) -> Option<u32> {
+        masks.iter().find_map(|entry| first(*entry, entry.mask & !self.hits(*entry)))
+    }
+
+    /// Puts `state` at the front of the order.
+    #[inline]
+    pub(crate) fn push_front(&mut self, c: &Compiled, state: u32) {
+        if let Some(key) = key(c, state) {
+            self.keyed[key as usize / 64] |= 1 << (key % 64);
+        } else {
+            let end = self.end();
+            self.link(end, state, self.next[end as usize]);
+        }
+    }
+
+    /// Puts `state` behind the others that have no key.
+    #[inline]
+    pub(crate) fn push_back(&mut self, c: &Compiled, state: u32) {
+        if let Some(key) = key(c, state) {
+            self.keyed[key as usize / 64] |= 1 << (key % 64);
+        } else {
+            let end = self.end();
+            self.link(self.prev[end as usize], state, end);
+        }
+    }
+
+    /// Takes `state` out of the order.
+    #[inline]
+    pub(crate) fn unlink(&mut self, c: &Compiled, state: u32) {
+        if let Some(key) = key(c, state) {
+            self.keyed[key as usize / 64] &= !(1 << (key % 64));
+        } else {
+            let (prev, next) = (self.prev[state as usize], self.next[state as usize]);
+            self.next[prev as usize] = next;
+            self.prev[next as usize] = prev;
+        }
+    }
+
+    /// The active list, in order.
+    pub(crate) fn order<'a>(&'a self, c: &'a Compiled) -> impl Iterator<Item = u32> + 'a {
+        let end = self.end();
+        let listed = std::iter::successors(Some(self.next[end as usize]), move |state| {
+            Some(self.next[*state as usize])
+        })
+        .take_while(move |state| *state != end);
+        listed.chain(ones(&self.keyed).map(|key| c.by_key()[key]))
+    }
+
+    /// Makes `list` the order; the bits are left alone.
+    pub(crate) fn set_order(&mut self, c: &Compiled, list: &[u32]) {
+        let end = self.end();
+        self.next[end as usize] = end;
+        self.prev[end as usize] = end;
+        self.keyed.fill(0);
+        for state in list {
+            self.push_back(c, *state);
+        }
+    }
+
+    fn end(&self) -> u32 {
+        crate::schema::as_index(self.next.len() - 1)
+    }
+
+    #[inline]
+    fn link(&mut self, prev: u32, state: u32, next: u32) {
+        self.next[prev as usize] = state;
+        self.prev[state as usize] = prev;
+        self.next[state as usize] = next;
+        self.prev[next as usize] = state;
+    }
+}
+
+#[inline]
+fn key(c: &Compiled, state: u32) -> Option<u32> {
+    let key = c.key(state);
+    (key != KEYLESS && !c.after_live()).then_some(key)
+}
+
+#[inline]
+fn first(entry: WordMask, bits: u64) -> Option<u32> {
+    (bits != 0).then(|| entry.word * 64 + bits.trailing_zeros())
+}
+
+/// Calls `f` with every state of `bits`, the word of `entry`.
+#[inline]
+pub(crate) fn each(entry: WordMask, mut bits: u64, mut f: impl FnMut(u32)) {
+    while bits != 0 {
+        f(entry.word * 64 + bits.trailing_zeros());
+        bits &= bits - 1;
+    }
+}

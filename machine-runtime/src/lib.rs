@@ -1,0 +1,74 @@
+//! A deterministic machine in which many states are active at once, tied by relations.
+//!
+//! Each state has a clock, its *tick*: it grows by one whenever the state is activated or
+//! deactivated, and odd means active. A *mutation* calls states; the machine resolves the
+//! relations between them and either carries out one *transition* or refuses it and says why.
+//!
+//! # Layout
+//!
+//! * [`states!`] generates an enum and its tables; [`State`] and [`States`] are what it
+//!   implements, [`StateSet`] is a set of its states, [`Schema`] holds names, relations, groups.
+//! * [`Mutation`] is what one asks for, [`Outcome`] what came of it.
+//! * [`Machine`] is the core: synchronous, one owner, no clock, lock or I/O.
+//!
+//! # Features
+//!
+//! | feature | brings |
+//! |---|---|
+//! | `tokio` | `handle`: a task that owns the machine, cloneable handles, views, waiting |
+//! | `replica` | `replica`: the tarpc service, its source side and its follower side |
+
+// Generated code names this crate by its absolute path, also inside it.
+extern crate self as machine_runtime;
+
+mod active;
+mod explain;
+#[cfg(feature = "tokio")]
+mod handle;
+mod machine;
+mod mutation;
+mod position;
+mod queue;
+mod relations;
+#[cfg(feature = "replica")]
+pub mod replica;
+#[cfg(feature = "tokio")]
+mod ring;
+mod schema;
+mod set;
+mod state;
+mod tables;
+mod transition;
+#[cfg(feature = "tokio")]
+mod view;
+#[cfg(feature = "tokio")]
+mod when;
+
+pub use explain::Explanation;
+#[cfg(feature = "tokio")]
+pub use handle::{CHANNEL, Handle, Owner, Receipt};
+pub use machine::{Machine, Transition};
+pub use mutation::{IntoStates, MAX_PAYLOAD, Mutation, Op, Outcome, Reason, StateList};
+pub use position::{Epoch, InvalidPosition, Position};
+pub use queue::{Enqueued, QUEUE_LIMIT};
+pub use schema::{
+    Axis, Difference, EXCEPTION, Fingerprint, Group, MAX_STATES, Relation, Schema, SchemaBuilder,
+    SchemaError, StateDef, StateShape,
+};
+pub use set::StateSet;
+pub use state::{DynState, State, States, UnknownState, Words};
+#[cfg(feature = "tokio")]
+pub use ring::{RING_BYTES, RING_DELTAS};
+#[cfg(feature = "tokio")]
+pub use view::{STALE_AFTER, Snapshot, View, ViewOptions};
+#[cfg(feature = "tokio")]
+pub use when::{Closed, When};
+
+/// What the code that `states!` generates refers to. Not for use by hand.
+#[doc(hidden)]
+pub mod __private {
+    pub use crate::schema::Schema;
+    pub use crate::set::StateSet;
+    pub use crate::state::{SchemaCell, State, States, UnknownState};
+    pub use crate::tables::{Axis, Group, Lists, Tables};
+}

@@ -1,0 +1,238 @@
+//! What is asked of a machine, and what came of it.
+
+use std::fmt;
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+
+use crate::set::StateSet;
+use crate::state::State;
+
+/// The largest payload in bytes: state is not data.
+pub const MAX_PAYLOAD: usize = 1024;
+
+/// What a mutation does with the states it calls.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "replica", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
+pub enum Op {
+    /// Activates them.
+    Add,
+    /// Deactivates them.
+    Remove,
+    /// Makes them, and what they add, the only active ones.
+    Set,
+    /// Removes them if all are active, else adds them.
+    Toggle,
+}
+
+impl Op {
+    /// The name on the wire and in logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Add => "add",
+            Self::Remove => "remove",
+            Self::Set => "set",
+            Self::Toggle => "toggle",
+        }
+    }
+}
+
+impl fmt::Display for Op {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// One state or several, in an order that matters: of two called states that remove each other
+/// the later one loses (rule R9).
+pub trait IntoStates<S> {
+    /// Appends the states to `list`.
+    fn append_to(self, list: &mut StateList<S>);
+}
+
+/// The called states of a mutation, without an allocation up to eight.
+pub type StateList<S> = SmallVec<[S; 8]>;
+
+impl<S: State> IntoStates<S> for S {
+    fn append_to(self, list: &mut StateList<S>) {
+        list.push(self);
+    }
+}
+
+impl<S: State, const N: usize> IntoStates<S> for [S; N] {
+    fn append_to(self, list: &mut StateList<S>) {
+        list.extend_from_slice(&self);
+    }
+}
+
+impl<S: State> IntoStates<S> for &[S] {
+    fn append_to(self, list: &mut StateList<S>) {
+        list.extend_from_slice(self);
+    }
+}
+
+impl<S: State> IntoStates<S> for Vec<S> {
+    fn append_to(self, list: &mut StateList<S>) {
+        list.extend(self);
+    }
+}
+
+impl<S: State> IntoStates<S> for StateList<S> {
+    fn append_to(self, list: &mut StateList<S>) {
+        list.extend(self);
+    }
+}
+
+impl<S: State> IntoStates<S> for &StateSet<S> {
+    fn append_to(self, list: &mut StateList<S>) {
+        list.extend(self.iter());
+    }
+}
+
+/// A request to change the active states.
+///
+/// ```
+/// use machine_runtime::{DynState, Mutation, Op};
+///
+/// let mutation = Mutation::add([DynState(1), DynState(2)]).with_payload("gate B2");
+/// assert_eq!(mutation.op(), Op::Add);
+/// ```
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Mutation<S> {
+    op: Op,
+    states: StateList<S>,
+    payload: Option<Bytes>,
+}
+
+impl<S: State> Mutation<S> {
+    /// A mutation that does `op` with `states`. Repeats collapse to the first (rule R4).
+    pub fn new(op: Op, states: impl IntoStates<S>) -> Self {
+        let mut list = StateList::new();
+        states.append_to(&mut list);
+        Self { op, states: list, payload: None }
+    }
+
+    /// Activates `states`.
+    pub fn add(states: impl IntoStates<S>) -> Self {
+        Self::new(Op::Add, states)
+    }
+
+    /// Deactivates `states`.
+    pub fn remove(states: impl IntoStates<S>) -> Self {
+        Self::new(Op::Remove, states)
+    }
+
+    /// Makes `states`, and what they add, the only active ones.
+    pub fn set(states: impl IntoStates<S>) -> Self {
+        Self::new(Op::Set, states)
+    }
+
+    /// Removes `states` if all are active, else adds them.
+    pub fn toggle(states: impl IntoStates<S>) -> Self {
+        Self::new(Op::Toggle, states)
+    }
+
+    /// Attaches bytes that travel with the mutation. A state that retains its payload keeps them
+    /// while the mutation that called it has it active. At most [`MAX_PAYLOAD`] bytes.
+    #[must_use]
+    pub fn with_payload(mut self, payload: impl Into<Bytes>) -> Self {
+        self.payload = Some(payload.into());
+        self
+    }
+
+    /// What is done.
+    pub fn op(&self) -> Op {
+        self.op
+    }
+
+    /// The states as given.
+    pub fn states(&self) -> &[S] {
+        &self.states
+    }
+
+    /// The attached bytes.
+    pub fn payload(&self) -> Option<&Bytes> {
+        self.payload.as_ref()
+    }
+}
+
+/// How a mutation ended.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+#[must_use = "a mutation can be canceled"]
+pub enum Outcome<S> {
+    /// It was carried out, even if that changed nothing.
+    Executed,
+    /// It changed nothing, and why.
+    Canceled(Reason<S>),
+}
+
+impl<S> Outcome<S> {
+    /// Whether the mutation was carried out.
+    pub fn is_executed(&self) -> bool {
+        matches!(self, Self::Executed)
+    }
+}
+
+/// Why a mutation was canceled.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Reason<S> {
+    /// A called state is removed by another that stays or is called too.
+    Blocked {
+        /// The called state.
+        state: S,
+        /// What removes it.
+        by: S,
+    },
+    /// A called state requires one that is not, or would not stay, active.
+    Missing {
+        /// The called state.
+        state: S,
+        /// What it requires.
+        requires: S,
+    },
+    /// None of the auto states could be activated.
+    NoCandidate,
+    /// As many mutations wait as the queue holds (rule R33).
+    QueueFull,
+    /// The payload has more than [`MAX_PAYLOAD`] bytes.
+    PayloadTooLarge {
+        /// Its length in bytes.
+        len: usize,
+    },
+}
+
+impl<S> Reason<S> {
+    /// The same reason in terms of other state types.
+    pub fn map<T>(self, state_of: impl Fn(S) -> T) -> Reason<T> {
+        match self {
+            Self::Blocked { state, by } => {
+                Reason::Blocked { state: state_of(state), by: state_of(by) }
+            }
+            Self::Missing { state, requires } => {
+                Reason::Missing { state: state_of(state), requires: state_of(requires) }
+            }
+            Self::NoCandidate => Reason::NoCandidate,
+            Self::QueueFull => Reason::QueueFull,
+            Self::PayloadTooLarge { len } => Reason::PayloadTooLarge { len },
+        }
+    }
+}
+
+impl<S: fmt::Debug> fmt::Display for Reason<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Blocked { state, by } => write!(f, "{state:?} is blocked by {by:?}"),
+            Self::Missing { state, requires } => {
+                write!(f, "{state:?} requires {requires:?}, which is not active")
+            }
+            Self::NoCandidate => f.write_str("no auto state can be activated"),
+            Self::QueueFull => f.write_str("the queue is full"),
+            Self::PayloadTooLarge { len } => {
+                write!(f, "a payload of {len} bytes, at most {MAX_PAYLOAD} are allowed")
+            }
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! Replication: a root, replicas that follow it, replicas that follow those.
+//!
+//! A follower dials its parent and asks for what came after its position; the parent holds the
+//! question until it has an answer (a long poll) or a heartbeat is due. So a slow follower costs
+//! its parent one pending question: what piles up meanwhile is one delta. The parent keeps no
+//! state of a follower between questions, and any [`View`](crate::View) can be served, a
+//! replica's too.
+//!
+//! * [`Source`] answers: one per node, over any number of connections.
+//! * [`Follower`] asks, and writes the answers into its own view.
+//!
+//! What goes over the wire, and how it may change, is in `wire`.
+
+mod codec;
+mod connect;
+mod follower;
+mod link;
+mod source;
+mod wire;
+
+pub use connect::{Connect, Tcp};
+pub use follower::{Follower, FollowerOptions, Granularity};
+pub use link::{Link, LinkState, Resync};
+pub use source::{Source, SourceOptions, SourceStats};
+pub use wire::PROTOCOL;

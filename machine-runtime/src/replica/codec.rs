@@ -1,0 +1,58 @@
+//! tarpc messages as postcard in length-prefixed frames, over any stream of bytes.
+
+use std::io;
+use std::marker::PhantomData;
+use std::pin::Pin;
+
+use bytes::{Bytes, BytesMut};
+use serde::{Deserialize, Serialize};
+use tarpc::serde_transport::{self, Transport};
+use tarpc::tokio_serde::{Deserializer, Serializer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::codec::LengthDelimitedCodec;
+
+/// The longest frame in bytes unless told otherwise.
+pub(super) const FRAME: usize = 1 << 20;
+
+/// A tarpc transport over `io`.
+pub(super) fn transport<T, Item, SinkItem>(
+    io: T,
+    max_frame: usize,
+) -> Transport<T, Item, SinkItem, Postcard<Item, SinkItem>>
+where
+    T: AsyncRead + AsyncWrite,
+    Item: for<'de> Deserialize<'de>,
+    SinkItem: Serialize,
+{
+    let framed = LengthDelimitedCodec::builder()
+        .length_field_length(3)
+        .max_frame_length(max_frame)
+        .new_framed(io);
+    serde_transport::new(framed, Postcard(PhantomData))
+}
+
+/// Postcard for `tokio_serde`.
+pub(super) struct Postcard<Item, SinkItem>(PhantomData<fn(SinkItem) -> Item>);
+
+impl<Item, SinkItem: Serialize> Serializer<SinkItem> for Postcard<Item, SinkItem> {
+    type Error = io::Error;
+
+    fn serialize(self: Pin<&mut Self>, item: &SinkItem) -> io::Result<Bytes> {
+        postcard::to_stdvec(item).map(Bytes::from).map_err(invalid)
+    }
+}
+
+impl<Item, SinkItem> Deserializer<Item> for Postcard<Item, SinkItem>
+where
+    Item: for<'de> Deserialize<'de>,
+{
+    type Error = io::Error;
+
+    fn deserialize(self: Pin<&mut Self>, bytes: &BytesMut) -> io::Result<Item> {
+        postcard::from_bytes(bytes).map_err(invalid)
+    }
+}
+
+fn invalid(error: postcard::Error) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error)
+}

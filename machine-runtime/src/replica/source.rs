@@ -1,0 +1,344 @@
+//! The side that is followed.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::io;
+use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tarpc::context::Context;
+use tarpc::server::{BaseChannel, Channel};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use crate::position::Position;
+use crate::ring::Since;
+use crate::schema::{StateShape, as_index};
+use crate::state::State;
+use crate::view::{Shared, View};
+
+use super::codec::{FRAME, transport};
+use super::wire::{
+    Hello, News, PROTOCOL, Refusal, Replication, SCHEMA_PAGE, SnapshotCause, Watch, Welcome,
+    encode_delta, encode_snapshot,
+};
+
+/// The longest that a question is held, whatever the follower asks for.
+const LONGEST_HOLD: Duration = Duration::from_secs(20);
+
+/// How many deltas one answer carries at most, where each is wanted.
+const DELTAS_AT_ONCE: usize = 256;
+
+/// How many questions of one connection are worked on at a time; a follower asks one.
+const QUESTIONS: usize = 4;
+
+/// How long `accept` rests after an error, such as too many open files.
+const ACCEPT_REST: Duration = Duration::from_millis(100);
+
+/// How a node serves its followers.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct SourceOptions {
+    /// The node's name.
+    pub name: String,
+    /// The least time between two deltas to one follower; what happens in between is one delta.
+    /// Zero sends each at once.
+    pub push_interval: Duration,
+    /// The longest frame in bytes.
+    pub max_frame: usize,
+}
+
+impl SourceOptions {
+    /// The defaults, for a node of this name.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self { name: name.into(), push_interval: Duration::ZERO, max_frame: FRAME }
+    }
+}
+
+/// What a source has done, for status and metrics. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct SourceStats {
+    inner: Arc<Stats>,
+}
+
+#[derive(Debug, Default)]
+struct Stats {
+    deltas: AtomicU64,
+    snapshots: AtomicU64,
+    refusals: AtomicU64,
+    // Touched when a follower comes or goes, never while one is served.
+    followers: Mutex<BTreeMap<u64, String>>,
+    connections: AtomicU64,
+}
+
+impl SourceStats {
+    /// The names of the followers that are served now.
+    pub fn followers(&self) -> Vec<String> {
+        self.table().values().cloned().collect()
+    }
+
+    /// How many deltas were sent.
+    pub fn deltas(&self) -> u64 {
+        self.inner.deltas.load(Ordering::Relaxed)
+    }
+
+    /// How many snapshots were sent.
+    pub fn snapshots(&self) -> u64 {
+        self.inner.snapshots.load(Ordering::Relaxed)
+    }
+
+    /// How many handshakes were refused.
+    pub fn refusals(&self) -> u64 {
+        self.inner.refusals.load(Ordering::Relaxed)
+    }
+
+    fn table(&self) -> std::sync::MutexGuard<'_, BTreeMap<u64, String>> {
+        self.inner.followers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Serves the moments of a view to followers.
+#[derive(Clone)]
+pub struct Source {
+    shared: Arc<Shared>,
+    options: Arc<SourceOptions>,
+    stats: SourceStats,
+}
+
+impl std::fmt::Debug for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Source").field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
+impl Source {
+    /// A source of what `view` shows.
+    pub fn new<S: State>(view: &View<S>, options: SourceOptions) -> Self {
+        Self {
+            shared: Arc::clone(view.shared()),
+            options: Arc::new(options),
+            stats: SourceStats::default(),
+        }
+    }
+
+    /// What the source has done so far.
+    pub fn stats(&self) -> &SourceStats {
+        &self.stats
+    }
+
+    /// Serves whoever connects to `listener`, until `stop` resolves.
+    pub async fn serve(&self, listener: TcpListener, stop: impl Future<Output = ()>) {
+        let mut stop = pin!(stop);
+        // Aborts what is left when it drops; a question under way is asked again elsewhere.
+        let mut connections = JoinSet::new();
+        loop {
+            let accepted = tokio::select! {
+                () = &mut stop => return,
+                accepted = listener.accept() => accepted,
+                Some(_) = connections.join_next() => continue,
+            };
+            match accepted.and_then(|(stream, _)| stream.set_nodelay(true).map(|()| stream)) {
+                Ok(stream) => {
+                    let source = self.clone();
+                    connections.spawn(async move { source.serve_connection(stream).await });
+                }
+                Err(error) if is_of_connection(&error) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept followers");
+                    sleep(ACCEPT_REST).await;
+                }
+            }
+        }
+    }
+
+    /// Serves one follower over `io`, until either side closes it.
+    pub async fn serve_connection<T: AsyncRead + AsyncWrite + Send + 'static>(&self, io: T) {
+        use futures_util::StreamExt;
+        let id = self.stats.inner.connections.fetch_add(1, Ordering::Relaxed);
+        let peer = Peer {
+            source: self.clone(),
+            id,
+            last: Arc::new(Mutex::new(None)),
+            _leave: Arc::new(Leave { stats: self.stats.clone(), id }),
+        };
+        let channel = BaseChannel::with_defaults(transport(io, self.options.max_frame));
+        channel
+            .execute(peer.serve())
+            .for_each_concurrent(QUESTIONS, |answer| answer)
+            .await;
+    }
+
+    fn age_ms(&self) -> u32 {
+        u32::try_from(self.shared.age().as_millis()).unwrap_or(u32::MAX)
+    }
+
+    /// The answer to a follower at `after`, unless there is nothing new.
+    fn look(&self, after: Option<Position>, every: bool, resync: bool) -> Option<News> {
+        let age_ms = self.age_ms();
+        let cause = match after {
+            None => SnapshotCause::First,
+            Some(_) if resync => SnapshotCause::Asked,
+            Some(after) => {
+                let since = self.shared.ring().since(after, every, DELTAS_AT_ONCE);
+                match since {
+                    Since::Current => return None,
+                    Since::OtherEpoch => SnapshotCause::Epoch,
+                    Since::Compacted { oldest } => SnapshotCause::Compacted(oldest),
+                    Since::Deltas(deltas) => {
+                        self.stats.inner.deltas.fetch_add(deltas.len() as u64, Ordering::Relaxed);
+                        let mut deltas: Vec<_> = deltas.iter().map(encode_delta).collect();
+                        return Some(match deltas.pop() {
+                            Some(delta) if deltas.is_empty() => News::Delta { age_ms, delta },
+                            last => {
+                                deltas.extend(last);
+                                News::Deltas { age_ms, deltas }
+                            }
+                        });
+                    }
+                }
+            }
+        };
+        let snapshot = encode_snapshot(&*self.shared.current()?);
+        self.stats.inner.snapshots.fetch_add(1, Ordering::Relaxed);
+        Some(News::Snapshot { age_ms, cause, snapshot })
+    }
+
+    /// Waits for an answer to a follower at `after`, for `hold` at most.
+    async fn answer(
+        &self,
+        after: Option<Position>,
+        every: bool,
+        resync: bool,
+        hold: Duration,
+        not_before: Option<Instant>,
+    ) -> News {
+        let end = Instant::now() + hold;
+        let mut positions = self.shared.positions();
+        loop {
+            positions.borrow_and_update();
+            if not_before.is_some_and(|time| time > Instant::now()) && self.has_news(after) {
+                // Coalesce: look again once the interval is over.
+                sleep_until(not_before.unwrap_or(end)).await;
+            }
+            if let Some(news) = self.look(after, every, resync) {
+                return news;
+            }
+            tokio::select! {
+                changed = positions.changed() => if changed.is_err() {
+                    return News::Closing;
+                },
+                () = sleep_until(end) => return News::Idle { age_ms: self.age_ms() },
+            }
+        }
+    }
+
+    fn has_news(&self, after: Option<Position>) -> bool {
+        after.is_some() && self.shared.current().map(|current| current.position()) != after
+    }
+}
+
+/// Whether an error of `accept` concerns the one connection only.
+fn is_of_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, InvalidInput};
+    matches!(
+        error.kind(),
+        ConnectionAborted | ConnectionRefused | ConnectionReset | InvalidInput
+    )
+}
+
+/// One connection.
+#[derive(Clone)]
+struct Peer {
+    source: Source,
+    id: u64,
+    /// When the last delta was sent. Nothing awaits under it.
+    last: Arc<Mutex<Option<Instant>>>,
+    _leave: Arc<Leave>,
+}
+
+/// Strikes a follower off the list when its connection ends.
+struct Leave {
+    stats: SourceStats,
+    id: u64,
+}
+
+impl Drop for Leave {
+    fn drop(&mut self) {
+        let left = self.stats.table().remove(&self.id);
+        if let Some(follower) = left {
+            tracing::debug!(follower, "follower left");
+        }
+    }
+}
+
+impl Peer {
+    fn refuse(&self, refusal: Refusal) -> Refusal {
+        self.source.stats.inner.refusals.fetch_add(1, Ordering::Relaxed);
+        tracing::warn!(?refusal, "refused a follower");
+        refusal
+    }
+}
+
+impl Replication for Peer {
+    async fn hello(
+        self,
+        _: Context,
+        protocol: u16,
+        body: Vec<u8>,
+    ) -> Result<Vec<u8>, Refusal> {
+        if protocol != PROTOCOL {
+            return Err(self.refuse(Refusal::Protocol(PROTOCOL)));
+        }
+        let hello: Hello = postcard::from_bytes(&body)
+            .map_err(|_malformed| self.refuse(Refusal::Malformed))?;
+        let ours = self.source.shared.schema().fingerprint();
+        if hello.fingerprint != ours.0 {
+            return Err(self.refuse(Refusal::Fingerprint(ours.0)));
+        }
+        // A follower may come before we have anything ourselves.
+        let source = &self.source;
+        let mut positions = source.shared.positions();
+        let ready = positions.wait_for(Option::is_some);
+        match timeout(LONGEST_HOLD / 4, ready).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(_closed)) => return Err(Refusal::Closing),
+            Err(_elapsed) => return Err(Refusal::NotReady),
+        }
+        let news = source
+            .look(hello.position, false, false)
+            .unwrap_or_else(|| News::Idle { age_ms: source.age_ms() });
+        tracing::debug!(follower = hello.node, "follower came");
+        source.stats.table().insert(self.id, hello.node);
+        let welcome = Welcome {
+            node: source.options.name.clone(),
+            tier: source.shared.tier().unwrap_or(0),
+            news,
+        };
+        Ok(postcard::to_stdvec(&welcome).expect("a welcome can always be encoded"))
+    }
+
+    async fn watch(self, _: Context, watch: Watch) -> News {
+        let hold = Duration::from_millis(watch.hold_ms.into()).min(LONGEST_HOLD);
+        let interval = self.source.options.push_interval;
+        let last = *self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let not_before = last.filter(|_| !interval.is_zero()).map(|last| last + interval);
+        let news = self
+            .source
+            .answer(Some(watch.after), watch.every, watch.resync, hold, not_before)
+            .await;
+        if !interval.is_zero() && !matches!(news, News::Idle { .. }) {
+            *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        }
+        news
+    }
+
+    async fn schema(self, _: Context, from: u32) -> Vec<StateShape> {
+        let schema = self.source.shared.schema();
+        let end = from.saturating_add(SCHEMA_PAGE).min(as_index(schema.len()));
+        (from..end).map(|state| schema.shape(state as usize)).collect()
+    }
+}

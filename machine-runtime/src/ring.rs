@@ -1,0 +1,285 @@
+//! The recent deltas of a view: what a follower resumes from.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use crate::position::{Epoch, Position};
+use crate::transition::Change;
+
+/// How many deltas a node keeps unless told otherwise.
+pub const RING_DELTAS: usize = 4096;
+
+/// How many bytes of deltas a node keeps unless told otherwise.
+pub const RING_BYTES: usize = 1 << 20;
+
+/// What moved between two revisions.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Delta {
+    /// The revision that it applies to.
+    pub(crate) base: u64,
+    /// The revision that it leads to.
+    pub(crate) revision: u64,
+    /// The digest of what it leads to.
+    pub(crate) digest: u64,
+    /// The states that ticked, in index order, each once.
+    pub(crate) changes: Vec<Change>,
+    /// The retained payloads that were set or dropped, in index order, each state once.
+    pub(crate) payloads: Vec<(u32, Option<Bytes>)>,
+}
+
+impl Delta {
+    /// Sums what happened to each state.
+    fn tidy(mut self) -> Self {
+        self.changes.sort_unstable_by_key(|change| change.state);
+        self.changes.dedup_by(|next, kept| {
+            let same = next.state == kept.state;
+            if same {
+                kept.ticks += next.ticks;
+            }
+            same
+        });
+        // The last word on a payload counts; a stable sort keeps it last.
+        self.payloads.sort_by_key(|(state, _)| *state);
+        self.payloads.reverse();
+        self.payloads.dedup_by_key(|(state, _)| *state);
+        self.payloads.reverse();
+        self
+    }
+}
+
+/// What a ring has to say to a follower at some revision.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Since {
+    /// The follower has everything.
+    Current,
+    /// What it lacks.
+    Deltas(Vec<Delta>),
+    /// The revision is not, or no longer, one to resume from; this is the oldest that is.
+    Compacted { oldest: u64 },
+    /// The position is of another epoch.
+    OtherEpoch,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    revision: u64,
+    digest: u64,
+    /// How many changes and payloads were ever appended, this entry's included.
+    changes: u64,
+    payloads: u64,
+}
+
+/// A bounded log of deltas, oldest first.
+#[derive(Debug)]
+pub(crate) struct Ring {
+    epoch: Epoch,
+    /// The revision before the oldest entry, and what was dropped up to it.
+    base: Entry,
+    entries: VecDeque<Entry>,
+    changes: VecDeque<Change>,
+    payloads: VecDeque<(u32, Option<Bytes>)>,
+    payload_bytes: usize,
+    most_deltas: usize,
+    most_bytes: usize,
+}
+
+impl Ring {
+    pub(crate) fn new(most_deltas: usize, most_bytes: usize) -> Self {
+        Self {
+            epoch: Epoch(0),
+            base: Entry { revision: 0, digest: 0, changes: 0, payloads: 0 },
+            entries: VecDeque::new(),
+            changes: VecDeque::new(),
+            payloads: VecDeque::new(),
+            payload_bytes: 0,
+            most_deltas,
+            most_bytes,
+        }
+    }
+
+    /// Forgets everything; the next delta applies to `position`.
+    pub(crate) fn reset(&mut self, position: Position) {
+        *self = Self::new(self.most_deltas, self.most_bytes);
+        self.epoch = position.epoch;
+        self.base.revision = position.revision;
+    }
+
+    /// How many deltas there are, and the bytes they take.
+    pub(crate) fn size(&self) -> (usize, usize) {
+        let bytes = self.entries.len() * size_of::<Entry>()
+            + self.changes.len() * size_of::<Change>()
+            + self.payloads.len() * size_of::<(u32, Option<Bytes>)>()
+            + self.payload_bytes;
+        (self.entries.len(), bytes)
+    }
+
+    /// Appends what led from the newest revision to `revision`.
+    pub(crate) fn push(
+        &mut self,
+        (revision, digest): (u64, u64),
+        changes: &[Change],
+        payloads: &[(u32, Option<Bytes>)],
+    ) {
+        self.changes.extend(changes);
+        self.payloads.extend(payloads.iter().cloned());
+        self.payload_bytes += payloads.iter().map(payload_len).sum::<usize>();
+        self.entries.push_back(Entry {
+            revision,
+            digest,
+            changes: self.base.changes + self.changes.len() as u64,
+            payloads: self.base.payloads + self.payloads.len() as u64,
+        });
+        while self.entries.len() > self.most_deltas || self.size().1 > self.most_bytes {
+            self.drop_oldest();
+        }
+    }
+
+    fn drop_oldest(&mut self) {
+        let Some(oldest) = self.entries.pop_front() else { return };
+        let range = |end: u64, start: u64| {
+            usize::try_from(end - start).expect("what the ring holds can be counted")
+        };
+        self.changes.drain(..range(oldest.changes, self.base.changes));
+        let payloads = self.payloads.drain(..range(oldest.payloads, self.base.payloads));
+        self.payload_bytes -= payloads.map(|payload| payload_len(&payload)).sum::<usize>();
+        self.base = oldest;
+    }
+
+    /// What led from `after` to the newest revision: as one delta, or with `every` as the deltas
+    /// there are, at most `most` of them.
+    pub(crate) fn since(&self, after: Position, every: bool, most: usize) -> Since {
+        if after.epoch != self.epoch {
+            return Since::OtherEpoch;
+        }
+        let after = after.revision;
+        let newest = self.entries.back().unwrap_or(&self.base);
+        if after == newest.revision {
+            return Since::Current;
+        }
+        let start = if after == self.base.revision {
+            Some(0)
+        } else {
+            self.entries.binary_search_by_key(&after, |entry| entry.revision).ok().map(|i| i + 1)
+        };
+        let Some(start) = start else {
+            return Since::Compacted { oldest: self.base.revision };
+        };
+        if every {
+            let end = self.entries.len().min(start + most);
+            Since::Deltas((start..end).map(|i| self.delta(i, i)).collect())
+        } else {
+            Since::Deltas(vec![self.delta(start, self.entries.len() - 1)])
+        }
+    }
+
+    /// What the entries from `first` to `last` come to.
+    fn delta(&self, first: usize, last: usize) -> Delta {
+        let before = if first == 0 { self.base } else { self.entries[first - 1] };
+        let last = self.entries[last];
+        let range = |start: u64, end: u64, base: u64| {
+            let place = |n: u64| usize::try_from(n - base).expect("what the ring holds is few");
+            place(start)..place(end)
+        };
+        let changes = range(before.changes, last.changes, self.base.changes);
+        let payloads = range(before.payloads, last.payloads, self.base.payloads);
+        Delta {
+            base: before.revision,
+            revision: last.revision,
+            digest: last.digest,
+            changes: self.changes.range(changes).copied().collect(),
+            payloads: self.payloads.range(payloads).cloned().collect(),
+        }
+        .tidy()
+    }
+}
+
+fn payload_len((_, payload): &(u32, Option<Bytes>)) -> usize {
+    payload.as_ref().map_or(0, Bytes::len)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn change(state: u32, ticks: u32) -> Change {
+        Change { state, ticks }
+    }
+
+    fn at(revision: u64) -> Position {
+        Position { epoch: Epoch(0), revision }
+    }
+
+    fn ring(most_deltas: usize) -> Ring {
+        let mut ring = Ring::new(most_deltas, RING_BYTES);
+        for i in 1..=4 {
+            let changes = [change(9, 1), change(u32::try_from(i).unwrap(), 1)];
+            let payload = [(7, Some(Bytes::from("x")))];
+            ring.push((i, i * 10), &changes, if i == 2 { &payload } else { &[] });
+        }
+        ring
+    }
+
+    #[test]
+    fn what_piled_up_is_one_delta() {
+        let Since::Deltas(deltas) = ring(10).since(at(1), false, 10) else { panic!() };
+        let expected = Delta {
+            base: 1,
+            revision: 4,
+            digest: 40,
+            changes: vec![change(2, 1), change(3, 1), change(4, 1), change(9, 3)],
+            payloads: vec![(7, Some("x".into()))],
+        };
+        assert_eq!(deltas, [expected]);
+    }
+
+    #[test]
+    fn every_delta_comes_alone_and_in_order() {
+        let Since::Deltas(deltas) = ring(10).since(at(0), true, 3) else { panic!() };
+        let spans: Vec<_> = deltas.iter().map(|delta| (delta.base, delta.revision)).collect();
+        assert_eq!(spans, [(0, 1), (1, 2), (2, 3)]);
+    }
+
+    #[test]
+    fn a_full_ring_forgets_the_oldest_and_says_so() {
+        let ring = ring(2);
+        assert_eq!(ring.since(at(1), false, 10), Since::Compacted { oldest: 2 });
+        assert!(matches!(ring.since(at(2), false, 10), Since::Deltas(_)));
+        assert_eq!(ring.since(at(4), false, 10), Since::Current);
+        assert_eq!(ring.size().0, 2);
+    }
+
+    #[test]
+    fn bytes_are_bounded_too() {
+        let mut ring = Ring::new(1000, 2000);
+        for i in 1..=100 {
+            let payload = (1, Some(Bytes::from(vec![0; 100])));
+            ring.push((i, 0), &[change(1, 1)], &[payload]);
+            assert!(ring.size().1 <= 2000);
+        }
+        assert!(ring.size().0 > 5);
+    }
+
+    #[test]
+    fn nothing_resumes_inside_a_coalesced_delta_or_ahead() {
+        let mut ring = Ring::new(10, RING_BYTES);
+        ring.push((5, 0), &[change(1, 1)], &[]);
+        assert_eq!(ring.since(at(3), false, 10), Since::Compacted { oldest: 0 });
+        assert_eq!(ring.since(at(6), false, 10), Since::Compacted { oldest: 0 });
+    }
+
+    #[test]
+    fn the_last_word_on_a_payload_counts() {
+        let mut ring = Ring::new(10, RING_BYTES);
+        ring.push((1, 0), &[change(1, 1)], &[(1, Some("x".into()))]);
+        ring.push((2, 0), &[change(1, 1)], &[(1, None)]);
+        let Since::Deltas(deltas) = ring.since(at(0), false, 10) else { panic!() };
+        assert_eq!(deltas[0].payloads, [(1, None)]);
+    }
+
+    #[test]
+    fn another_epoch_has_no_deltas_here() {
+        let after = Position { epoch: Epoch(1), revision: 2 };
+        assert_eq!(ring(10).since(after, false, 10), Since::OtherEpoch);
+    }
+}

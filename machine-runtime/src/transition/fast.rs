@@ -1,0 +1,328 @@
+//! The fast road: what a mutation changes, and nothing else.
+//!
+//! It works on the active bits in place. `on` collects the states it sets, called ones first and
+//! then those they add; `off` those it clears. A state was active before if its tick is odd.
+//!
+//! Where a called state falls and no state's Add could bring it back in the second half of the
+//! resolution (rule R9), the refusal is certain; where one could, the general road decides.
+
+use crate::active::each;
+use crate::mutation::Reason;
+use crate::relations::Compiled;
+
+use super::{Fast, Status};
+
+/// Why the fast road stops before its end.
+enum Stop {
+    Refused(Reason<u32>),
+    Unsure,
+}
+
+impl Status {
+    pub(super) fn fast_add(&mut self, c: &Compiled, called: &[u32]) -> Fast {
+        if !self.adders_are_content(c, called) {
+            return Fast::Unsure;
+        }
+        self.on.clear();
+        self.off.clear();
+        for state in called {
+            self.mark(*state);
+        }
+        let result = self.try_add(c, called);
+        for state in called {
+            self.unmark(*state);
+        }
+        match result {
+            Ok(added) => {
+                self.commit_add(c, called, added);
+                Fast::Done
+            }
+            Err(stop) => {
+                self.undo();
+                match stop {
+                    Stop::Refused(reason) => Fast::Refused(reason),
+                    Stop::Unsure => Fast::Unsure,
+                }
+            }
+        }
+    }
+
+    /// A remove without handlers is never refused: the called states go, and what requires them.
+    pub(super) fn fast_remove(&mut self, c: &Compiled, called: &[u32]) -> Fast {
+        if !self.adders_are_content(c, called) {
+            return Fast::Unsure;
+        }
+        self.off.clear();
+        for state in called {
+            if self.active.contains(*state) {
+                self.active.clear_bit(*state);
+                self.off.push(*state);
+            }
+        }
+        let mut next = 0;
+        while next < self.off.len() {
+            for dependent in c.required_by(self.off[next]) {
+                if self.active.contains(*dependent) {
+                    self.active.clear_bit(*dependent);
+                    self.off.push(*dependent);
+                }
+            }
+            next += 1;
+        }
+        self.commit_off(c);
+        Fast::Done
+    }
+
+    /// Finds the candidates that the first resolution accepts, and adds just those: that is what
+    /// the second one (rule R17) comes to.
+    pub(super) fn fast_auto(&mut self, c: &Compiled, called: &[u32]) -> Fast {
+        if called.iter().any(|state| c.has_add(*state)) || !self.adders_are_content(c, &[]) {
+            return Fast::Unsure;
+        }
+        for state in called {
+            self.active.set_bit(*state);
+        }
+        let mut kept = std::mem::take(&mut self.kept);
+        kept.clear();
+        kept.extend_from_slice(called);
+        self.off.clear();
+        self.keep_acceptable(c, &mut kept);
+        for state in called {
+            self.active.clear_bit(*state);
+        }
+        self.restore_off();
+        let fast = if kept.is_empty() {
+            Fast::Refused(Reason::NoCandidate)
+        } else {
+            self.fast_add(c, &kept)
+        };
+        self.kept = kept;
+        fast
+    }
+
+    /// Whether no active multi state adds (rule R6) anything that is neither active nor called.
+    fn adders_are_content(&self, c: &Compiled, called: &[u32]) -> bool {
+        self.adders.iter().all(|adder| {
+            c.add(*adder).iter().all(|s| self.active.contains(*s) || called.contains(s))
+        })
+    }
+
+    /// The resolution of an add. Returns where in `on` the added states begin.
+    fn try_add(&mut self, c: &Compiled, called: &[u32]) -> Result<usize, Stop> {
+        for state in called {
+            if !self.active.contains(*state) {
+                self.active.set_bit(*state);
+                self.on.push(*state);
+            }
+        }
+        let added = self.on.len();
+        for state in called {
+            if c.has_add(*state) && (self.was_inactive(*state) || c.is_multi(*state)) {
+                self.add_first_level(c, *state)?;
+            }
+        }
+        self.check_new(c, added)?;
+        self.clear_removed(c, called)?;
+        for i in 0..added {
+            let state = self.on[i];
+            if let Some(by) = self.active.any(c.removed_by(state)) {
+                return Err(Stop::Refused(Reason::Blocked { state, by }));
+            }
+        }
+        self.cascade(c)?;
+        Ok(added)
+    }
+
+    fn add_first_level(&mut self, c: &Compiled, state: u32) -> Result<(), Stop> {
+        for add in c.add(state) {
+            if !self.active.contains(*add) {
+                if c.has_add(*add) {
+                    return Err(Stop::Unsure);
+                }
+                self.active.set_bit(*add);
+                self.on.push(*add);
+            }
+        }
+        Ok(())
+    }
+
+    /// The first require pass (rule R7), and the added states' part of the blocking walk (R8):
+    /// any member of the list blocks them, even one that they remove.
+    fn check_new(&self, c: &Compiled, added: usize) -> Result<(), Stop> {
+        for (i, state) in self.on.iter().enumerate() {
+            if let Some(requires) = self.active.lacks(c.require(*state)) {
+                if i >= added || c.is_added(*state) {
+                    return Err(Stop::Unsure);
+                }
+                return Err(Stop::Refused(Reason::Missing { state: *state, requires }));
+            }
+            if i >= added && self.active.any(c.removed_by(*state)).is_some() {
+                return Err(Stop::Unsure);
+            }
+        }
+        Ok(())
+    }
+
+    /// Clears what the new states remove: the active states' part of the blocking walk.
+    fn clear_removed(&mut self, c: &Compiled, called: &[u32]) -> Result<(), Stop> {
+        for i in 0..self.on.len() {
+            let by = self.on[i];
+            for entry in c.remove(by) {
+                let hits = self.active.hits(*entry);
+                if hits == 0 {
+                    continue;
+                }
+                let mut fallen = None;
+                each(*entry, hits, |state| {
+                    if self.is_marked(state) {
+                        fallen = fallen.or(Some(state));
+                    } else {
+                        self.active.clear_bit(state);
+                        self.off.push(state);
+                    }
+                });
+                if let Some(state) = fallen {
+                    debug_assert!(called.contains(&state));
+                    return Err(if c.is_added(state) {
+                        Stop::Unsure
+                    } else {
+                        Stop::Refused(Reason::Blocked { state, by })
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The second require pass: what is gone takes along what requires it.
+    fn cascade(&mut self, c: &Compiled) -> Result<(), Stop> {
+        let mut next = 0;
+        while next < self.off.len() {
+            let requires = self.off[next];
+            for state in c.required_by(requires) {
+                if self.active.contains(*state) {
+                    if self.is_marked(*state) {
+                        return Err(Stop::Refused(Reason::Missing { state: *state, requires }));
+                    }
+                    self.active.clear_bit(*state);
+                    self.off.push(*state);
+                }
+            }
+            next += 1;
+        }
+        Ok(())
+    }
+
+    /// Reduces `kept`, whose bits are set, to the candidates that the first resolution accepts.
+    fn keep_acceptable(&mut self, c: &Compiled, kept: &mut Vec<u32>) {
+        // Require pass, in rounds until nothing falls.
+        let mut before = usize::MAX;
+        while before != kept.len() {
+            before = kept.len();
+            kept.retain(|state| {
+                let stays = self.active.lacks(c.require(*state)).is_none();
+                if !stays {
+                    self.active.clear_bit(*state);
+                }
+                stays
+            });
+        }
+        // Blocking walk: all candidates block active states, and of each other the earlier one
+        // blocks. `off` collects the active states that fall.
+        for state in kept.iter() {
+            self.mark(*state);
+        }
+        for state in kept.iter() {
+            for entry in c.remove(*state) {
+                let hits = self.active.hits(*entry) & !self.marks[entry.word as usize];
+                each(*entry, hits, |fallen| self.off.push(fallen));
+            }
+        }
+        for state in kept.iter().rev() {
+            let blocked = c.removed_by(*state).iter();
+            if blocked.into_iter().any(|entry| self.marks[entry.word as usize] & entry.mask != 0) {
+                self.unmark(*state);
+            }
+        }
+        kept.retain(|state| {
+            let stays = self.is_marked(*state);
+            self.unmark(*state);
+            if !stays {
+                self.active.clear_bit(*state);
+                self.off.push(*state);
+            }
+            stays
+        });
+        // Second require pass.
+        for i in 0..self.off.len() {
+            self.active.clear_bit(self.off[i]);
+        }
+        let mut next = 0;
+        while next < self.off.len() {
+            for state in c.required_by(self.off[next]) {
+                if self.active.contains(*state) {
+                    self.active.clear_bit(*state);
+                    self.off.push(*state);
+                }
+            }
+            next += 1;
+        }
+        kept.retain(|state| self.active.contains(*state));
+    }
+
+    fn commit_add(&mut self, c: &Compiled, called: &[u32], added: usize) {
+        self.commit_off(c);
+        for state in called.iter().rev() {
+            let before = !self.was_inactive(*state);
+            if before {
+                self.active.unlink(c, *state);
+            }
+            self.active.push_front(c, *state);
+        }
+        for state in called {
+            if !self.was_inactive(*state) && c.is_multi(*state) {
+                self.tick(c, *state, 2);
+            }
+        }
+        for i in 0..self.on.len() {
+            let state = self.on[i];
+            if self.active.contains(state) {
+                if i >= added {
+                    self.active.push_back(c, state);
+                }
+                self.activate(c, state);
+            }
+        }
+    }
+
+    /// Ends the states of `off`; one that was only added in this transition never began.
+    fn commit_off(&mut self, c: &Compiled) {
+        for i in 0..self.off.len() {
+            let state = self.off[i];
+            if !self.was_inactive(state) {
+                self.active.unlink(c, state);
+                self.deactivate(c, state);
+            }
+        }
+    }
+
+    fn undo(&mut self) {
+        for state in &self.on {
+            self.active.clear_bit(*state);
+        }
+        self.restore_off();
+    }
+
+    /// Sets the bits of those states of `off` again that were active before.
+    fn restore_off(&mut self) {
+        for state in &self.off {
+            if self.ticks[*state as usize] % 2 == 1 {
+                self.active.set_bit(*state);
+            }
+        }
+    }
+
+    fn was_inactive(&self, state: u32) -> bool {
+        self.ticks[state as usize] % 2 == 0
+    }
+}

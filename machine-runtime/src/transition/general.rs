@@ -1,0 +1,257 @@
+//! The general road: rules R5 to R12 and R17 on lists, whatever holds of the active states.
+
+use crate::mutation::{Op, Reason};
+use crate::relations::{Compiled, KEYLESS};
+
+use super::{Request, Status};
+
+/// The lists and sets of a resolution, used again in each.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Lists {
+    before: Vec<u32>,
+    list: Vec<u32>,
+    target: Vec<u32>,
+    have: Vec<u64>,
+    gone: Vec<u64>,
+}
+
+impl Status {
+    pub(super) fn general(
+        &mut self,
+        c: &Compiled,
+        request: Request<'_>,
+    ) -> Result<(), Reason<u32>> {
+        let mut lists = std::mem::take(&mut self.lists);
+        let result = self.general_with(c, request, &mut lists);
+        self.lists = lists;
+        result
+    }
+
+    fn general_with(
+        &mut self,
+        c: &Compiled,
+        request: Request<'_>,
+        lists: &mut Lists,
+    ) -> Result<(), Reason<u32>> {
+        lists.before.clear();
+        lists.before.extend(self.active.order(c));
+        lists.have.resize(c.len().div_ceil(64), 0);
+        lists.gone.resize(c.len().div_ceil(64), 0);
+        let refused = self.resolve(c, lists, request, request.called);
+        if request.auto {
+            // Rule R11 for auto mutations, then R17.
+            let called: Vec<u32> = {
+                let target = &lists.target;
+                request.called.iter().copied().filter(|s| target.contains(s)).collect()
+            };
+            if called.is_empty() {
+                return Err(Reason::NoCandidate);
+            }
+            let _ = self.resolve(c, lists, request, &called);
+        } else if let Some(reason) = refused {
+            return Err(reason);
+        }
+        self.apply(c, request, lists);
+        self.check_clean(c);
+        Ok(())
+    }
+
+    /// Rules R5 to R10: fills `lists.target`. Says why the first called state that is not in it
+    /// fell (rule R11).
+    fn resolve(
+        &self,
+        c: &Compiled,
+        lists: &mut Lists,
+        request: Request<'_>,
+        called: &[u32],
+    ) -> Option<Reason<u32>> {
+        let removing = request.op == Op::Remove;
+        let mut fell = Fell { called, reasons: Vec::new() };
+        lists.start(request.op, called);
+        self.add_pass(c, lists, removing.then_some(called));
+        lists.require_pass(c, &mut fell);
+        lists.blocking_walk(c, &mut fell);
+        self.add_pass(c, lists, removing.then_some(called));
+        lists.finish(c, &mut fell);
+        if removing {
+            return None;
+        }
+        let missing = called.iter().find(|state| !has(&lists.have, **state))?;
+        Some(fell.reason(*missing))
+    }
+
+    /// Rule R6: appends what the states of the list add, and collapses repeats.
+    fn add_pass(&self, c: &Compiled, lists: &mut Lists, left_out: Option<&[u32]>) {
+        for i in 0..lists.list.len() {
+            let state = lists.list[i];
+            if !c.has_add(state) || (self.active.contains(state) && !c.is_multi(state)) {
+                continue;
+            }
+            for add in c.add(state) {
+                let removed = left_out.is_some_and(|called| called.contains(add));
+                if !removed && !has(&lists.gone, *add) {
+                    lists.push(*add);
+                }
+            }
+        }
+    }
+
+    /// Rule R12, and the target list becomes the active one.
+    fn apply(&mut self, c: &Compiled, request: Request<'_>, lists: &Lists) {
+        for state in &lists.before {
+            if !has(&lists.have, *state) {
+                self.active.clear_bit(*state);
+            }
+        }
+        for state in &lists.target {
+            self.active.set_bit(*state);
+        }
+        for state in &lists.before {
+            if !has(&lists.have, *state) {
+                self.deactivate(c, *state);
+            }
+        }
+        for state in &lists.target {
+            if self.ticks[*state as usize] % 2 == 0 {
+                self.activate(c, *state);
+            } else if !request.auto && c.is_multi(*state) && request.called.contains(state) {
+                self.tick(c, *state, 2);
+            }
+        }
+        self.active.set_order(c, &lists.target);
+    }
+}
+
+/// Why called states fell.
+struct Fell<'a> {
+    called: &'a [u32],
+    reasons: Vec<(u32, Reason<u32>)>,
+}
+
+impl Fell<'_> {
+    fn note(&mut self, state: u32, reason: Reason<u32>) {
+        if self.called.contains(&state) {
+            self.reasons.push((state, reason));
+        }
+    }
+
+    /// Why `state` fell last.
+    fn reason(self, state: u32) -> Reason<u32> {
+        let mut reasons = self.reasons.into_iter().rev();
+        reasons
+            .find_map(|(fallen, reason)| (fallen == state).then_some(reason))
+            .expect("a called state is in the list until a pass drops it and says why")
+    }
+}
+
+impl Lists {
+    /// Rule R5: the starting list.
+    fn start(&mut self, op: Op, called: &[u32]) {
+        self.list.clear();
+        self.have.fill(0);
+        self.gone.fill(0);
+        if op != Op::Remove {
+            for state in called {
+                self.push(*state);
+            }
+        }
+        if op != Op::Set {
+            let before = std::mem::take(&mut self.before);
+            for state in &before {
+                if op != Op::Remove || !called.contains(state) {
+                    self.push(*state);
+                }
+            }
+            self.before = before;
+        }
+    }
+
+    /// Appends a state that the list does not have yet.
+    fn push(&mut self, state: u32) {
+        if !has(&self.have, state) {
+            set(&mut self.have, state);
+            self.list.push(state);
+        }
+    }
+
+    /// Rule R7. That the rounds drop states at once or one by one comes to the same list.
+    fn require_pass(&mut self, c: &Compiled, fell: &mut Fell<'_>) {
+        let Self { list, have, .. } = self;
+        let mut before = usize::MAX;
+        while before != list.len() {
+            before = list.len();
+            list.retain(|state| {
+                let lacks = c.require(*state).iter().find_map(|entry| {
+                    let lack = entry.mask & !have[entry.word as usize];
+                    (lack != 0).then(|| entry.word * 64 + lack.trailing_zeros())
+                });
+                if let Some(requires) = lacks {
+                    unset(have, *state);
+                    fell.note(*state, Reason::Missing { state: *state, requires });
+                }
+                lacks.is_none()
+            });
+        }
+    }
+
+    /// Rule R8, and the set G of rule R9. Leaves the list in walk order.
+    fn blocking_walk(&mut self, c: &Compiled, fell: &mut Fell<'_>) {
+        let Self { list, have, gone, .. } = self;
+        list.reverse();
+        list.retain(|state| {
+            let by = c.removed_by(*state).iter().find_map(|entry| {
+                let by = entry.mask & have[entry.word as usize];
+                (by != 0).then(|| entry.word * 64 + by.trailing_zeros())
+            });
+            if let Some(by) = by {
+                unset(have, *state);
+                fell.note(*state, Reason::Blocked { state: *state, by });
+            }
+            by.is_none()
+        });
+        for state in list.iter() {
+            for entry in c.remove(*state) {
+                gone[entry.word as usize] |= entry.mask;
+            }
+        }
+    }
+
+    /// The rest of rule R9, after the second add pass: what K removes was never appended, as
+    /// nothing that K removes is in K.
+    fn finish(&mut self, c: &Compiled, fell: &mut Fell<'_>) {
+        self.list.reverse();
+        self.require_pass(c, fell);
+        self.target.clear();
+        self.target.append(&mut self.list);
+        sort(c, &mut self.target);
+    }
+}
+
+/// Rule R10.
+fn sort(c: &Compiled, list: &mut [u32]) {
+    // KEYLESS, the greatest number, wraps to 0: without a key comes first.
+    const { assert!(KEYLESS == u32::MAX) };
+    list.sort_by_key(|state| c.key(*state).wrapping_add(1));
+    if !c.after_live() {
+        return;
+    }
+    for i in 1..list.len() {
+        let mut j = i;
+        while j > 0 && c.comes_after(list[j - 1], list[j]) {
+            list.swap(j - 1, j);
+            j -= 1;
+        }
+    }
+}
+
+fn has(set: &[u64], state: u32) -> bool {
+    set[state as usize / 64] >> (state % 64) & 1 == 1
+}
+
+fn set(set: &mut [u64], state: u32) {
+    set[state as usize / 64] |= 1 << (state % 64);
+}
+
+fn unset(set: &mut [u64], state: u32) {
+    set[state as usize / 64] &= !(1 << (state % 64));
+}

@@ -1,0 +1,82 @@
+//! What the transitions of one run did, in buffers that are used again.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+
+use crate::mutation::Op;
+
+use super::Request;
+
+/// The transitions since the log was last cleared.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Log {
+    pub(crate) changes: Vec<Change>,
+    /// The retained payloads that were set or dropped.
+    pub(crate) payloads: Vec<(u32, Option<Bytes>)>,
+    pub(crate) called: Vec<u32>,
+    pub(crate) records: Vec<Record>,
+}
+
+/// A state that ticked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Change {
+    pub(crate) state: u32,
+    pub(crate) ticks: u32,
+}
+
+/// One transition; ranges point into the log's buffers.
+#[derive(Clone, Debug)]
+pub(crate) struct Record {
+    pub(crate) op: Op,
+    pub(crate) auto: bool,
+    pub(crate) accepted: bool,
+    pub(crate) revision: u64,
+    pub(crate) digest: u64,
+    pub(crate) called: Range<usize>,
+    pub(crate) changes: Range<usize>,
+    pub(crate) payloads: Range<usize>,
+}
+
+/// Where the log stood when a transition began.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Mark {
+    pub(super) changes: usize,
+    payloads: usize,
+}
+
+impl Log {
+    pub(crate) fn clear(&mut self) {
+        self.changes.clear();
+        self.payloads.clear();
+        self.called.clear();
+        self.records.clear();
+    }
+
+    pub(super) fn mark(&self) -> Mark {
+        Mark { changes: self.changes.len(), payloads: self.payloads.len() }
+    }
+
+    /// Records the transition that began at `start`; `position` is the revision and digest
+    /// after it.
+    pub(super) fn close(
+        &mut self,
+        request: Request<'_>,
+        accepted: bool,
+        (revision, digest): (u64, u64),
+        start: Mark,
+    ) {
+        let called = self.called.len();
+        self.called.extend_from_slice(request.called);
+        self.records.push(Record {
+            op: request.op,
+            auto: request.auto,
+            accepted,
+            revision,
+            digest,
+            called: called..self.called.len(),
+            changes: start.changes..self.changes.len(),
+            payloads: start.payloads..self.payloads.len(),
+        });
+    }
+}

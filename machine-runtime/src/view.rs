@@ -1,0 +1,481 @@
+//! What a machine or a replica shows to readers, and how it gets there.
+//!
+//! The writer publishes whole moments; readers hold on to one for as long as they like and never
+//! wait for the writer, nor it for them. Both a [`Handle`](crate::Handle)'s task and a follower
+//! write through a [`Publisher`], so whatever can be done with a [`View`] works on a root and on
+//! a leaf alike.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use bytes::Bytes;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::explain::Explanation;
+use crate::mutation::{IntoStates, StateList};
+use crate::position::Position;
+use crate::ring::{RING_BYTES, RING_DELTAS, Ring};
+use crate::schema::{Schema, as_index};
+use crate::set::{StateSet, ones};
+use crate::state::{State, Words};
+use crate::transition::Change;
+use crate::when::{Condition, Waiters, When};
+
+/// How long a replica goes without news of its root until it is stale, unless told otherwise.
+pub const STALE_AFTER: Duration = Duration::from_secs(3);
+
+/// One moment of a machine: a position and everything that holds at it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Snapshot {
+    position: Position,
+    digest: u64,
+    ticks: Vec<u64>,
+    active: Vec<u64>,
+    retained: BTreeMap<u32, Bytes>,
+}
+
+impl Snapshot {
+    /// A moment made of its parts; `digest` has to be theirs.
+    pub(crate) fn new(
+        position: Position,
+        digest: u64,
+        ticks: Vec<u64>,
+        retained: BTreeMap<u32, Bytes>,
+    ) -> Self {
+        let mut active = vec![0; ticks.len().div_ceil(64)];
+        for (i, _) in ticks.iter().enumerate().filter(|(_, tick)| *tick % 2 == 1) {
+            active[i / 64] |= 1 << (i % 64);
+        }
+        Self { position, digest, ticks, active, retained }
+    }
+
+    /// Where in the root's history this moment is.
+    pub fn position(&self) -> Position {
+        self.position
+    }
+
+    /// The digest of all ticks and retained payloads, see [`Machine::digest`](crate::Machine).
+    pub fn digest(&self) -> u64 {
+        self.digest
+    }
+
+    /// All ticks in index order; odd means active.
+    pub fn ticks(&self) -> &[u64] {
+        &self.ticks
+    }
+
+    /// Whether state `index` is active.
+    pub fn is_active(&self, index: usize) -> bool {
+        self.ticks.get(index).is_some_and(|tick| tick % 2 == 1)
+    }
+
+    /// The indices of the active states, in order.
+    pub fn active(&self) -> impl Iterator<Item = usize> + '_ {
+        ones(&self.active)
+    }
+
+    /// The active states.
+    pub fn active_set<S: State>(&self) -> StateSet<S> {
+        let mut words = S::Words::EMPTY;
+        words.words_mut(self.active.len())[..self.active.len()].copy_from_slice(&self.active);
+        StateSet::from_words(words)
+    }
+
+    /// The retained payloads by state index.
+    pub fn retained(&self) -> &BTreeMap<u32, Bytes> {
+        &self.retained
+    }
+
+    fn catch_up(&mut self, batch: &Batch, ticks: &[u64]) {
+        for change in &batch.changes {
+            let i = change.state as usize;
+            self.ticks[i] = ticks[i];
+            let bit = 1 << (i % 64);
+            if ticks[i] % 2 == 1 {
+                self.active[i / 64] |= bit;
+            } else {
+                self.active[i / 64] &= !bit;
+            }
+        }
+        for (state, payload) in &batch.payloads {
+            match payload {
+                Some(payload) => self.retained.insert(*state, payload.clone()),
+                None => self.retained.remove(state),
+            };
+        }
+    }
+}
+
+/// How much of the past a view keeps, and when it is stale.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct ViewOptions {
+    /// The most deltas that a follower can resume from.
+    pub ring_deltas: usize,
+    /// The most bytes that these deltas take.
+    pub ring_bytes: usize,
+    /// How long without news of the root until the view is stale.
+    pub stale_after: Duration,
+}
+
+impl Default for ViewOptions {
+    fn default() -> Self {
+        Self { ring_deltas: RING_DELTAS, ring_bytes: RING_BYTES, stale_after: STALE_AFTER }
+    }
+}
+
+/// A read-only look at a machine or a replica. Cheap to clone; reads never wait.
+pub struct View<S: State> {
+    shared: Arc<Shared>,
+    states: PhantomData<S>,
+}
+
+/// What readers and the writer have in common.
+pub(crate) struct Shared {
+    schema: Arc<Schema>,
+    options: ViewOptions,
+    current: ArcSwapOption<Snapshot>,
+    /// Announces each publication. What it carries is the position of `current`.
+    news: watch::Sender<Option<Position>>,
+    pub(crate) waiters: Arc<Waiters>,
+    // Nothing awaits under it; it is held while deltas are appended or copied out.
+    ring: Mutex<Ring>,
+    start: Instant,
+    /// When what we show was last known to be the root's newest, in ns after `start`;
+    /// `ALWAYS_FRESH` on the root.
+    fresh: AtomicU64,
+    /// How many links there are to the root; `NO_TIER` until that is known.
+    tier: AtomicU32,
+}
+
+const NO_TIER: u32 = u32::MAX;
+
+const ALWAYS_FRESH: u64 = u64::MAX;
+
+impl Shared {
+    pub(crate) fn ring(&self) -> MutexGuard<'_, Ring> {
+        // Only an exhausted memory could panic under it, and then appends were whole or not made.
+        self.ring.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    #[cfg(feature = "replica")]
+    pub(crate) fn schema(&self) -> &Schema {
+        &self.schema
+    }
+
+    pub(crate) fn positions(&self) -> watch::Receiver<Option<Position>> {
+        self.news.subscribe()
+    }
+
+    pub(crate) fn current(&self) -> Option<Arc<Snapshot>> {
+        self.current.load_full()
+    }
+
+    pub(crate) fn tier(&self) -> Option<u32> {
+        let tier = self.tier.load(Ordering::Relaxed);
+        (tier != NO_TIER).then_some(tier)
+    }
+
+    pub(crate) fn age(&self) -> Duration {
+        match self.fresh.load(Ordering::Relaxed) {
+            ALWAYS_FRESH => Duration::ZERO,
+            fresh => self.start.elapsed().saturating_sub(Duration::from_nanos(fresh)),
+        }
+    }
+}
+
+impl<S: State> View<S> {
+    /// Names, relations and groups.
+    pub fn schema(&self) -> &Arc<Schema> {
+        &self.shared.schema
+    }
+
+    /// The newest moment, to be held as long as wanted. None until a replica has its first.
+    pub fn snapshot(&self) -> Option<Arc<Snapshot>> {
+        self.shared.current()
+    }
+
+    /// Where the newest moment is in the root's history.
+    pub fn position(&self) -> Option<Position> {
+        self.shared.current.load().as_ref().map(|snapshot| snapshot.position)
+    }
+
+    /// Whether `state` is active in the newest moment.
+    pub fn is_active(&self, state: S) -> bool {
+        self.tick(state) % 2 == 1
+    }
+
+    /// The tick of `state` in the newest moment, 0 before there is one.
+    pub fn tick(&self, state: S) -> u64 {
+        let current = self.shared.current.load();
+        current.as_ref().and_then(|snapshot| snapshot.ticks.get(state.index()).copied()).unwrap_or(0)
+    }
+
+    /// How long ago the newest moment was last known to be the root's newest; zero on the root.
+    /// Clocks of different machines play no part in it.
+    pub fn age(&self) -> Duration {
+        self.shared.age()
+    }
+
+    /// Whether the age is past the bound, or there is nothing to show yet.
+    pub fn is_stale(&self) -> bool {
+        self.age() > self.shared.options.stale_after || self.shared.current.load().is_none()
+    }
+
+    /// The age past which the view is stale.
+    pub fn stale_after(&self) -> Duration {
+        self.shared.options.stale_after
+    }
+
+    /// How many links there are to the root: 0 on it. None until a replica first met its parent.
+    pub fn tier(&self) -> Option<u32> {
+        self.shared.tier()
+    }
+
+    /// How many deltas a follower of this view can resume from, and the bytes they take.
+    pub fn ring_size(&self) -> (usize, usize) {
+        self.shared.ring().size()
+    }
+
+    /// Why `state` is or is not active, as far as relations tell.
+    pub fn explain(&self, state: S) -> Explanation<S> {
+        let active = self.snapshot().map(|s| s.active_set()).unwrap_or_default();
+        Explanation::new(&self.shared.schema, &active, state, self.tick(state))
+    }
+
+    /// Follows the positions of this view's moments. A receiver that is late sees the newest
+    /// only; it ends when the machine does.
+    pub fn positions(&self) -> watch::Receiver<Option<Position>> {
+        self.shared.positions()
+    }
+
+    /// Waits until all of `states` are active (rule R30). It has begun to wait when it returns.
+    pub fn when(&self, states: impl IntoStates<S>) -> When {
+        self.wait(Condition::Active(indices(states)))
+    }
+
+    /// Waits until none of `states` is active (rule R30).
+    pub fn when_not(&self, states: impl IntoStates<S>) -> When {
+        self.wait(Condition::Inactive(indices(states)))
+    }
+
+    /// Waits until `state` has ticked `ticks` times more (rule R30).
+    pub fn when_ticks(&self, state: S, ticks: u64) -> When {
+        self.wait(Condition::Ticks(vec![(as_index(state.index()), self.tick(state) + ticks)]))
+    }
+
+    /// Waits until each state's tick is at least the given one (rule R30).
+    pub fn when_time(&self, times: impl IntoIterator<Item = (S, u64)>) -> When {
+        let times = times.into_iter().map(|(state, tick)| (as_index(state.index()), tick));
+        self.wait(Condition::Ticks(times.collect()))
+    }
+
+    fn wait(&self, condition: Condition) -> When {
+        self.shared.waiters.wait(condition, || {
+            let current = self.shared.current.load_full()?;
+            Some(move |state: u32| current.ticks.get(state as usize).copied().unwrap_or(0))
+        })
+    }
+
+    #[cfg(feature = "replica")]
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+}
+
+fn indices<S: State>(states: impl IntoStates<S>) -> Vec<u32> {
+    let mut list = StateList::new();
+    states.append_to(&mut list);
+    list.into_iter().map(|state: S| as_index(state.index())).collect()
+}
+
+impl<S: State> Clone for View<S> {
+    fn clone(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared), states: PhantomData }
+    }
+}
+
+impl<S: State> fmt::Debug for View<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("View")
+            .field("schema", &self.shared.schema.name())
+            .field("position", &self.position())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The writing side of a view. When it drops, whoever waits is told so.
+pub(crate) struct Publisher {
+    shared: Arc<Shared>,
+    /// The moment before the published one, if no reader holds it: it is brought up to date
+    /// with what it missed instead of copying all.
+    spare: Option<Arc<Snapshot>>,
+    missed: Batch,
+    batch: Batch,
+}
+
+/// What leads from one publication to the next.
+#[derive(Debug, Default)]
+struct Batch {
+    /// Revision and digest after each delta, and where its changes and payloads end.
+    deltas: Vec<(u64, u64, usize, usize)>,
+    changes: Vec<Change>,
+    payloads: Vec<(u32, Option<Bytes>)>,
+}
+
+impl Batch {
+    fn clear(&mut self) {
+        self.deltas.clear();
+        self.changes.clear();
+        self.payloads.clear();
+    }
+
+    fn append_to(&self, ring: &mut Ring) {
+        let (mut change, mut payload) = (0, 0);
+        for (revision, digest, changes, payloads) in &self.deltas {
+            let changed = &self.changes[change..*changes];
+            ring.push((*revision, *digest), changed, &self.payloads[payload..*payloads]);
+            (change, payload) = (*changes, *payloads);
+        }
+    }
+}
+
+impl Publisher {
+    /// A view of nothing yet, and its writer. `root`: what is published is always fresh.
+    pub(crate) fn new<S: State>(
+        schema: Arc<Schema>,
+        options: ViewOptions,
+        root: bool,
+    ) -> (View<S>, Self) {
+        let shared = Arc::new(Shared {
+            schema,
+            options,
+            current: ArcSwapOption::empty(),
+            news: watch::Sender::new(None),
+            waiters: Arc::default(),
+            ring: Mutex::new(Ring::new(options.ring_deltas, options.ring_bytes)),
+            start: Instant::now(),
+            fresh: AtomicU64::new(if root { ALWAYS_FRESH } else { 0 }),
+            tier: AtomicU32::new(if root { 0 } else { NO_TIER }),
+        });
+        let view = View { shared: Arc::clone(&shared), states: PhantomData };
+        let publisher =
+            Self { shared, spare: None, missed: Batch::default(), batch: Batch::default() };
+        (view, publisher)
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// Publishes a moment that does not follow from the one before.
+    pub(crate) fn replace(&mut self, snapshot: Snapshot) {
+        let position = snapshot.position;
+        self.shared.ring().reset(position);
+        let snapshot = Arc::new(snapshot);
+        self.spare = None;
+        self.batch.clear();
+        self.shared.current.store(Some(Arc::clone(&snapshot)));
+        if !self.shared.waiters.is_empty() {
+            self.shared.waiters.replaced(|state| snapshot.ticks[state as usize]);
+        }
+        self.shared.news.send_replace(Some(position));
+    }
+
+    /// Notes a transition, or a delta, for the next publication and for followers.
+    pub(crate) fn note(
+        &mut self,
+        (revision, digest): (u64, u64),
+        changes: &[Change],
+        payloads: &[(u32, Option<Bytes>)],
+    ) {
+        let Batch { deltas, changes: all, payloads: all_payloads } = &mut self.batch;
+        all.extend_from_slice(changes);
+        all_payloads.extend_from_slice(payloads);
+        deltas.push((revision, digest, all.len(), all_payloads.len()));
+    }
+
+    /// Publishes what the noted transitions led to.
+    pub(crate) fn publish(
+        &mut self,
+        position: Position,
+        digest: u64,
+        ticks: &[u64],
+        retained: &BTreeMap<u32, Bytes>,
+    ) {
+        let mut next = match self.spare.take() {
+            Some(mut spare) => match Arc::get_mut(&mut spare) {
+                Some(snapshot) => {
+                    snapshot.catch_up(&self.missed, ticks);
+                    snapshot.catch_up(&self.batch, ticks);
+                    spare
+                }
+                None => fresh(position, digest, ticks, retained),
+            },
+            None => fresh(position, digest, ticks, retained),
+        };
+        if let Some(snapshot) = Arc::get_mut(&mut next) {
+            snapshot.position = position;
+            snapshot.digest = digest;
+        }
+        // The ring first: what is published can be resumed from.
+        self.batch.append_to(&mut self.shared.ring());
+        self.spare = self.shared.current.swap(Some(next));
+        std::mem::swap(&mut self.missed, &mut self.batch);
+        self.batch.clear();
+        if !self.shared.waiters.is_empty() {
+            self.shared.waiters.published(|state| ticks[state as usize]);
+        }
+        self.shared.news.send_replace(Some(position));
+    }
+
+    /// Wakes those who waited for what `changes` led to.
+    #[cfg(feature = "replica")]
+    pub(crate) fn wake(&self, changes: &[Change], ticks: &[u64]) {
+        if !self.shared.waiters.is_empty() {
+            let states = changes.iter().map(|change| change.state);
+            self.shared.waiters.changed(states, |state| ticks[state as usize]);
+        }
+    }
+
+    /// Notes how many links there are to the root.
+    #[cfg(feature = "replica")]
+    pub(crate) fn set_tier(&self, tier: u32) {
+        self.shared.tier.store(tier, Ordering::Relaxed);
+    }
+
+    /// Notes that what is shown was the root's newest `age` ago.
+    #[cfg(feature = "replica")]
+    pub(crate) fn freshen(&self, age: Duration) {
+        let fresh = self.shared.start.elapsed().saturating_sub(age).as_nanos();
+        let fresh = u64::try_from(fresh).unwrap_or(ALWAYS_FRESH - 1);
+        self.shared.fresh.fetch_max(fresh, Ordering::Relaxed);
+    }
+}
+
+fn fresh(
+    position: Position,
+    digest: u64,
+    ticks: &[u64],
+    retained: &BTreeMap<u32, Bytes>,
+) -> Arc<Snapshot> {
+    Arc::new(Snapshot::new(position, digest, ticks.to_vec(), retained.clone()))
+}
+
+impl Drop for Publisher {
+    fn drop(&mut self) {
+        self.shared.waiters.close();
+    }
+}
+
+impl fmt::Debug for Publisher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Publisher").finish_non_exhaustive()
+    }
+}
