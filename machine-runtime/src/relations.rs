@@ -22,7 +22,6 @@ struct Row {
     key: u32,
     flags: u8,
     has_add: bool,
-    is_added: bool,
     remove: u32,
     removed_by: u32,
     require: u32,
@@ -86,9 +85,6 @@ impl Compiled {
             compiled.auto_removed.extend(autos);
         }
         compiled.rows[flags.len()].auto_removed = as_index(compiled.auto_removed.len());
-        for state in &compiled.add {
-            compiled.rows[*state as usize].is_added = true;
-        }
         for (key, state) in (0..).zip(&compiled.by_key) {
             compiled.rows[*state as usize].key = key;
         }
@@ -105,7 +101,6 @@ impl Compiled {
             key: KEYLESS,
             flags,
             has_add,
-            is_added: false,
             remove: as_index(self.remove.len()),
             removed_by: as_index(self.removed_by.len()),
             require: as_index(self.require.len()),
@@ -140,11 +135,6 @@ impl Compiled {
     /// Whether the state adds others.
     pub(crate) fn has_add(&self, state: u32) -> bool {
         self.rows[state as usize].has_add
-    }
-
-    /// Whether some state adds this one.
-    pub(crate) fn is_added(&self, state: u32) -> bool {
-        self.rows[state as usize].is_added
     }
 
     /// The state's place among those that require or are required, [`KEYLESS`] elsewhere.

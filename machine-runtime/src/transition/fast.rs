@@ -3,8 +3,10 @@
 //! It works on the active bits in place. `on` collects the states it sets, called ones first and
 //! then those they add; `off` those it clears. A state was active before if its tick is odd.
 //!
-//! Where a called state falls and no state's Add could bring it back in the second half of the
-//! resolution (rule R9), the refusal is certain; where one could, the general road decides.
+//! Where a called state falls, the refusal is certain: the second half of the resolution (rule R9)
+//! adds nothing that the first did not, as what is added here adds nothing in turn. Of several
+//! called states that block each other in a row, the last of the row stays, and what it blocks is
+//! not added again. Where a state falls that was only added, the general road decides.
 
 use crate::active::each;
 use crate::mutation::Reason;
@@ -86,12 +88,14 @@ impl Status {
         kept.clear();
         kept.extend_from_slice(called);
         self.off.clear();
-        self.keep_acceptable(c, &mut kept);
+        let sure = self.keep_acceptable(c, &mut kept);
         for state in called {
             self.active.clear_bit(*state);
         }
         self.restore_off();
-        let fast = if kept.is_empty() {
+        let fast = if !sure {
+            Fast::Unsure
+        } else if kept.is_empty() {
             Fast::Refused(Reason::NoCandidate)
         } else {
             self.fast_add(c, &kept)
@@ -117,7 +121,8 @@ impl Status {
         }
         let added = self.on.len();
         for state in called {
-            if c.has_add(*state) && (self.was_inactive(*state) || c.is_multi(*state)) {
+            // What an active multi state adds is there already, see above.
+            if c.has_add(*state) && self.was_inactive(*state) {
                 self.add_first_level(c, *state)?;
             }
         }
@@ -151,10 +156,11 @@ impl Status {
     fn check_new(&self, c: &Compiled, added: usize) -> Result<(), Stop> {
         for (i, state) in self.on.iter().enumerate() {
             if let Some(requires) = self.active.lacks(c.require(*state)) {
-                if i >= added || c.is_added(*state) {
-                    return Err(Stop::Unsure);
-                }
-                return Err(Stop::Refused(Reason::Missing { state: *state, requires }));
+                return Err(if i < added {
+                    Stop::Refused(Reason::Missing { state: *state, requires })
+                } else {
+                    Stop::Unsure
+                });
             }
             if i >= added && self.active.any(c.removed_by(*state)).is_some() {
                 return Err(Stop::Unsure);
@@ -183,11 +189,7 @@ impl Status {
                 });
                 if let Some(state) = fallen {
                     debug_assert!(called.contains(&state));
-                    return Err(if c.is_added(state) {
-                        Stop::Unsure
-                    } else {
-                        Stop::Refused(Reason::Blocked { state, by })
-                    });
+                    return Err(Stop::Refused(Reason::Blocked { state, by }));
                 }
             }
         }
@@ -214,7 +216,9 @@ impl Status {
     }
 
     /// Reduces `kept`, whose bits are set, to the candidates that the first resolution accepts.
-    fn keep_acceptable(&mut self, c: &Compiled, kept: &mut Vec<u32>) {
+    /// False if it cannot tell: a blocked candidate may have blocked what an active multi state
+    /// then adds again.
+    fn keep_acceptable(&mut self, c: &Compiled, kept: &mut Vec<u32>) -> bool {
         // Require pass, in rounds until nothing falls.
         let mut before = usize::MAX;
         while before != kept.len() {
@@ -235,7 +239,10 @@ impl Status {
         for state in kept.iter() {
             for entry in c.remove(*state) {
                 let hits = self.active.hits(*entry) & !self.marks[entry.word as usize];
-                each(*entry, hits, |fallen| self.off.push(fallen));
+                each(*entry, hits, |fallen| {
+                    self.active.clear_bit(fallen);
+                    self.off.push(fallen);
+                });
             }
         }
         for state in kept.iter().rev() {
@@ -244,6 +251,7 @@ impl Status {
                 self.unmark(*state);
             }
         }
+        let candidates = kept.len();
         kept.retain(|state| {
             let stays = self.is_marked(*state);
             self.unmark(*state);
@@ -253,10 +261,8 @@ impl Status {
             }
             stays
         });
+        let sure = kept.len() == candidates || self.adders.is_empty();
         // Second require pass.
-        for i in 0..self.off.len() {
-            self.active.clear_bit(self.off[i]);
-        }
         let mut next = 0;
         while next < self.off.len() {
             for state in c.required_by(self.off[next]) {
@@ -268,6 +274,7 @@ impl Status {
             next += 1;
         }
         kept.retain(|state| self.active.contains(*state));
+        sure
     }
 
     fn commit_add(&mut self, c: &Compiled, called: &[u32], added: usize) {
