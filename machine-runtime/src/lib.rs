@@ -15,6 +15,7 @@
 //!
 //! | feature | brings |
 //! |---|---|
+//! | `serde` | generated states as their names |
 //! | `tokio` | `handle`: a task that owns the machine, cloneable handles, views, waiting |
 //! | `replica` | `replica`: the tarpc service, its source side and its follower side |
 
@@ -35,7 +36,9 @@ pub mod replica;
 #[cfg(feature = "tokio")]
 mod ring;
 mod schema;
+mod serde_impl;
 mod set;
+mod sets;
 mod state;
 mod tables;
 mod transition;
@@ -43,6 +46,8 @@ mod transition;
 mod view;
 #[cfg(feature = "tokio")]
 mod when;
+
+pub use machine_macros::states;
 
 pub use explain::Explanation;
 #[cfg(feature = "tokio")]
@@ -56,6 +61,7 @@ pub use schema::{
     SchemaError, StateDef, StateShape,
 };
 pub use set::StateSet;
+pub use sets::{Basic, StateSource};
 pub use state::{DynState, State, States, UnknownState, Words};
 #[cfg(feature = "tokio")]
 pub use ring::{RING_BYTES, RING_DELTAS};
@@ -67,7 +73,13 @@ pub use when::{Closed, When};
 /// What the code that `states!` generates refers to. Not for use by hand.
 #[doc(hidden)]
 pub mod __private {
+    #[cfg(feature = "serde")]
+    pub use serde;
+
+    pub use crate::__impl_serde as impl_serde;
     pub use crate::schema::Schema;
+    #[cfg(feature = "serde")]
+    pub use crate::serde_impl::state_by_name;
     pub use crate::set::StateSet;
     pub use crate::state::{SchemaCell, State, States, UnknownState};
     pub use crate::tables::{Axis, Group, Lists, Tables};

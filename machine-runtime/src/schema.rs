@@ -436,7 +436,7 @@ impl fmt::Debug for Schema {
 }
 
 /// The candidate that differs from `name` in the fewest edits, if those are few.
-pub fn similar<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn similar<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let most = name.chars().count() / 3 + 1;
     candidates
         .map(|candidate| (strsim::damerau_levenshtein(name, candidate), candidate))

@@ -60,13 +60,13 @@ pub struct Axis {
 }
 
 /// The bits of [`Tables::flags`].
-pub mod flag {
+pub(crate) mod flag {
     /// The state is tried after every change (rule R19).
-    pub const AUTO: u8 = 1;
+    pub(crate) const AUTO: u8 = 1;
     /// Calling the state while it is active ticks it again (rule R12).
-    pub const MULTI: u8 = 2;
+    pub(crate) const MULTI: u8 = 2;
     /// A mutation that activates the state may carry a payload.
-    pub const PAYLOAD: u8 = 4;
+    pub(crate) const PAYLOAD: u8 = 4;
     /// The payload is kept while the state is active.
-    pub const RETAIN: u8 = 8;
+    pub(crate) const RETAIN: u8 = 8;
 }

@@ -1,0 +1,303 @@
+//! The command line: flags over environment over `.env` over defaults.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
+
+use crate::feed::Speed;
+use crate::telemetry;
+
+/// The first tarpc port of a tree.
+pub const RPC_PORT: u16 = 19700;
+
+/// The first HTTP port of a tree.
+pub const HTTP_PORT: u16 = 18700;
+
+/// The word that stands for the departures within the binary.
+pub const SHIPPED: &str = "shipped";
+
+const ABOUT: &str = "Flight statuses of an airport on a tree of replicated state machines";
+
+const LONG_ABOUT: &str = "\
+Flight statuses of an airport on a tree of replicated state machines.
+
+Without a subcommand it runs the whole tree on this computer: a root that owns the states, two \
+replicants that follow it, three that follow each of those. A day of real departures is replayed \
+through them, and every node answers HTTP with the active states.";
+
+const AFTER_HELP: &str = "\
+Examples:
+  flights                                       the whole tree, a day of departures in a minute
+  flights --speed 60x --fanout 3                slower, and one tier of three replicants
+  flights --random 5ms                          random load instead of departures
+  flights tree --processes                      one process a node, restarted when it ends
+  flights node --addr :19700 --http-addr :18700 --replay shipped
+                                                a root of its own
+  flights node --name rep-1 --parent localhost:19700 --addr :19701 --http-addr :18701
+                                                a replicant that follows it
+  flights get --node localhost:18701            the active states of a node
+  flights watch --node localhost:18701          its changes as they happen
+
+Exit codes: 0 success, 1 failure, 2 wrong usage, 3 a node could not be reached.";
+
+/// The whole command line.
+#[derive(Parser, Clone, Debug)]
+#[command(
+    name = "flights",
+    version = env!("FLIGHTS_VERSION"),
+    about = ABOUT,
+    long_about = LONG_ABOUT,
+    after_help = AFTER_HELP,
+    args_conflicts_with_subcommands = true
+)]
+pub struct Cli {
+    /// What to do; nothing is `tree`.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+
+    /// The options of `tree`.
+    #[command(flatten)]
+    pub tree: TreeArgs,
+
+    /// What to log, such as `info` or `warn,machine_runtime=debug`.
+    #[arg(long, global = true, env = "RUST_LOG", default_value = telemetry::DEFAULT,
+        value_name = "FILTER")]
+    pub log: String,
+}
+
+/// The subcommands.
+#[derive(Subcommand, Clone, Debug)]
+pub enum Command {
+    /// Runs a whole tree on this computer (what happens without a subcommand)
+    Tree(TreeArgs),
+    /// Runs one node of any tier
+    Node(NodeArgs),
+    /// Prints the active states of a node
+    Get(GetArgs),
+    /// Prints the changes of a node as they happen
+    Watch(WatchArgs),
+    /// Prints completions for a shell
+    Completions {
+        /// The shell to print them for.
+        shell: Shell,
+    },
+}
+
+/// What flows through a root.
+#[derive(Args, Clone, Debug)]
+pub struct FeedArgs {
+    /// Departures to replay: a CSV file in the format of nycflights13, or `shipped` for the day
+    /// within the binary
+    #[arg(long, env = "TST_REPLAY", value_name = "FILE", hide_env_values = true)]
+    pub replay: Option<PathBuf>,
+
+    /// How fast the replay runs: `1` is real time, `60x` a minute a second, `max` without waiting
+    #[arg(long, env = "TST_SPEED", default_value = "1440x", hide_env_values = true)]
+    pub speed: Speed,
+
+    /// Adds three random states every so often, such as `1s` or `5ms` (a plain number is
+    /// microseconds)
+    #[arg(long, env = "TST_MUT_US", value_name = "PERIOD", value_parser = period,
+        hide_env_values = true)]
+    pub random: Option<Duration>,
+
+    /// Chooses what is left to chance: gates, random traffic
+    #[arg(long, env = "TST_SEED", default_value_t = 0, hide_env_values = true)]
+    pub seed: u64,
+}
+
+/// How followers are served.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct LinkArgs {
+    /// The least time between two pushes to a follower; `0` pushes every transition at once
+    #[arg(long, env = "TST_PUSH_INTERVAL", default_value = "0", value_name = "TIME",
+        value_parser = interval, hide_env_values = true)]
+    pub push_interval: Duration,
+}
+
+/// Options of `flights tree`.
+#[derive(Args, Clone, Debug)]
+pub struct TreeArgs {
+    /// How many replicants follow each node, tier by tier
+    #[arg(long, value_delimiter = ',', default_value = "2,3", value_name = "N,N,…")]
+    pub fanout: Vec<usize>,
+
+    /// The tarpc port of the root, the others count up from it [default: 19700, or free ones]
+    #[arg(long, value_name = "PORT")]
+    pub rpc_port: Option<u16>,
+
+    /// The HTTP port of the root, the others count up from it [default: 18700, or free ones]
+    #[arg(long, value_name = "PORT")]
+    pub http_port: Option<u16>,
+
+    /// Runs each node in a process of its own and restarts those that end
+    #[arg(long)]
+    pub processes: bool,
+
+    /// What flows through the root.
+    #[command(flatten)]
+    pub feed: FeedArgs,
+
+    /// How the links are.
+    #[command(flatten)]
+    pub link: LinkArgs,
+}
+
+/// Options of `flights node`.
+#[derive(Args, Clone, Debug)]
+pub struct NodeArgs {
+    /// The node's name [default: `root`, or its address for a replicant]
+    #[arg(long, env = "TST_NAME", hide_env_values = true)]
+    pub name: Option<String>,
+
+    /// The tarpc address of the node to follow; without one the node is a root
+    #[arg(long, env = "TST_PARENT_ADDR", value_name = "HOST:PORT", hide_env_values = true)]
+    pub parent: Option<OptionalAddr>,
+
+    /// The tarpc address to serve followers on
+    #[arg(long, env = "TST_ADDR", value_name = "HOST:PORT", hide_env_values = true)]
+    pub addr: Addr,
+
+    /// The HTTP address to serve readers on; without one nothing is served
+    #[arg(long, env = "TST_HTTP_ADDR", value_name = "HOST:PORT", hide_env_values = true)]
+    pub http_addr: Option<OptionalAddr>,
+
+    /// What flows through the root.
+    #[command(flatten)]
+    pub feed: FeedArgs,
+
+    /// How the links are.
+    #[command(flatten)]
+    pub link: LinkArgs,
+
+    /// Ends when standard input does: a tree in processes sets it
+    #[arg(long, hide = true)]
+    pub supervised: bool,
+}
+
+/// Options of `flights get`.
+#[derive(Args, Clone, Debug)]
+pub struct GetArgs {
+    /// The states to look at; none: all active ones
+    pub states: Vec<String>,
+
+    /// The node's HTTP address
+    #[arg(long, env = "TST_NODE", default_value = "localhost:18700", value_name = "HOST:PORT",
+        hide_env_values = true)]
+    pub node: Addr,
+
+    /// Prints the node's JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `flights watch`.
+#[derive(Args, Clone, Debug)]
+pub struct WatchArgs {
+    /// The node's HTTP address
+    #[arg(long, env = "TST_NODE", default_value = "localhost:18700", value_name = "HOST:PORT",
+        hide_env_values = true)]
+    pub node: Addr,
+
+    /// Prints the node's JSON, an event a line
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// A host and a port; without a host it is this computer's loopback.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Addr(String);
+
+impl Addr {
+    /// The address as a socket takes it.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Addr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for Addr {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (host, port) = text.rsplit_once(':').ok_or("it needs a port, as in localhost:19700")?;
+        port.parse::<u16>().map_err(|_wrong| format!("`{port}` is no port, which is 0 to 65535"))?;
+        let host = if host.is_empty() { "127.0.0.1" } else { host };
+        Ok(Self(format!("{host}:{port}")))
+    }
+}
+
+/// An address that may be empty, as it is in the environment of those who want none.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct OptionalAddr(pub Option<Addr>);
+
+impl FromStr for OptionalAddr {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.is_empty() { Ok(Self(None)) } else { text.parse().map(Some).map(Self) }
+    }
+}
+
+fn period(text: &str) -> Result<Duration, String> {
+    let period = match text.parse() {
+        Ok(micros) => Duration::from_micros(micros),
+        Err(_unit) => humantime::parse_duration(text).map_err(|error| error.to_string())?,
+    };
+    if period.is_zero() {
+        return Err("it has to be longer than nothing".to_owned());
+    }
+    Ok(period)
+}
+
+fn interval(text: &str) -> Result<Duration, String> {
+    if text == "0" {
+        return Ok(Duration::ZERO);
+    }
+    humantime::parse_duration(text).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn nothing_is_a_tree_of_nine() {
+        let cli = Cli::try_parse_from(["flights"]).unwrap();
+        assert!(cli.command.is_none());
+        assert_eq!(cli.tree.fanout, [2, 3]);
+        assert!(!cli.tree.processes);
+    }
+
+    #[test]
+    fn an_address_without_a_host_is_loopback() {
+        assert_eq!(":19700".parse::<Addr>().unwrap().as_str(), "127.0.0.1:19700");
+        assert_eq!("[::1]:1".parse::<Addr>().unwrap().as_str(), "[::1]:1");
+        assert!("19700".parse::<Addr>().is_err());
+        assert!("localhost:x".parse::<Addr>().is_err());
+    }
+
+    #[test]
+    fn a_period_is_a_time_or_microseconds() {
+        assert_eq!(period("1s"), Ok(Duration::from_secs(1)));
+        assert_eq!(period("5000"), Ok(Duration::from_millis(5)));
+        assert!(period("0s").is_err());
+        assert!(period("soon").is_err());
+    }
+}

@@ -1,0 +1,221 @@
+//! A small HTTP client: `flights get` and `flights watch`, and the status of a tree in processes.
+
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper::header::{ACCEPT, HOST};
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use tokio::net::TcpStream;
+
+use crate::cli::{GetArgs, WatchArgs};
+
+/// How long a node may take to answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long `watch` waits before it connects again.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// A node could not be reached; the exit code tells it apart from an answer that is an error.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot reach {addr}")]
+pub struct Unreachable {
+    addr: String,
+    #[source]
+    source: std::io::Error,
+}
+
+/// An answer as a whole.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The status line and the headers.
+    pub head: Response<()>,
+    /// The body.
+    pub body: Bytes,
+}
+
+impl Answer {
+    /// The value of a header, if it is there and text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.head.headers().get(name)?.to_str().ok()
+    }
+}
+
+/// Asks a node for `path` and reads the whole answer.
+///
+/// # Errors
+///
+/// [`Unreachable`], or what went wrong on the way.
+pub async fn get(addr: &str, path: &str, accept: &str) -> anyhow::Result<Answer> {
+    let whole = async {
+        let (head, body) = open(addr, path, accept, None).await?.into_parts();
+        let body = body.collect().await.context("the answer broke off")?.to_bytes();
+        Ok(Answer { head: Response::from_parts(head, ()), body })
+    };
+    tokio::time::timeout(PATIENCE, whole)
+        .await
+        .with_context(|| format!("{addr} did not answer within {} s", PATIENCE.as_secs()))?
+}
+
+/// Asks a node for `path` and returns the answer while its body is still to come.
+async fn open(
+    addr: &str,
+    path: &str,
+    accept: &str,
+    last_event: Option<&str>,
+) -> anyhow::Result<Response<Incoming>> {
+    let stream = TcpStream::connect(addr)
+        .await
+        .map_err(|source| Unreachable { addr: addr.to_owned(), source })?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    let mut request = Request::get(path).header(HOST, addr).header(ACCEPT, accept);
+    if let Some(id) = last_event {
+        request = request.header("last-event-id", id);
+    }
+    let request = request.body(Empty::<Bytes>::new())?;
+    // The connection is driven until the body is read; it ends with the answer.
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(connection);
+    let response = sender.send_request(request).await?;
+    tasks.detach_all();
+    Ok(response)
+}
+
+/// `flights get`.
+///
+/// # Errors
+///
+/// [`Unreachable`], or what the node said.
+pub async fn print_states(args: &GetArgs) -> anyhow::Result<()> {
+    let addr = args.node.as_str();
+    if args.states.is_empty() {
+        let accept = if args.json { "application/json" } else { "text/plain" };
+        let answer = checked(get(addr, "/", accept).await?)?;
+        print!("{}", ended(&String::from_utf8_lossy(&answer.body)));
+        return Ok(());
+    }
+    for state in &args.states {
+        let answer = get(addr, &format!("/v1/states/{state}"), "application/json").await?;
+        let answer = checked(answer)?;
+        let text = String::from_utf8_lossy(&answer.body);
+        if args.json {
+            print!("{}", ended(&text));
+            continue;
+        }
+        let value: Value = serde_json::from_str(&text).context("the node's answer is no JSON")?;
+        let activity = if value["active"] == true { "active" } else { "inactive" };
+        print!("{state} is {activity}, tick {}", value["tick"]);
+        match &value["payload"] {
+            Value::Null => println!(),
+            payload => println!(", {payload}"),
+        }
+    }
+    Ok(())
+}
+
+/// `flights watch`: prints changes until it is interrupted, and connects again when that breaks.
+///
+/// # Errors
+///
+/// [`Unreachable`] at the first attempt, or what the node said.
+pub async fn watch(args: &WatchArgs) -> anyhow::Result<()> {
+    let addr = args.node.as_str();
+    let mut events = Events::default();
+    let mut first = true;
+    loop {
+        match events.follow(addr, args.json).await {
+            Ok(()) => eprintln!("{addr} ended the stream, connecting again"),
+            Err(error) if first => return Err(error),
+            Err(error) => eprintln!("{error:#}, connecting again"),
+        }
+        first = false;
+        tokio::time::sleep(RETRY).await;
+    }
+}
+
+/// A stream of server-sent events, and where to go on from.
+#[derive(Debug, Default)]
+struct Events {
+    last: Option<String>,
+    name: String,
+    data: String,
+}
+
+impl Events {
+    async fn follow(&mut self, addr: &str, json: bool) -> anyhow::Result<()> {
+        let last = self.last.clone();
+        let response = open(addr, "/v1/events", "text/event-stream", last.as_deref()).await?;
+        if response.status() != StatusCode::OK {
+            let (head, body) = response.into_parts();
+            let body = body.collect().await?.to_bytes();
+            checked(Answer { head: Response::from_parts(head, ()), body })?;
+            bail!("{addr} has no events");
+        }
+        let mut body = response.into_body();
+        let mut rest = Vec::new();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.context("the stream broke off")?;
+            rest.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data));
+            while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = rest.drain(..=end).collect();
+                self.line(String::from_utf8_lossy(&line).trim_end(), json);
+            }
+        }
+        Ok(())
+    }
+
+    fn line(&mut self, line: &str, json: bool) {
+        if line.is_empty() {
+            if !self.data.is_empty() {
+                self.print(json);
+            }
+            self.name.clear();
+            self.data.clear();
+            return;
+        }
+        let (field, value) = line.split_once(':').unwrap_or((line, ""));
+        let value = value.strip_prefix(' ').unwrap_or(value);
+        match field {
+            "event" => value.clone_into(&mut self.name),
+            "data" => self.data.push_str(value),
+            "id" => self.last = Some(value.to_owned()),
+            _ => {}
+        }
+    }
+
+    fn print(&self, json: bool) {
+        if json {
+            println!("{{\"event\":\"{}\",\"data\":{}}}", self.name, self.data);
+            return;
+        }
+        let data: Value = serde_json::from_str(&self.data).unwrap_or_default();
+        let states = |key: &str, sign: char| -> String {
+            let names = data[key].as_array().into_iter().flatten().filter_map(Value::as_str);
+            names.map(|name| format!(" {sign}{name}")).collect()
+        };
+        match self.name.as_str() {
+            "delta" => println!("{}{}{}", data["revision"], states("off", '-'), states("on", '+')),
+            "snapshot" => println!("{} ={}", data["revision"], states("active", '+')),
+            other => println!("{other} {}", self.data),
+        }
+    }
+}
+
+/// The answer, unless it is the node's word that something is wrong.
+fn checked(answer: Answer) -> anyhow::Result<Answer> {
+    if answer.head.status().is_success() {
+        return Ok(answer);
+    }
+    let value: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+    let message = value["error"]["message"].as_str();
+    bail!("{}", message.unwrap_or(&format!("the node answered {}", answer.head.status())));
+}
+
+fn ended(text: &str) -> String {
+    if text.is_empty() || text.ends_with('\n') { text.to_owned() } else { format!("{text}\n") }
+}

@@ -1,0 +1,79 @@
+//! The command: parses, sets up, runs, and maps what came of it to an exit code.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::{CommandFactory, Parser};
+use flights::cli::{Cli, Command};
+use flights::client::{self, Unreachable};
+use flights::run;
+use flights::status::Lines;
+use flights::telemetry;
+use flights::terminal::Terminal;
+use tokio::runtime::{Builder, Runtime};
+use tokio::time::Instant;
+
+/// Something went wrong.
+const FAILURE: u8 = 1;
+
+/// A node could not be reached. (2 is clap's: wrong usage.)
+const UNREACHABLE: u8 = 3;
+
+fn main() -> ExitCode {
+    match try_main() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("flights: {error:#}");
+            ExitCode::from(if error.is::<Unreachable>() { UNREACHABLE } else { FAILURE })
+        }
+    }
+}
+
+fn try_main() -> anyhow::Result<()> {
+    let started = Instant::now();
+    load_env_file()?;
+    let cli = Cli::parse();
+    let command = cli.command.unwrap_or(Command::Tree(cli.tree));
+    let lines = Lines::default();
+    let live = matches!(command, Command::Tree(_)) && Terminal::new().is_live();
+    telemetry::start(&cli.log, live.then(|| lines.clone()))?;
+    match command {
+        Command::Tree(args) => on(several_threads()?, run::tree(args, lines, started)),
+        Command::Node(args) => on(one_thread()?, run::node(args)),
+        Command::Get(args) => on(one_thread()?, client::print_states(&args)),
+        Command::Watch(args) => on(one_thread()?, client::watch(&args)),
+        Command::Completions { shell } => {
+            let mut command = Cli::command();
+            clap_complete::generate(shell, &mut command, "flights", &mut std::io::stdout());
+            Ok(())
+        }
+    }
+}
+
+/// `.env` fills in what the environment does not say.
+fn load_env_file() -> anyhow::Result<()> {
+    match dotenvy::dotenv() {
+        Err(error) if !error.not_found() => Err(error).context("cannot read .env"),
+        _ => Ok(()),
+    }
+}
+
+/// A node is one loop of small tasks: a second thread would only make them wait for each other.
+fn one_thread() -> anyhow::Result<Runtime> {
+    Builder::new_current_thread().enable_all().build().context("cannot start the runtime")
+}
+
+fn several_threads() -> anyhow::Result<Runtime> {
+    Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")
+}
+
+fn on(
+    runtime: Runtime,
+    future: impl Future<Output = anyhow::Result<()>>,
+) -> anyhow::Result<()> {
+    let result = runtime.block_on(future);
+    // Everything that was to end has ended or had its time.
+    runtime.shutdown_timeout(Duration::from_millis(50));
+    result
+}

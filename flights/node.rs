@@ -1,0 +1,130 @@
+//! A node of any tier: a machine or a replica of one, its followers' side and its readers' side.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::Context;
+use machine_runtime::replica::{
+    Follower, FollowerOptions, Link, LinkState, Source, SourceOptions, Tcp,
+};
+use machine_runtime::{Epoch, Handle, Machine, Owner, States, View, ViewOptions};
+use tokio::net::TcpListener;
+
+use crate::http::Http;
+use crate::shutdown::Tasks;
+use crate::states::Flights;
+use crate::status::Row;
+
+/// What makes a node the one it is.
+#[derive(Clone, Debug)]
+pub struct NodeConfig {
+    /// Its name.
+    pub name: String,
+    /// The tarpc address of its parent; a root has none.
+    pub parent: Option<String>,
+    /// The least time between two pushes to a follower.
+    pub push_interval: Duration,
+}
+
+/// What a node listens on. The caller has bound them.
+#[derive(Debug)]
+pub struct Sockets {
+    /// For followers.
+    pub rpc: TcpListener,
+    /// For readers.
+    pub http: Option<TcpListener>,
+}
+
+/// A running node.
+#[derive(Clone, Debug)]
+pub struct Node {
+    name: String,
+    view: View<Flights>,
+    link: Option<Link>,
+    handle: Option<Handle<Flights>>,
+    http: Http,
+    http_addr: Option<SocketAddr>,
+}
+
+impl Node {
+    /// Starts a node; its tasks are among `tasks`.
+    ///
+    /// # Errors
+    ///
+    /// If a socket has no address.
+    pub fn start(config: NodeConfig, sockets: Sockets, tasks: &Tasks) -> anyhow::Result<Self> {
+        let (view, link, handle) = match config.parent {
+            None => {
+                let (handle, owner) =
+                    Owner::new(Machine::new(), Epoch::random(), ViewOptions::default());
+                let stopped = tasks.stopped();
+                tasks.spawn(async move {
+                    owner.run(stopped).await;
+                });
+                (handle.view().clone(), None, Some(handle))
+            }
+            Some(addr) => {
+                let options = FollowerOptions::new(&config.name);
+                let (view, follower) = Follower::new(Flights::schema().clone(), options);
+                let link = follower.link().clone();
+                tasks.spawn(follower.run(Tcp { addr }, tasks.stopped()));
+                (view, Some(link), None)
+            }
+        };
+        let mut options = SourceOptions::new(&config.name);
+        options.push_interval = config.push_interval;
+        let source = Source::new(&view, options);
+        let http = Http::new(&config.name, view.clone(), link.clone(), source.stats().clone());
+        let stopped = tasks.stopped();
+        tasks.spawn(async move { source.serve(sockets.rpc, stopped).await });
+        let mut http_addr = None;
+        if let Some(listener) = sockets.http {
+            http_addr = Some(listener.local_addr().context("a socket without an address")?);
+            let (http, stopped) = (http.clone(), tasks.stopped());
+            tasks.spawn(async move { http.serve(listener, stopped).await });
+        }
+        Ok(Self { name: config.name, view, link, handle, http, http_addr })
+    }
+
+    /// What the node shows.
+    pub fn view(&self) -> &View<Flights> {
+        &self.view
+    }
+
+    /// Sends mutations, where the node is a root.
+    pub fn handle(&self) -> Option<&Handle<Flights>> {
+        self.handle.as_ref()
+    }
+
+    /// How the node is.
+    pub fn row(&self) -> Row {
+        let snapshot = self.view.snapshot();
+        let note = match self.link.as_ref().map(Link::state).as_deref() {
+            None | Some(LinkState::Following { .. }) => String::new(),
+            Some(state) => state.to_string(),
+        };
+        Row {
+            name: self.name.clone(),
+            tier: self.view.tier(),
+            http: self.http_addr.map(|addr| addr.to_string()).unwrap_or_default(),
+            position: snapshot.as_ref().map(|snapshot| snapshot.position()),
+            digest: snapshot.as_ref().map_or(0, |snapshot| snapshot.digest()),
+            age: self.view.age(),
+            stale: self.view.is_stale(),
+            requests: self.http.requests(),
+            note,
+        }
+    }
+
+    /// Brings a root up: its machine is started and ready.
+    ///
+    /// # Errors
+    ///
+    /// If the machine ended or refused.
+    pub async fn begin(&self) -> anyhow::Result<()> {
+        let Some(handle) = &self.handle else { return Ok(()) };
+        let receipt = handle.add([Flights::Start, Flights::Ready]).await?;
+        anyhow::ensure!(receipt.outcome.is_executed(), "the machine refuses to start");
+        Ok(())
+    }
+}

@@ -1,0 +1,278 @@
+//! A tree in which each node is a process: started, watched, and started again when it ends.
+//!
+//! A node ends when its standard input does, so no node outlives this process, however that
+//! ends. Nodes are in process groups of their own: an interrupt from the terminal reaches this
+//! process alone, which then tells them.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::process::{ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::Context;
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
+use tokio::process::{Child, Command};
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::cli::TreeArgs;
+use crate::client;
+use crate::shutdown::Tasks;
+use crate::status::{Lines, Row};
+use crate::traffic::OVER;
+use crate::tree::Place;
+
+/// The first pause before a process is started again; it doubles up to `RESTART_MOST`.
+const RESTART_LEAST: Duration = Duration::from_millis(100);
+
+/// The longest pause before a process is started again.
+const RESTART_MOST: Duration = Duration::from_secs(5);
+
+/// A process that ran for this long is started again without delay.
+const HEALTHY: Duration = Duration::from_secs(5);
+
+/// How long a process may take to end.
+const END: Duration = Duration::from_millis(500);
+
+/// How often a node is asked how it is.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// The processes of a tree.
+#[derive(Debug)]
+pub struct Processes {
+    rows: Vec<Arc<Mutex<Row>>>,
+    over: CancellationToken,
+}
+
+impl Processes {
+    /// Starts a process for each place; `addrs` are their tarpc and HTTP addresses.
+    ///
+    /// # Errors
+    ///
+    /// If this program cannot be found to start it again.
+    pub fn start(
+        places: &[Place],
+        addrs: &[(SocketAddr, SocketAddr)],
+        args: &TreeArgs,
+        tasks: &Tasks,
+        lines: &Lines,
+    ) -> anyhow::Result<Self> {
+        let program = std::env::current_exe().context("cannot find this program")?;
+        let mut rows = Vec::new();
+        let over = CancellationToken::new();
+        for (place, (rpc, http)) in places.iter().zip(addrs) {
+            let parent = place.parent.map(|parent| addrs[parent].0);
+            let row = Row {
+                name: place.name.clone(),
+                tier: Some(place.tier),
+                http: http.to_string(),
+                position: None,
+                digest: 0,
+                age: Duration::ZERO,
+                stale: true,
+                requests: 0,
+                note: "starting".to_owned(),
+            };
+            let row = Arc::new(Mutex::new(row));
+            rows.push(Arc::clone(&row));
+            let process = Process {
+                name: place.name.clone(),
+                program: program.clone().into(),
+                args: node_args(place, parent, *rpc, *http, args),
+                lines: lines.clone(),
+                over: over.clone(),
+            };
+            let stop = tasks.clone();
+            tasks.spawn(async move { process.supervise(&stop).await });
+            let addr = http.to_string();
+            tasks.spawn_until_stopped(async move { look_at(&addr, &row).await });
+        }
+        Ok(Self { rows, over })
+    }
+
+    /// Waits until the root has said that its replay is over.
+    pub async fn replay_over(&self) {
+        self.over.cancelled().await;
+    }
+
+    /// How the nodes are, by their own account.
+    pub fn rows(&self) -> Vec<Row> {
+        let row = |row: &Arc<Mutex<Row>>| row.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        self.rows.iter().map(row).collect()
+    }
+}
+
+fn node_args(
+    place: &Place,
+    parent: Option<SocketAddr>,
+    rpc: SocketAddr,
+    http: SocketAddr,
+    args: &TreeArgs,
+) -> Vec<OsString> {
+    let mut list: Vec<OsString> = vec!["node".into(), "--supervised".into()];
+    let mut flag = |name: &str, value: OsString| list.extend([name.into(), value]);
+    flag("--name", place.name.clone().into());
+    flag("--addr", rpc.to_string().into());
+    flag("--http-addr", http.to_string().into());
+    let push = humantime::format_duration(args.link.push_interval).to_string();
+    flag("--push-interval", push.into());
+    match parent {
+        Some(parent) => flag("--parent", parent.to_string().into()),
+        None => {
+            if let Some(file) = &args.feed.replay {
+                flag("--replay", file.into());
+            }
+            if let Some(period) = args.feed.random {
+                flag("--random", humantime::format_duration(period).to_string().into());
+            }
+            flag("--speed", args.feed.speed.to_string().into());
+            flag("--seed", args.feed.seed.to_string().into());
+        }
+    }
+    list
+}
+
+struct Process {
+    name: String,
+    program: OsString,
+    args: Vec<OsString>,
+    lines: Lines,
+    over: CancellationToken,
+}
+
+impl Process {
+    async fn supervise(self, tasks: &Tasks) {
+        let mut pause = RESTART_LEAST;
+        loop {
+            let started = Instant::now();
+            let ended = match self.spawn() {
+                Ok(mut child) => {
+                    let pid = child.id().unwrap_or(0);
+                    self.lines.push(format!("{} is process {pid}", self.name));
+                    tokio::select! {
+                        ended = self.attend(&mut child) => ended,
+                        () = tasks.stopped() => return self.end(child).await,
+                    }
+                }
+                Err(error) => format!("cannot be started: {error}"),
+            };
+            if started.elapsed() > HEALTHY {
+                pause = RESTART_LEAST;
+            }
+            let ms = pause.as_millis();
+            self.lines.push(format!("{} {ended}, starting it again in {ms} ms", self.name));
+            tokio::select! {
+                () = sleep(pause) => {}
+                () = tasks.stopped() => return,
+            }
+            pause = (pause * 2).min(RESTART_MOST);
+        }
+    }
+
+    fn spawn(&self) -> std::io::Result<Child> {
+        // What the environment says of one node would be said of all; the arguments are complete.
+        let ours = std::env::vars_os().map(|(name, _)| name);
+        let settings = ours.filter(|name| name.to_string_lossy().starts_with("TST_"));
+        let mut command = Command::new(&self.program);
+        for name in settings {
+            command.env_remove(name);
+        }
+        command
+            .args(&self.args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .kill_on_drop(true)
+            .spawn()
+    }
+
+    /// Passes on what the process says until it ends.
+    async fn attend(&self, child: &mut Child) -> String {
+        let (out, err) = (child.stdout.take(), child.stderr.take());
+        let (ended, (), ()) = tokio::join!(child.wait(), self.pass_on(out), self.pass_on(err));
+        ended.map_or_else(|error| format!("is lost: {error}"), ended_how)
+    }
+
+    async fn pass_on(&self, output: Option<impl AsyncRead + Unpin>) {
+        let Some(output) = output else { return };
+        let mut output = BufReader::new(output).lines();
+        while let Ok(Some(line)) = output.next_line().await {
+            self.lines.push(format!("{}: {line}", self.name));
+            if line.starts_with(OVER) {
+                self.over.cancel();
+            }
+        }
+    }
+
+    /// Closes the process's input, and kills it where it does not take the hint.
+    async fn end(&self, mut child: Child) {
+        drop(child.stdin.take());
+        if timeout(END, child.wait()).await.is_err() {
+            // If it cannot be killed it has ended by itself.
+            let _ = child.kill().await;
+        }
+    }
+}
+
+fn ended_how(status: ExitStatus) -> String {
+    use std::os::unix::process::ExitStatusExt;
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("ended with exit code {code}"),
+        (None, Some(signal)) => format!("was ended by signal {signal}"),
+        (None, None) => "ended".to_owned(),
+    }
+}
+
+/// Asks a node over and over how it is.
+async fn look_at(addr: &str, row: &Mutex<Row>) {
+    loop {
+        let seen = look(addr).await;
+        {
+            let mut row = row.lock().unwrap_or_else(PoisonError::into_inner);
+            match seen {
+                Ok(seen) => {
+                    let tier = seen.tier.or(row.tier);
+                    let (name, http) = (row.name.clone(), row.http.clone());
+                    *row = Row { name, http, tier, ..seen };
+                }
+                Err(error) => {
+                    row.position = None;
+                    row.stale = true;
+                    row.note = format!("{error:#}");
+                }
+            }
+        }
+        sleep(LOOK).await;
+    }
+}
+
+async fn look(addr: &str) -> anyhow::Result<Row> {
+    let states = client::get(addr, "/v1/states", "application/json").await?;
+    let value: Value = serde_json::from_slice(&states.body)?;
+    if let Some(message) = value["error"]["message"].as_str() {
+        anyhow::bail!("{message}");
+    }
+    let metrics = client::get(addr, "/metrics", "text/plain").await?;
+    let position = states.header("machine-position").and_then(|text| text.parse().ok());
+    let age = states.header("machine-age-ms").and_then(|text| text.parse().ok());
+    Ok(Row {
+        name: String::new(),
+        http: String::new(),
+        tier: value["tier"].as_u64().and_then(|tier| u32::try_from(tier).ok()),
+        position: Some(position.context("an answer without a position")?),
+        digest: value["digest"].as_str().and_then(|d| u64::from_str_radix(d, 16).ok()).unwrap_or(0),
+        age: Duration::from_millis(age.unwrap_or(0)),
+        stale: states.header("machine-stale") == Some("true"),
+        requests: requests(&String::from_utf8_lossy(&metrics.body)),
+        note: String::new(),
+    })
+}
+
+/// The sum over all routes of the requests in a node's metrics.
+fn requests(metrics: &str) -> u64 {
+    let counts = metrics.lines().filter(|line| line.starts_with("machine_http_requests_total{"));
+    counts.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
+}

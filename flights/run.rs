@@ -1,0 +1,173 @@
+//! What each subcommand does.
+
+use std::io::{self, Read};
+
+use anyhow::Context;
+use tokio::net::TcpListener;
+use tokio::time::Instant;
+
+use crate::cli::{Addr, NodeArgs, SHIPPED, TreeArgs};
+use crate::node::{Node, NodeConfig, Sockets};
+use crate::shutdown::{PATIENCE, Signals, Tasks};
+use crate::status::{Lines, Row};
+use crate::terminal::Terminal;
+use crate::traffic::Traffic;
+use crate::tree::Tree;
+
+/// Runs a whole tree until it is interrupted.
+///
+/// # Errors
+///
+/// If it cannot be started.
+pub async fn tree(mut args: TreeArgs, lines: Lines, started: Instant) -> anyhow::Result<()> {
+    if args.feed.replay.is_none() && args.feed.random.is_none() {
+        args.feed.replay = Some(SHIPPED.into());
+    }
+    // Read before anything is started, also where another process reads it again.
+    let traffic = Traffic::new(&args.feed)?;
+    let mut signals = Signals::listen()?;
+    let mut terminal = Terminal::new();
+    let tasks = Tasks::default();
+    lines.set_title("starting".to_owned());
+    let tree = tokio::select! {
+        tree = Tree::start(&args, &tasks, &lines) => tree?,
+        () = signals.next() => return end(&tasks, &mut signals).await,
+    };
+    let mut hints = Vec::new();
+    let life = async {
+        tree.ready().await;
+        let ready = format!(
+            "{} nodes are ready, {} ms after the start",
+            tree.rows().len(),
+            started.elapsed().as_millis()
+        );
+        lines.push(ready);
+        if let Some(random) = args.feed.random {
+            lines.set_title(format!("three random states every {random:?}"));
+        }
+        match &tree {
+            Tree::Here(nodes) => match nodes[0].handle() {
+                Some(root) => traffic.run(root, &lines).await?,
+                None => {}
+            },
+            Tree::Processes(processes) => processes.replay_over().await,
+        }
+        let rows = tree.converged().await;
+        lines.push(agreement(&rows));
+        std::future::pending::<anyhow::Result<()>>().await
+    };
+    hints.extend(curl_lines(&tree.rows()));
+    let ended = tokio::select! {
+        ended = life => ended,
+        shown = terminal.show(|| tree.rows(), &lines, &hints) => {
+            shown.context("cannot write to standard output")
+        }
+        () = signals.next() => Ok(()),
+    };
+    terminal.last(|| tree.rows(), &lines, &hints).context("cannot write to standard output")?;
+    end(&tasks, &mut signals).await?;
+    ended
+}
+
+/// Runs one node until it is interrupted.
+///
+/// # Errors
+///
+/// If it cannot be started.
+pub async fn node(args: NodeArgs) -> anyhow::Result<()> {
+    let parent = args.parent.and_then(|parent| parent.0).map(|parent| parent.to_string());
+    let feeds = args.feed.replay.is_some() || args.feed.random.is_some();
+    anyhow::ensure!(
+        parent.is_none() || !feeds,
+        "--replay and --random are for a root; this node follows {}",
+        parent.as_deref().unwrap_or_default()
+    );
+    let traffic = Traffic::new(&args.feed)?;
+    let mut signals = Signals::listen()?;
+    let tasks = Tasks::default();
+    let rpc = listen(&args.addr).await?;
+    let http = match args.http_addr.and_then(|addr| addr.0) {
+        Some(addr) => Some(listen(&addr).await?),
+        None => None,
+    };
+    let name = args.name.filter(|name| !name.is_empty());
+    let name = match (name, &parent) {
+        (Some(name), _) => name,
+        (None, None) => "root".to_owned(),
+        (None, Some(_)) => args.addr.to_string(),
+    };
+    let config = NodeConfig { name, parent, push_interval: args.link.push_interval };
+    let node = Node::start(config, Sockets { rpc, http }, &tasks)?;
+    node.begin().await?;
+    let lines = Lines::default();
+    let life = async {
+        match node.handle() {
+            Some(root) if feeds => traffic.run(root, &lines).await?,
+            _ => {}
+        }
+        std::future::pending::<anyhow::Result<()>>().await
+    };
+    let mut terminal = Terminal::plain();
+    let ended = tokio::select! {
+        ended = life => ended,
+        shown = terminal.show(Vec::new, &lines, &[]) => {
+            shown.context("cannot write to standard output")
+        }
+        () = signals.next() => Ok(()),
+        () = input_ends(), if args.supervised => Ok(()),
+    };
+    terminal.last(Vec::new, &lines, &[]).context("cannot write to standard output")?;
+    end(&tasks, &mut signals).await?;
+    ended
+}
+
+async fn listen(addr: &Addr) -> anyhow::Result<TcpListener> {
+    let listener = TcpListener::bind(addr.as_str()).await;
+    listener.with_context(|| format!("cannot listen on {addr}"))
+}
+
+/// Stops all tasks; a second signal does not wait for them.
+async fn end(tasks: &Tasks, signals: &mut Signals) -> anyhow::Result<()> {
+    tokio::select! {
+        left = tasks.finish(PATIENCE) => {
+            anyhow::ensure!(left == 0, "{left} tasks did not end in time");
+            Ok(())
+        }
+        () = signals.next() => anyhow::bail!("interrupted while ending"),
+    }
+}
+
+/// Waits for the end of standard input, on a thread that the runtime does not wait for.
+async fn input_ends() {
+    let (ended, end) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || {
+        let mut buffer = [0; 64];
+        while io::stdin().read(&mut buffer).is_ok_and(|read| read > 0) {}
+        // Nobody may be waiting any more.
+        let _ = ended.send(());
+    });
+    // An error is an end as well.
+    let _ = end.await;
+}
+
+fn agreement(rows: &[Row]) -> String {
+    let digests: Vec<_> = rows.iter().map(|row| row.digest).collect();
+    match (rows[0].position, digests.iter().all(|digest| *digest == digests[0])) {
+        (Some(position), true) => {
+            let count = rows.len();
+            format!("all {count} nodes are at {position}, digest {:016x}", digests[0])
+        }
+        (position, _) => format!("nodes disagree at {position:?}: {digests:016x?}"),
+    }
+}
+
+fn curl_lines(rows: &[Row]) -> Vec<String> {
+    let http = |i: usize| rows[i % rows.len()].http.clone();
+    let flight = "group=Status&flight=1";
+    vec![
+        "try:".to_owned(),
+        format!("  curl {}/", http(2)),
+        format!("  curl '{}/v1/states?{flight}&payloads=1'", http(1)),
+        format!("  curl -N {}/v1/events", http(rows.len() - 1)),
+    ]
+}

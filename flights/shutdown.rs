@@ -1,0 +1,96 @@
+//! Stopping: who is told, who is waited for, and for how long.
+
+use std::future::Future;
+use std::io;
+use std::time::Duration;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// How long tasks may take to end once they are told to.
+pub const PATIENCE: Duration = Duration::from_millis(700);
+
+/// The tasks of a program, which are told to stop together and waited for.
+#[derive(Clone, Debug, Default)]
+pub struct Tasks {
+    tracker: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Tasks {
+    /// Runs `task` beside the others. It should end soon after [`Tasks::stopped`] resolves.
+    pub fn spawn<F>(&self, task: F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.tracker.spawn(task);
+    }
+
+    /// Runs `task` until it ends or everybody is told to stop; then it is dropped.
+    pub fn spawn_until_stopped<F>(&self, task: F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let stopped = self.stopped();
+        self.spawn(async move {
+            tokio::select! {
+                () = stopped => {}
+                () = task => {}
+            }
+        });
+    }
+
+    /// Resolves once everybody is told to stop.
+    pub fn stopped(&self) -> impl Future<Output = ()> + Send + 'static {
+        self.stop.clone().cancelled_owned()
+    }
+
+    /// Tells everybody to stop.
+    pub fn stop(&self) {
+        self.stop.cancel();
+    }
+
+    /// Tells everybody to stop and waits until all have, for `patience` at most. Returns how
+    /// many tasks did not end.
+    pub async fn finish(&self, patience: Duration) -> usize {
+        self.stop();
+        self.tracker.close();
+        // Whether it timed out shows in what is left.
+        let _ = tokio::time::timeout(patience, self.tracker.wait()).await;
+        self.tracker.len()
+    }
+}
+
+/// The signals that ask a program to stop.
+#[derive(Debug)]
+pub struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    /// Listens from now on, instead of dying of them.
+    ///
+    /// # Errors
+    ///
+    /// If the operating system does not let us.
+    pub fn listen() -> io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    /// Waits for the next one.
+    ///
+    /// # Cancel safety
+    ///
+    /// A signal that comes while nobody waits is seen by the next call.
+    pub async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}

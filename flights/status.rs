@@ -1,0 +1,217 @@
+//! The live status: how each node is, and what changed last.
+
+use std::collections::VecDeque;
+use std::fmt::Write as _;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use machine_runtime::Position;
+
+/// How many lines of news the status shows.
+const SHOWN: usize = 8;
+
+/// How many lines wait to be printed at most, where nobody looks at the newest only.
+const WAITING: usize = 10_000;
+
+/// How a node is at one moment.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Row {
+    /// The node's name.
+    pub name: String,
+    /// How many links it is from the root, once that is known.
+    pub tier: Option<u32>,
+    /// Where its HTTP is.
+    pub http: String,
+    /// Where in the root's history it is.
+    pub position: Option<Position>,
+    /// The digest at that position.
+    pub digest: u64,
+    /// How old what it shows may be.
+    pub age: Duration,
+    /// Whether that is too old.
+    pub stale: bool,
+    /// How many HTTP requests it has answered.
+    pub requests: u64,
+    /// What else is to be known, such as a parent that cannot be reached.
+    pub note: String,
+}
+
+/// Lines of news: what happened in words, what was logged. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Lines {
+    // Held for as long as a line is appended or the newest are copied.
+    inner: Arc<Mutex<Inner>>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    lines: VecDeque<String>,
+    title: String,
+    dropped: u64,
+}
+
+impl Lines {
+    /// Appends a line. The oldest goes where nobody takes them.
+    pub fn push(&self, line: String) {
+        let mut inner = self.inner();
+        if inner.lines.len() == WAITING {
+            inner.lines.pop_front();
+            inner.dropped += 1;
+        }
+        inner.lines.push_back(line);
+    }
+
+    /// Says what the program is at.
+    pub fn set_title(&self, title: String) {
+        self.inner().title = title;
+    }
+
+    /// What the program is at.
+    pub fn title(&self) -> String {
+        self.inner().title.clone()
+    }
+
+    /// Takes all lines, and a line on those that were lost.
+    pub fn take(&self) -> Vec<String> {
+        let mut inner = self.inner();
+        let dropped = std::mem::take(&mut inner.dropped);
+        let lost = (dropped > 0).then(|| format!("({dropped} lines were not shown)"));
+        lost.into_iter().chain(std::mem::take(&mut inner.lines)).collect()
+    }
+
+    /// Keeps the newest lines only, and copies them.
+    fn newest(&self) -> Vec<String> {
+        let mut inner = self.inner();
+        let old = inner.lines.len().saturating_sub(SHOWN);
+        inner.lines.drain(..old);
+        inner.dropped = 0;
+        inner.lines.iter().cloned().collect()
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The status as lines of at most `width` columns, always as many for as many rows.
+pub fn render(rows: &[Row], lines: &Lines, hints: &[String], width: usize) -> Vec<String> {
+    let mut out = vec![lines.title(), String::new()];
+    let names = rows.iter().map(|row| 2 * indent(row) + row.name.len()).max().unwrap_or(0).max(4);
+    let https = rows.iter().map(|row| row.http.len()).max().unwrap_or(0).max(4);
+    out.push(format!(
+        "{:names$}  {:10}  {:https$}  {:>9}  {:>6}  {:>8}  {:>9}",
+        "node", "role", "http", "revision", "lag", "age", "requests"
+    ));
+    let newest = rows.first().and_then(|root| root.position);
+    for row in rows {
+        let name = format!("{:1$}{name}", "", 2 * indent(row), name = row.name);
+        let role = if row.tier == Some(0) { "root" } else { "replicant" };
+        let revision = row.position.map_or("-".to_owned(), |at| at.revision.to_string());
+        let lag = match (newest, row.position) {
+            (Some(root), Some(at)) if root.epoch == at.epoch => {
+                root.revision.saturating_sub(at.revision).to_string()
+            }
+            _ => "-".to_owned(),
+        };
+        let mut line = format!(
+            "{name:names$}  {role:10}  {:https$}  {revision:>9}  {lag:>6}  {:>8}  {:>9}",
+            row.http,
+            age(row),
+            row.requests
+        );
+        if row.stale {
+            line.push_str("  stale");
+        }
+        if !row.note.is_empty() {
+            // Writing to a string cannot fail.
+            let _ = write!(line, "  {}", row.note);
+        }
+        out.push(line);
+    }
+    out.push(String::new());
+    let mut news = lines.newest();
+    news.resize(SHOWN, String::new());
+    out.extend(news);
+    if !hints.is_empty() {
+        out.push(String::new());
+        out.extend_from_slice(hints);
+    }
+    out.iter_mut().for_each(|line| truncate(line, width));
+    out
+}
+
+fn indent(row: &Row) -> usize {
+    row.tier.unwrap_or(1) as usize
+}
+
+fn age(row: &Row) -> String {
+    match row.position {
+        None => "-".to_owned(),
+        Some(_) if row.age < Duration::from_secs(1) => format!("{} ms", row.age.as_millis()),
+        Some(_) => format!("{:.1} s", row.age.as_secs_f64()),
+    }
+}
+
+fn truncate(line: &mut String, width: usize) {
+    if let Some((end, _)) = line.char_indices().nth(width) {
+        line.truncate(end);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use machine_runtime::Epoch;
+
+    use super::*;
+
+    fn row(name: &str, tier: u32, revision: u64) -> Row {
+        Row {
+            name: name.to_owned(),
+            tier: Some(tier),
+            http: "127.0.0.1:1".to_owned(),
+            position: Some(Position { epoch: Epoch(1), revision }),
+            digest: 0,
+            age: Duration::from_millis(12),
+            stale: false,
+            requests: 3,
+            note: String::new(),
+        }
+    }
+
+    #[test]
+    fn a_row_tells_how_far_a_node_is_behind() {
+        let rows = [row("root", 0, 10), row("rep-1", 1, 7)];
+        let lines = render(&rows, &Lines::default(), &[], 200);
+        assert_eq!(
+            lines[3..5],
+            [
+                "root     root        127.0.0.1:1         10       0     12 ms          3",
+                "  rep-1  replicant   127.0.0.1:1          7       3     12 ms          3",
+            ]
+        );
+    }
+
+    #[test]
+    fn the_newest_lines_are_shown_and_none_is_too_long() {
+        let news = Lines::default();
+        for i in 0..100 {
+            news.push(format!("line {i} {}", "ä".repeat(300)));
+        }
+        let lines = render(&[row("root", 0, 1)], &news, &["hint".to_owned()], 80);
+        assert!(lines.iter().all(|line| line.chars().count() <= 80));
+        assert!(lines.iter().any(|line| line.starts_with("line 99")));
+        assert!(!lines.iter().any(|line| line.starts_with("line 91")));
+        assert_eq!(lines.len(), render(&[row("root", 0, 1)], &Lines::default(), &["x".into()], 9).len());
+    }
+
+    #[test]
+    fn lost_lines_are_counted() {
+        let lines = Lines::default();
+        for i in 0..=WAITING {
+            lines.push(i.to_string());
+        }
+        let taken = lines.take();
+        assert_eq!(taken[0], "(1 lines were not shown)");
+        assert_eq!(taken.len(), WAITING + 1);
+    }
+}

@@ -1,0 +1,115 @@
+//! How the status reaches a person: redrawn in place on a terminal, as plain lines elsewhere.
+
+use std::io::{self, IsTerminal, Write};
+use std::time::Duration;
+
+use crossterm::cursor::MoveToPreviousLine;
+use crossterm::queue;
+use crossterm::style::Print;
+use crossterm::terminal::{self, Clear, ClearType};
+
+use crate::status::{Lines, Row, render};
+
+/// How often it is redrawn.
+const FRAME: Duration = Duration::from_millis(200);
+
+/// How often plain lines are printed.
+const FLUSH: Duration = Duration::from_millis(50);
+
+/// Standard output, drawn on or written to.
+#[derive(Debug)]
+pub struct Terminal {
+    live: bool,
+    drawn: u16,
+}
+
+impl Terminal {
+    /// Standard output as it is.
+    pub fn new() -> Self {
+        Self { live: io::stdout().is_terminal(), drawn: 0 }
+    }
+
+    /// Standard output as a place for plain lines.
+    pub fn plain() -> Self {
+        Self { live: false, drawn: 0 }
+    }
+
+    /// Whether it is redrawn in place.
+    pub fn is_live(&self) -> bool {
+        self.live
+    }
+
+    /// Shows how the nodes are and what happened, again and again.
+    ///
+    /// # Errors
+    ///
+    /// If nobody reads standard output any more.
+    ///
+    /// # Cancel safety
+    ///
+    /// If dropped, what was not shown yet is shown by [`Terminal::last`].
+    pub async fn show(
+        &mut self,
+        rows: impl Fn() -> Vec<Row>,
+        lines: &Lines,
+        hints: &[String],
+    ) -> io::Result<()> {
+        if !self.live {
+            for hint in hints {
+                lines.push(hint.clone());
+            }
+        }
+        loop {
+            self.frame(&rows, lines, hints)?;
+            tokio::time::sleep(if self.live { FRAME } else { FLUSH }).await;
+        }
+    }
+
+    /// Shows what is left to be shown.
+    ///
+    /// # Errors
+    ///
+    /// If nobody reads standard output any more.
+    pub fn last(
+        &mut self,
+        rows: impl Fn() -> Vec<Row>,
+        lines: &Lines,
+        hints: &[String],
+    ) -> io::Result<()> {
+        self.frame(&rows, lines, hints)
+    }
+
+    fn frame(
+        &mut self,
+        rows: &impl Fn() -> Vec<Row>,
+        lines: &Lines,
+        hints: &[String],
+    ) -> io::Result<()> {
+        let mut out = io::stdout().lock();
+        if !self.live {
+            for line in lines.take() {
+                writeln!(out, "{line}")?;
+            }
+            return out.flush();
+        }
+        let (width, height) = terminal::size().unwrap_or((80, 24));
+        let mut picture = render(&rows(), lines, hints, width.into());
+        // The last line of the terminal stays empty: that is where the cursor waits.
+        picture.truncate(usize::from(height.max(2) - 1));
+        if self.drawn > 0 {
+            queue!(out, MoveToPreviousLine(self.drawn))?;
+        }
+        for line in &picture {
+            queue!(out, Clear(ClearType::UntilNewLine), Print(line), Print("\r\n"))?;
+        }
+        queue!(out, Clear(ClearType::FromCursorDown))?;
+        self.drawn = u16::try_from(picture.len()).unwrap_or(u16::MAX);
+        out.flush()
+    }
+}
+
+impl Default for Terminal {
+    fn default() -> Self {
+        Self::new()
+    }
+}

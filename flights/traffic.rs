@@ -1,0 +1,123 @@
+//! What flows through a root: a replay of departures, random load, or nothing.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use machine_runtime::{Closed, Handle, Outcome};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+
+use crate::cli::{FeedArgs, SHIPPED};
+use crate::feed::{Replay, Speed, Timetable};
+use crate::random::RandomTraffic;
+use crate::states::Flights;
+use crate::status::Lines;
+
+/// How the line begins that accounts for a replay.
+pub const OVER: &str = "the replay is over: ";
+
+/// The finest period that a timer keeps; faster traffic comes in bursts of this period.
+const TIMER: Duration = Duration::from_millis(1);
+
+/// What is to flow.
+#[derive(Debug)]
+pub struct Traffic {
+    replay: Option<(Replay, Speed)>,
+    random: Option<(RandomTraffic<Flights>, Duration)>,
+}
+
+impl Traffic {
+    /// What `args` ask for; departures are read and checked here.
+    ///
+    /// # Errors
+    ///
+    /// If the departures cannot be read.
+    pub fn new(args: &FeedArgs) -> anyhow::Result<Self> {
+        let replay = args.replay.as_ref().map(|file| {
+            let timetable = if file.as_os_str() == SHIPPED {
+                Timetable::shipped()
+            } else {
+                Timetable::read(file).context("cannot replay")?
+            };
+            anyhow::Ok((Replay::new(timetable, args.seed), args.speed))
+        });
+        let random = args.random.map(|period| (RandomTraffic::new(args.seed), period));
+        Ok(Self { replay: replay.transpose()?, random })
+    }
+
+    /// Lets it flow into `root` until the replay is over, if there is one, and else for ever.
+    ///
+    /// # Errors
+    ///
+    /// [`Closed`] if the root ended.
+    pub async fn run(self, root: &Handle<Flights>, lines: &Lines) -> Result<(), Closed> {
+        let random = async {
+            match self.random {
+                Some((traffic, period)) => random(root, traffic, period).await,
+                None => std::future::pending().await,
+            }
+        };
+        let replay = async {
+            match self.replay {
+                Some((steps, speed)) => replay(root, steps, speed, lines).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            ended = random => ended,
+            ended = replay => ended,
+        }
+    }
+}
+
+async fn replay(
+    root: &Handle<Flights>,
+    mut steps: Replay,
+    speed: Speed,
+    lines: &Lines,
+) -> Result<(), Closed> {
+    let start = Instant::now();
+    let mut first = None;
+    let (mut executed, mut refused) = (0_u64, 0_u64);
+    while let Some(step) = steps.next() {
+        let first = *first.get_or_insert(step.at);
+        sleep_until(start + speed.wait(first, step.at)).await;
+        lines.set_title(format!("replaying {} at {speed}", step.at));
+        for receipt in root.mutate_all(step.mutations).await? {
+            if let Outcome::Canceled(reason) = receipt.outcome {
+                refused += 1;
+                lines.push(format!("refused: {reason}"));
+            } else {
+                executed += 1;
+            }
+        }
+        lines.push(format!("{}  {}", step.at, step.words));
+    }
+    lines.set_title("the replay is over, the tree serves on until it is interrupted".to_owned());
+    lines.push(format!(
+        "{OVER}{}; {executed} mutations executed, {refused} refused, in {:.1} s",
+        steps.account(),
+        start.elapsed().as_secs_f64()
+    ));
+    Ok(())
+}
+
+async fn random(
+    root: &Handle<Flights>,
+    mut traffic: RandomTraffic<Flights>,
+    period: Duration,
+) -> Result<(), Closed> {
+    let start = Instant::now();
+    let mut timer = interval(period.max(TIMER));
+    timer.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let mut done: u128 = 0;
+    loop {
+        timer.tick().await;
+        let due = start.elapsed().as_nanos() / period.as_nanos() + 1;
+        while done < due {
+            let exception = root.view().is_active(Flights::Exception);
+            // A refusal is part of the game.
+            let _ = root.mutate(traffic.next(exception)).await?;
+            done += 1;
+        }
+    }
+}
