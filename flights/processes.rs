@@ -13,7 +13,7 @@ use std::time::Duration;
 use anyhow::Context;
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStdin, Command};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -149,11 +149,13 @@ impl Process {
             let started = Instant::now();
             let ended = match self.spawn() {
                 Ok(mut child) => {
+                    // Held here: waiting for a child closes the input that it still has.
+                    let input = child.stdin.take();
                     let pid = child.id().unwrap_or(0);
                     self.lines.push(format!("{} is process {pid}", self.name));
                     tokio::select! {
                         ended = self.attend(&mut child) => ended,
-                        () = tasks.stopped() => return self.end(child).await,
+                        () = tasks.stopped() => return end(child, input).await,
                     }
                 }
                 Err(error) => format!("cannot be started: {error}"),
@@ -206,14 +208,14 @@ impl Process {
             }
         }
     }
+}
 
-    /// Closes the process's input, and kills it where it does not take the hint.
-    async fn end(&self, mut child: Child) {
-        drop(child.stdin.take());
-        if timeout(END, child.wait()).await.is_err() {
-            // If it cannot be killed it has ended by itself.
-            let _ = child.kill().await;
-        }
+/// Closes the process's input, and kills it where it does not take the hint.
+async fn end(mut child: Child, input: Option<ChildStdin>) {
+    drop(input);
+    if timeout(END, child.wait()).await.is_err() {
+        // If it cannot be killed it has ended by itself.
+        let _ = child.kill().await;
     }
 }
 

@@ -33,7 +33,8 @@ pub async fn tree(mut args: TreeArgs, lines: Lines, started: Instant) -> anyhow:
         tree = Tree::start(&args, &tasks, &lines) => tree?,
         () = signals.next() => return end(&tasks, &mut signals).await,
     };
-    let mut hints = Vec::new();
+    let hints = curl_lines(&tree.rows());
+    let live = terminal.is_live();
     let life = async {
         tree.ready().await;
         let ready = format!(
@@ -42,6 +43,9 @@ pub async fn tree(mut args: TreeArgs, lines: Lines, started: Instant) -> anyhow:
             started.elapsed().as_millis()
         );
         lines.push(ready);
+        if !live {
+            hints.iter().for_each(|hint| lines.push(hint.clone()));
+        }
         if let Some(random) = args.feed.random {
             lines.set_title(format!("three random states every {random:?}"));
         }
@@ -56,7 +60,6 @@ pub async fn tree(mut args: TreeArgs, lines: Lines, started: Instant) -> anyhow:
         lines.push(agreement(&rows));
         std::future::pending::<anyhow::Result<()>>().await
     };
-    hints.extend(curl_lines(&tree.rows()));
     let ended = tokio::select! {
         ended = life => ended,
         shown = terminal.show(|| tree.rows(), &lines, &hints) => {

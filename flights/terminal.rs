@@ -54,11 +54,6 @@ impl Terminal {
         lines: &Lines,
         hints: &[String],
     ) -> io::Result<()> {
-        if !self.live {
-            for hint in hints {
-                lines.push(hint.clone());
-            }
-        }
         loop {
             self.frame(&rows, lines, hints)?;
             tokio::time::sleep(if self.live { FRAME } else { FLUSH }).await;

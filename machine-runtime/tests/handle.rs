@@ -1,0 +1,221 @@
+//! The task that owns a machine, its handles and those who wait.
+#![cfg(feature = "tokio")]
+
+use std::future::{pending, ready};
+use std::sync::Arc;
+
+use machine_runtime::{
+    CHANNEL, Closed, DynState, Epoch, Handle, Machine, Mutation, Outcome, Owner, Position, Reason,
+    Receipt, Schema, StateDef, View, ViewOptions, When,
+};
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+
+const RED: DynState = DynState(1);
+const GREEN: DynState = DynState(2);
+const OFF: DynState = DynState(3);
+
+/// A light: `Off` comes by itself, and `Red` cannot stay without the lamp that nobody switches on.
+fn schema() -> Arc<Schema> {
+    Schema::builder("Light")
+        .state(StateDef::new("Red").remove(["Green", "Off"]).retain())
+        .state(StateDef::new("Green").remove(["Red", "Off"]))
+        .state(StateDef::new("Off").remove(["Red", "Green"]).auto())
+        .state(StateDef::new("Short"))
+        .state(StateDef::new("Fuse").remove(["Short"]).auto())
+        .build()
+        .unwrap()
+        .into()
+}
+
+fn owner() -> (Handle<DynState>, Owner<DynState>) {
+    Owner::new(Machine::with_schema(schema()), Epoch(7), ViewOptions::default())
+}
+
+/// A running machine, until the set is dropped.
+fn running() -> (Handle<DynState>, JoinSet<()>) {
+    let (handle, owner) = owner();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
+        owner.run(pending()).await;
+    });
+    (handle, tasks)
+}
+
+#[tokio::test]
+async fn the_view_shows_the_effect_once_the_mutation_returns() {
+    let (handle, _tasks) = running();
+    let receipt = handle.add(RED).await.unwrap();
+    assert_eq!(receipt.outcome, Outcome::Executed);
+    assert_eq!(receipt.position, Position { epoch: Epoch(7), revision: 2 });
+    assert!(handle.view().is_active(RED) && !handle.view().is_active(GREEN));
+    assert_eq!(handle.view().position(), Some(receipt.position));
+    assert_eq!(handle.view().tier(), Some(0));
+    assert!(!handle.view().is_stale());
+}
+
+#[tokio::test]
+async fn a_refusal_says_why_and_moves_nothing() {
+    let (handle, _tasks) = running();
+    let before = handle.add(RED).await.unwrap().position;
+    let receipt = handle.mutate(Mutation::add([GREEN, RED])).await.unwrap();
+    let reason = Reason::Blocked { state: RED, by: GREEN };
+    assert_eq!(receipt.outcome, Outcome::Canceled(reason));
+    assert_eq!(receipt.position, before);
+}
+
+#[tokio::test]
+async fn a_batch_is_one_step_to_readers() {
+    let (handle, _tasks) = running();
+    let mut positions = handle.view().positions();
+    positions.borrow_and_update();
+    let batch = vec![Mutation::add(RED), Mutation::add(GREEN), Mutation::add(RED)];
+    let receipts = handle.mutate_all(batch).await.unwrap();
+    assert!(receipts.iter().all(|receipt| receipt.outcome.is_executed()));
+    assert_eq!(*positions.borrow_and_update(), Some(receipts[2].position));
+    assert!(!positions.has_changed().unwrap());
+}
+
+#[tokio::test]
+async fn a_moment_stays_as_it_is_for_as_long_as_it_is_held() {
+    let (handle, _tasks) = running();
+    let mut held = Vec::new();
+    for i in 0..50_u64 {
+        let payload = i.to_string();
+        let (remove, add) = (Mutation::remove(RED), Mutation::add(RED).with_payload(payload));
+        handle.mutate_all(vec![remove, add]).await.unwrap();
+        let moment = handle.view().snapshot().unwrap();
+        if i % 3 == 0 {
+            held.push((i, moment));
+        }
+    }
+    for (i, moment) in held {
+        assert_eq!(moment.ticks()[1], 2 * i + 1);
+        assert_eq!(moment.retained()[&1], i.to_string());
+        assert!(moment.active().any(|state| state == 1));
+    }
+}
+
+#[tokio::test]
+async fn a_full_channel_refuses_who_does_not_want_to_wait() {
+    let (handle, owner) = owner();
+    let mut waiting = JoinSet::new();
+    for _ in 0..CHANNEL {
+        let handle = handle.clone();
+        waiting.spawn(async move { handle.add(RED).await });
+    }
+    // Nothing runs yet: each of the tasks gets as far as its place in the channel.
+    for _ in 0..2 * CHANNEL {
+        tokio::task::yield_now().await;
+    }
+    let refused = handle.try_mutate(Mutation::add(GREEN)).await.unwrap();
+    assert_eq!(refused.outcome, Outcome::Canceled(Reason::QueueFull));
+
+    waiting.spawn(async move {
+        owner.run(ready(())).await;
+        Err(Closed)
+    });
+    let ended = waiting.join_all().await;
+    let executed = |ended: &&Result<Receipt<DynState>, Closed>| ended.is_ok();
+    assert_eq!(ended.iter().filter(executed).count(), CHANNEL);
+}
+
+#[tokio::test]
+async fn a_shutdown_finishes_what_was_sent_before_it() {
+    let (handle, owner) = owner();
+    let mut tasks = JoinSet::new();
+    for i in 0..100 {
+        let handle = handle.clone();
+        tasks.spawn(async move { handle.add(if i % 2 == 0 { RED } else { GREEN }).await });
+    }
+    for _ in 0..200 {
+        tokio::task::yield_now().await;
+    }
+    let machine = owner.run(ready(())).await;
+    let answers = tasks.join_all().await;
+    assert!(answers.iter().all(Result::is_ok));
+    // Each of the 100 changed two states, and the first brought up the fuse.
+    assert_eq!(machine.revision(), 101);
+    assert_eq!(handle.add(RED).await, Err(Closed));
+    assert!(handle.view().is_active(GREEN), "reads go on");
+}
+
+#[tokio::test]
+async fn waiting_ends_when_the_states_are_as_awaited() {
+    let (handle, _tasks) = running();
+    let (red, not_red) = (handle.when(RED), handle.when_not([RED, OFF]));
+    let twice = handle.when_ticks(RED, 2);
+    let third = handle.view().when_time([(RED, 3), (GREEN, 1)]);
+    handle.add(RED).await.unwrap();
+    red.await.unwrap();
+    handle.add(GREEN).await.unwrap();
+    not_red.await.unwrap();
+    twice.await.unwrap();
+    handle.add(RED).await.unwrap();
+    third.await.unwrap();
+    handle.when(RED).await.unwrap();
+    handle.when_not([]).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_state_that_its_own_auto_mutation_ends_is_still_seen() {
+    let (handle, _tasks) = running();
+    let short = DynState(4);
+    let seen = handle.when(short);
+    let both = handle.when([short, DynState(5)]);
+    let receipt = handle.add(short).await.unwrap();
+    assert!(receipt.outcome.is_executed() && !handle.view().is_active(short));
+    seen.await.unwrap();
+    // Never both at once: not even in the transition that replaces the one by the other.
+    let mut both = both;
+    let polled = std::future::poll_fn(|cx| ready_now(&mut both, cx)).await;
+    assert!(!polled);
+}
+
+fn ready_now(when: &mut When, cx: &mut std::task::Context<'_>) -> std::task::Poll<bool> {
+    std::task::Poll::Ready(std::pin::Pin::new(when).poll(cx).is_ready())
+}
+
+#[tokio::test]
+async fn the_end_of_the_machine_ends_all_waiting() {
+    let (handle, owner) = owner();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
+        owner
+            .run(async {
+                let _ = stopped.await;
+            })
+            .await;
+    });
+    let waiting = handle.when(GREEN);
+    drop(stop);
+    assert_eq!(waiting.await, Err(Closed));
+    assert_eq!(handle.when(RED).await, Err(Closed));
+}
+
+#[tokio::test]
+async fn many_who_wait_are_each_woken_by_their_own_state() {
+    let (handle, _tasks) = running();
+    let mut waiting = JoinSet::new();
+    for i in 0..1_000_u32 {
+        let view = handle.view().clone();
+        let state = [RED, GREEN][i as usize % 2];
+        waiting.spawn(async move { view.when(state).await.map(|()| state) });
+    }
+    for _ in 0..2_000 {
+        tokio::task::yield_now().await;
+    }
+    handle.add(RED).await.unwrap();
+    for _ in 0..500 {
+        assert_eq!(waiting.join_next().await.unwrap().unwrap(), Ok(RED));
+    }
+    handle.add(GREEN).await.unwrap();
+    assert_eq!(waiting.join_all().await, vec![Ok(GREEN); 500]);
+}
+
+const fn assert_shareable<T: Send + Sync + Clone>() {}
+const _: () = {
+    assert_shareable::<Handle<DynState>>();
+    assert_shareable::<View<DynState>>();
+};
