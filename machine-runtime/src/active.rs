@@ -51,6 +51,12 @@ impl Active {
         self.bits[state as usize / 64] &= !(1 << (state % 64));
     }
 
+    /// Clears the bits of `entry` and leaves the order alone.
+    #[inline]
+    pub(crate) fn clear(&mut self, entry: WordMask) {
+        self.bits[entry.word as usize] &= !entry.mask;
+    }
+
     /// The active ones of `entry`.
     #[inline]
     pub(crate) fn hits(&self, entry: WordMask) -> u64 {
@@ -60,13 +66,13 @@ impl Active {
     /// The first active state of `masks`.
     #[inline]
     pub(crate) fn any(&self, masks: &[WordMask]) -> Option<u32> {
-        masks.iter().find_map(|entry| first(*entry, self.hits(*entry)))
+        masks.iter().find_map(|entry| entry.first(self.hits(*entry)))
     }
 
     /// The first inactive state of `masks`.
     #[inline]
     pub(crate) fn lacks(&self, masks: &[WordMask]) -> Option<u32> {
-        masks.iter().find_map(|entry| first(*entry, entry.mask & !self.hits(*entry)))
+        masks.iter().find_map(|entry| entry.first(entry.mask & !self.hits(*entry)))
     }
 
     /// Puts `state` at the front of the order.
@@ -139,13 +145,8 @@ impl Active {
 
 #[inline]
 fn key(c: &Compiled, state: u32) -> Option<u32> {
-    let key = c.key(state);
-    (key != KEYLESS && !c.after_live()).then_some(key)
-}
-
-#[inline]
-fn first(entry: WordMask, bits: u64) -> Option<u32> {
-    (bits != 0).then(|| entry.word * 64 + bits.trailing_zeros())
+    let key = c.place(state);
+    (key != KEYLESS).then_some(key)
 }
 
 /// Calls `f` with every state of `bits`, the word of `entry`.

@@ -83,7 +83,7 @@ impl<S: State> Machine<S> {
     ///
     /// As [`Machine::mutate`].
     pub fn add(&mut self, states: impl IntoStates<S>) -> Outcome<S> {
-        self.mutate(&Mutation::add(states))
+        self.act(Op::Add, states)
     }
 
     /// Deactivates `states`, see [`Machine::mutate`].
@@ -92,7 +92,7 @@ impl<S: State> Machine<S> {
     ///
     /// As [`Machine::mutate`].
     pub fn remove(&mut self, states: impl IntoStates<S>) -> Outcome<S> {
-        self.mutate(&Mutation::remove(states))
+        self.act(Op::Remove, states)
     }
 
     /// Runs what waits in the queue, then `mutation`, each with the auto mutation that follows it
@@ -107,12 +107,7 @@ impl<S: State> Machine<S> {
         if let Some(reason) = too_large(mutation) {
             return Outcome::Canceled(reason);
         }
-        self.queue.pass();
-        let called = self.called(mutation);
-        match self.one(mutation.op(), &called, mutation.payload()) {
-            Ok(()) => Outcome::Executed,
-            Err(reason) => Outcome::Canceled(reason.map(Self::state)),
-        }
+        self.pass(mutation.op(), mutation.states(), mutation.payload())
     }
 
     /// Lets `mutation` wait until [`Machine::run`] or the next [`Machine::mutate`].
@@ -128,7 +123,8 @@ impl<S: State> Machine<S> {
         if let Some(reason) = too_large(mutation) {
             return Err(reason);
         }
-        let called = self.called(mutation);
+        let mut called = StateList::new();
+        self.collect(mutation.states(), &mut called);
         let op = self.decided(mutation.op(), &called);
         let compiled = self.schema.compiled();
         let mergeable = !called.iter().any(|state| compiled.is_multi(*state));
@@ -219,6 +215,25 @@ impl<S: State> Machine<S> {
         self.status.retained()
     }
 
+    fn act(&mut self, op: Op, states: impl IntoStates<S>) -> Outcome<S> {
+        self.run();
+        // Filled in place: a list that moves right after it was written stalls the processor.
+        let mut list = StateList::new();
+        states.append_to(&mut list);
+        self.pass(op, &list, None)
+    }
+
+    /// Runs a mutation that does not have to wait.
+    fn pass(&mut self, op: Op, states: &[S], payload: Option<&Bytes>) -> Outcome<S> {
+        self.queue.pass();
+        let mut called = StateList::new();
+        self.collect(states, &mut called);
+        match self.one(op, &called, payload) {
+            Ok(()) => Outcome::Executed,
+            Err(reason) => Outcome::Canceled(reason.map(Self::state)),
+        }
+    }
+
     /// One mutation and the auto mutation that it may cause (rule R19).
     fn one(
         &mut self,
@@ -252,10 +267,9 @@ impl<S: State> Machine<S> {
         }
     }
 
-    /// Rule R4: the called states without repeats.
-    fn called(&self, mutation: &Mutation<S>) -> StateList<u32> {
-        let mut called = StateList::new();
-        for state in mutation.states() {
+    /// Rule R4: the called states without repeats, into `called`.
+    fn collect(&self, states: &[S], called: &mut StateList<u32>) {
+        for state in states {
             let index = state.index();
             assert!(index < self.schema.len(), "{state:?} is no state of {}", self.schema.name());
             let index = crate::schema::as_index(index);
@@ -263,7 +277,6 @@ impl<S: State> Machine<S> {
                 called.push(index);
             }
         }
-        called
     }
 
     fn state(index: u32) -> S {

@@ -108,9 +108,9 @@ pub struct Mutation<S> {
 impl<S: State> Mutation<S> {
     /// A mutation that does `op` with `states`. Repeats collapse to the first (rule R4).
     pub fn new(op: Op, states: impl IntoStates<S>) -> Self {
-        let mut list = StateList::new();
-        states.append_to(&mut list);
-        Self { op, states: list, payload: None }
+        let mut mutation = Self { op, states: StateList::new(), payload: None };
+        states.append_to(&mut mutation.states);
+        mutation
     }
 
     /// Activates `states`.

@@ -15,13 +15,23 @@ pub(crate) struct WordMask {
     pub(crate) mask: u64,
 }
 
+impl WordMask {
+    /// The first state of `bits`, some of the word's.
+    #[inline]
+    pub(crate) fn first(self, bits: u64) -> Option<u32> {
+        (bits != 0).then(|| self.word * 64 + bits.trailing_zeros())
+    }
+}
+
 /// What a transition reads of one state; list fields are where its part of a pool starts.
 #[derive(Clone, Copy, Debug, Default)]
 struct Row {
     factor: u64,
     key: u32,
+    place: u32,
     flags: u8,
     has_add: bool,
+    one_way: bool,
     remove: u32,
     removed_by: u32,
     require: u32,
@@ -92,6 +102,18 @@ impl Compiled {
             let mut firsts = after.of(later as usize).iter();
             firsts.any(|first| compiled.comes_after(later, *first))
         });
+        for state in 0..as_index(flags.len()) {
+            let mut removers = compiled.removed_by(state).iter();
+            let one_way = removers.any(|by| {
+                let mut back = compiled.remove(state).iter();
+                !back.any(|entry| entry.word == by.word && by.mask & !entry.mask == 0)
+            });
+            let row = &mut compiled.rows[state as usize];
+            row.one_way = one_way;
+            if !compiled.after_live {
+                row.place = row.key;
+            }
+        }
         compiled
     }
 
@@ -99,8 +121,10 @@ impl Compiled {
         Row {
             factor: factor(index),
             key: KEYLESS,
+            place: KEYLESS,
             flags,
             has_add,
+            one_way: false,
             remove: as_index(self.remove.len()),
             removed_by: as_index(self.removed_by.len()),
             require: as_index(self.require.len()),
@@ -116,28 +140,34 @@ impl Compiled {
     }
 
     /// What a tick of `state` adds to the digest.
+    #[inline]
     pub(crate) fn factor(&self, state: u32) -> u64 {
         self.rows[state as usize].factor
     }
 
+    #[inline]
     pub(crate) fn is_auto(&self, state: u32) -> bool {
         self.rows[state as usize].flags & flag::AUTO != 0
     }
 
+    #[inline]
     pub(crate) fn is_multi(&self, state: u32) -> bool {
         self.rows[state as usize].flags & flag::MULTI != 0
     }
 
+    #[inline]
     pub(crate) fn is_retained(&self, state: u32) -> bool {
         self.rows[state as usize].flags & flag::RETAIN != 0
     }
 
     /// Whether the state adds others.
+    #[inline]
     pub(crate) fn has_add(&self, state: u32) -> bool {
         self.rows[state as usize].has_add
     }
 
     /// The state's place among those that require or are required, [`KEYLESS`] elsewhere.
+    #[inline]
     pub(crate) fn key(&self, state: u32) -> u32 {
         self.rows[state as usize].key
     }
@@ -147,32 +177,51 @@ impl Compiled {
         &self.by_key
     }
 
+    /// Where the active list keeps the state: by key, or elsewhere if [`KEYLESS`].
+    #[inline]
+    pub(crate) fn place(&self, state: u32) -> u32 {
+        self.rows[state as usize].place
+    }
+
+    /// Whether some state removes this one and is not removed by it.
+    #[inline]
+    pub(crate) fn has_one_way_removers(&self, state: u32) -> bool {
+        self.rows[state as usize].one_way
+    }
+
+    #[inline]
     pub(crate) fn remove(&self, state: u32) -> &[WordMask] {
         &self.remove[self.part(state, |row| row.remove)]
     }
 
+    #[inline]
     pub(crate) fn removed_by(&self, state: u32) -> &[WordMask] {
         &self.removed_by[self.part(state, |row| row.removed_by)]
     }
 
+    #[inline]
     pub(crate) fn require(&self, state: u32) -> &[WordMask] {
         &self.require[self.part(state, |row| row.require)]
     }
 
+    #[inline]
     pub(crate) fn required_by(&self, state: u32) -> &[u32] {
         &self.required_by[self.part(state, |row| row.required_by)]
     }
 
+    #[inline]
     pub(crate) fn add(&self, state: u32) -> &[u32] {
         &self.add[self.part(state, |row| row.add)]
     }
 
     /// The auto states that this one removes.
+    #[inline]
     pub(crate) fn auto_removed(&self, state: u32) -> &[u32] {
         &self.auto_removed[self.part(state, |row| row.auto_removed)]
     }
 
     /// Whether any two states have to stand in an order that After gives them.
+    #[inline]
     pub(crate) fn after_live(&self) -> bool {
         self.after_live
     }
@@ -189,6 +238,7 @@ impl Compiled {
             && !self.after.of(first as usize).contains(&later)
     }
 
+    #[inline]
     fn part(&self, state: u32, start: impl Fn(&Row) -> u32) -> std::ops::Range<usize> {
         let rows = &self.rows[state as usize..][..2];
         start(&rows[0]) as usize..start(&rows[1]) as usize

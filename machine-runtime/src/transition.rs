@@ -127,11 +127,13 @@ impl Status {
             Fast::Refused(reason) => Err(reason),
             Fast::Unsure => self.general(c, request),
         };
+        let mut revision = self.revision;
         if self.log.changes.len() > start.changes {
-            self.revision += 1;
+            revision += 1;
+            self.revision = revision;
             self.keep_payloads(c, request, start.changes);
         }
-        self.log.close(request, result.is_ok(), (self.revision, self.digest), start);
+        self.log.close(request, result.is_ok(), (revision, self.digest), start);
         result
     }
 

@@ -25,22 +25,13 @@ impl Status {
         if !self.adders_are_content(c, called) {
             return Fast::Unsure;
         }
-        self.on.clear();
-        self.off.clear();
-        for state in called {
-            self.mark(*state);
-        }
-        let result = self.try_add(c, called);
-        for state in called {
-            self.unmark(*state);
-        }
-        match result {
+        match self.try_add(c, called) {
             Ok(added) => {
                 self.commit_add(c, called, added);
                 Fast::Done
             }
             Err(stop) => {
-                self.undo();
+                self.undo(called);
                 match stop {
                     Stop::Refused(reason) => Fast::Refused(reason),
                     Stop::Unsure => Fast::Unsure,
@@ -113,25 +104,29 @@ impl Status {
 
     /// The resolution of an add. Returns where in `on` the added states begin.
     fn try_add(&mut self, c: &Compiled, called: &[u32]) -> Result<usize, Stop> {
+        self.on.clear();
+        self.off.clear();
         for state in called {
+            self.mark(*state);
             if !self.active.contains(*state) {
                 self.active.set_bit(*state);
                 self.on.push(*state);
             }
         }
         let added = self.on.len();
-        for state in called {
-            // What an active multi state adds is there already, see above.
-            if c.has_add(*state) && self.was_inactive(*state) {
-                self.add_first_level(c, *state)?;
+        for i in 0..added {
+            // What active multi states add is there already.
+            if c.has_add(self.on[i]) {
+                self.add_first_level(c, self.on[i])?;
             }
         }
         self.check_new(c, added)?;
-        self.clear_removed(c, called)?;
-        for i in 0..added {
-            let state = self.on[i];
-            if let Some(by) = self.active.any(c.removed_by(state)) {
-                return Err(Stop::Refused(Reason::Blocked { state, by }));
+        self.clear_removed(c)?;
+        for state in &self.on[..added] {
+            if c.has_one_way_removers(*state)
+                && let Some(by) = self.active.any(c.removed_by(*state))
+            {
+                return Err(Stop::Refused(Reason::Blocked { state: *state, by }));
             }
         }
         self.cascade(c)?;
@@ -170,27 +165,19 @@ impl Status {
     }
 
     /// Clears what the new states remove: the active states' part of the blocking walk.
-    fn clear_removed(&mut self, c: &Compiled, called: &[u32]) -> Result<(), Stop> {
-        for i in 0..self.on.len() {
-            let by = self.on[i];
-            for entry in c.remove(by) {
-                let hits = self.active.hits(*entry);
+    fn clear_removed(&mut self, c: &Compiled) -> Result<(), Stop> {
+        let Self { active, marks, on, off, .. } = self;
+        for by in on.iter() {
+            for entry in c.remove(*by) {
+                let hits = active.hits(*entry);
                 if hits == 0 {
                     continue;
                 }
-                let mut fallen = None;
-                each(*entry, hits, |state| {
-                    if self.is_marked(state) {
-                        fallen = fallen.or(Some(state));
-                    } else {
-                        self.active.clear_bit(state);
-                        self.off.push(state);
-                    }
-                });
-                if let Some(state) = fallen {
-                    debug_assert!(called.contains(&state));
-                    return Err(Stop::Refused(Reason::Blocked { state, by }));
+                if let Some(state) = entry.first(hits & marks[entry.word as usize]) {
+                    return Err(Stop::Refused(Reason::Blocked { state, by: *by }));
                 }
+                active.clear(*entry);
+                each(*entry, hits, |state| off.push(state));
             }
         }
         Ok(())
@@ -280,16 +267,14 @@ impl Status {
     fn commit_add(&mut self, c: &Compiled, called: &[u32], added: usize) {
         self.commit_off(c);
         for state in called.iter().rev() {
-            let before = !self.was_inactive(*state);
-            if before {
+            self.unmark(*state);
+            if !self.was_inactive(*state) {
                 self.active.unlink(c, *state);
+                if c.is_multi(*state) {
+                    self.tick(c, *state, 2);
+                }
             }
             self.active.push_front(c, *state);
-        }
-        for state in called {
-            if !self.was_inactive(*state) && c.is_multi(*state) {
-                self.tick(c, *state, 2);
-            }
         }
         for i in 0..self.on.len() {
             let state = self.on[i];
@@ -313,7 +298,10 @@ impl Status {
         }
     }
 
-    fn undo(&mut self) {
+    fn undo(&mut self, called: &[u32]) {
+        for state in called {
+            self.unmark(*state);
+        }
         for state in &self.on {
             self.active.clear_bit(*state);
         }

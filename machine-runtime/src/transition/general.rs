@@ -1,6 +1,8 @@
 //! The general road: rules R5 to R12 and R17 on lists, whatever holds of the active states.
 
-use crate::mutation::{Op, Reason};
+use smallvec::SmallVec;
+
+use crate::mutation::{Op, Reason, StateList};
 use crate::relations::{Compiled, KEYLESS};
 
 use super::{Request, Status};
@@ -40,10 +42,8 @@ impl Status {
         let refused = self.resolve(c, lists, request, request.called);
         if request.auto {
             // Rule R11 for auto mutations, then R17.
-            let called: Vec<u32> = {
-                let target = &lists.target;
-                request.called.iter().copied().filter(|s| target.contains(s)).collect()
-            };
+            let reached = request.called.iter().copied().filter(|s| has(&lists.have, *s));
+            let called: StateList<u32> = reached.collect();
             if called.is_empty() {
                 return Err(Reason::NoCandidate);
             }
@@ -66,7 +66,7 @@ impl Status {
         called: &[u32],
     ) -> Option<Reason<u32>> {
         let removing = request.op == Op::Remove;
-        let mut fell = Fell { called, reasons: Vec::new() };
+        let mut fell = Fell { called, reasons: SmallVec::new() };
         lists.start(request.op, called);
         self.add_pass(c, lists, removing.then_some(called));
         lists.require_pass(c, &mut fell);
@@ -125,7 +125,7 @@ impl Status {
 /// Why called states fell.
 struct Fell<'a> {
     called: &'a [u32],
-    reasons: Vec<(u32, Reason<u32>)>,
+    reasons: SmallVec<[(u32, Reason<u32>); 8]>,
 }
 
 impl Fell<'_> {
