@@ -66,13 +66,17 @@ impl Active {
     /// The first active state of `masks`.
     #[inline]
     pub(crate) fn any(&self, masks: &[WordMask]) -> Option<u32> {
-        masks.iter().find_map(|entry| entry.first(self.hits(*entry)))
+        masks
+            .iter()
+            .find_map(|entry| entry.first(self.hits(*entry)))
     }
 
     /// The first inactive state of `masks`.
     #[inline]
     pub(crate) fn lacks(&self, masks: &[WordMask]) -> Option<u32> {
-        masks.iter().find_map(|entry| entry.first(entry.mask & !self.hits(*entry)))
+        masks
+            .iter()
+            .find_map(|entry| entry.first(entry.mask & !self.hits(*entry)))
     }
 
     /// Puts `state` at the front of the order.

@@ -43,7 +43,10 @@ impl<S: State> Explanation<S> {
             }
             found
         };
-        let dependents = c.required_by(index).iter().filter_map(|i| S::from_index(*i as usize));
+        let dependents = c
+            .required_by(index)
+            .iter()
+            .filter_map(|i| S::from_index(*i as usize));
         Self {
             state,
             name: schema.name_of(state.index()).to_owned(),
@@ -63,7 +66,11 @@ impl<S: State> Explanation<S> {
 
 impl<S: fmt::Debug> fmt::Display for Explanation<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let activity = if self.tick % 2 == 1 { "active" } else { "inactive" };
+        let activity = if self.tick % 2 == 1 {
+            "active"
+        } else {
+            "inactive"
+        };
         write!(f, "{} is {activity} (tick {})", self.name, self.tick)?;
         let mut list = |intro: &str, states: &[S]| {
             if states.is_empty() {
@@ -80,7 +87,11 @@ impl<S: fmt::Debug> fmt::Display for Explanation<S> {
         }
         list("; blocked by", &self.blocked_by)?;
         list("; requires the inactive", &self.missing)?;
-        match (self.blocked_by.is_empty() && self.missing.is_empty(), self.tick, self.auto) {
+        match (
+            self.blocked_by.is_empty() && self.missing.is_empty(),
+            self.tick,
+            self.auto,
+        ) {
             (false, ..) => Ok(()),
             (true, _, true) => f.write_str("; nothing hinders it, the next change tries it"),
             (true, 0, false) => f.write_str("; nothing hinders it, nothing has called it yet"),

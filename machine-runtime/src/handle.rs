@@ -46,7 +46,10 @@ pub struct Handle<S: State> {
 
 impl<S: State> Clone for Handle<S> {
     fn clone(&self) -> Self {
-        Self { jobs: self.jobs.clone(), view: self.view.clone() }
+        Self {
+            jobs: self.jobs.clone(),
+            view: self.view.clone(),
+        }
     }
 }
 
@@ -68,7 +71,10 @@ impl<S: State> Handle<S> {
     /// If dropped, the mutation is either not run or run to its end unobserved.
     pub async fn mutate(&self, mutation: Mutation<S>) -> Result<Receipt<S>, Closed> {
         let (reply, answer) = oneshot::channel();
-        self.jobs.send(Job::One(mutation, reply)).await.map_err(|_closed| Closed)?;
+        self.jobs
+            .send(Job::One(mutation, reply))
+            .await
+            .map_err(|_closed| Closed)?;
         answer.await.map_err(|_closed| Closed)
     }
 
@@ -82,12 +88,12 @@ impl<S: State> Handle<S> {
     /// # Cancel safety
     ///
     /// As [`Handle::mutate`].
-    pub async fn mutate_all(
-        &self,
-        mutations: Vec<Mutation<S>>,
-    ) -> Result<Vec<Receipt<S>>, Closed> {
+    pub async fn mutate_all(&self, mutations: Vec<Mutation<S>>) -> Result<Vec<Receipt<S>>, Closed> {
         let (reply, answer) = oneshot::channel();
-        self.jobs.send(Job::Many(mutations, reply)).await.map_err(|_closed| Closed)?;
+        self.jobs
+            .send(Job::Many(mutations, reply))
+            .await
+            .map_err(|_closed| Closed)?;
         answer.await.map_err(|_closed| Closed)
     }
 
@@ -108,7 +114,10 @@ impl<S: State> Handle<S> {
             Err(mpsc::error::TrySendError::Closed(_)) => Err(Closed),
             Err(mpsc::error::TrySendError::Full(_)) => {
                 let position = self.view.position().ok_or(Closed)?;
-                Ok(Receipt { outcome: Outcome::Canceled(Reason::QueueFull), position })
+                Ok(Receipt {
+                    outcome: Outcome::Canceled(Reason::QueueFull),
+                    position,
+                })
             }
         }
     }
@@ -162,13 +171,24 @@ impl<S: State> Owner<S> {
     pub fn new(machine: Machine<S>, epoch: Epoch, options: ViewOptions) -> (Handle<S>, Self) {
         let (view, mut publisher) = Publisher::new(machine.schema().clone(), options, true);
         publisher.replace(Snapshot::new(
-            Position { epoch, revision: machine.revision() },
+            Position {
+                epoch,
+                revision: machine.revision(),
+            },
             machine.digest(),
             machine.ticks().to_vec(),
             machine.retained_payloads().clone(),
         ));
         let (sender, jobs) = mpsc::channel(CHANNEL);
-        (Handle { jobs: sender, view }, Self { machine, epoch, jobs, publisher })
+        (
+            Handle { jobs: sender, view },
+            Self {
+                machine,
+                epoch,
+                jobs,
+                publisher,
+            },
+        )
     }
 
     /// Runs until `stop` resolves or no handle is left, then finishes what was sent before and
@@ -236,17 +256,27 @@ impl<S: State> Owner<S> {
         let outcome = self.machine.mutate(mutation);
         for transition in self.machine.last_run().filter(|t| t.changes().len() > 0) {
             let position = (transition.revision(), transition.digest());
-            self.publisher.note(position, transition.raw_changes(), transition.raw_payloads());
+            self.publisher.note(
+                position,
+                transition.raw_changes(),
+                transition.raw_payloads(),
+            );
         }
         let waiters = &self.publisher.shared().waiters;
         if !waiters.is_empty() {
             self.wake(waiters);
         }
-        Receipt { outcome, position: self.position() }
+        Receipt {
+            outcome,
+            position: self.position(),
+        }
     }
 
     fn position(&self) -> Position {
-        Position { epoch: self.epoch, revision: self.machine.revision() }
+        Position {
+            epoch: self.epoch,
+            revision: self.machine.revision(),
+        }
     }
 
     /// Rule R30: waiters see every transition, also those that the next one of the run undoes.
@@ -256,7 +286,9 @@ impl<S: State> Owner<S> {
             let later = &transitions[i + 1..];
             let tick = |state: u32| {
                 let after = later.iter().flat_map(|t| t.raw_changes());
-                let after = after.filter(|c| c.state == state).map(|c| u64::from(c.ticks));
+                let after = after
+                    .filter(|c| c.state == state)
+                    .map(|c| u64::from(c.ticks));
                 self.machine.ticks()[state as usize] - after.sum::<u64>()
             };
             waiters.changed(transition.raw_changes().iter().map(|c| c.state), &tick);
@@ -272,6 +304,9 @@ struct Answers<S> {
 
 impl<S> Default for Answers<S> {
     fn default() -> Self {
-        Self { one: Vec::new(), many: Vec::new() }
+        Self {
+            one: Vec::new(),
+            many: Vec::new(),
+        }
     }
 }

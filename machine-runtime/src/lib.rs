@@ -56,6 +56,8 @@ pub use machine::{Machine, Transition};
 pub use mutation::{IntoStates, MAX_PAYLOAD, Mutation, Op, Outcome, Reason, StateList};
 pub use position::{Epoch, InvalidPosition, Position};
 pub use queue::{Enqueued, QUEUE_LIMIT};
+#[cfg(feature = "tokio")]
+pub use ring::{RING_BYTES, RING_DELTAS};
 pub use schema::{
     Axis, Difference, EXCEPTION, Fingerprint, Group, MAX_STATES, Relation, Schema, SchemaBuilder,
     SchemaError, StateDef, StateShape,
@@ -63,8 +65,6 @@ pub use schema::{
 pub use set::StateSet;
 pub use sets::{Basic, StateSource};
 pub use state::{DynState, State, States, UnknownState, Words};
-#[cfg(feature = "tokio")]
-pub use ring::{RING_BYTES, RING_DELTAS};
 #[cfg(feature = "tokio")]
 pub use view::{STALE_AFTER, Snapshot, View, ViewOptions};
 #[cfg(feature = "tokio")]

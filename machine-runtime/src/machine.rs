@@ -69,7 +69,13 @@ impl Machine<DynState> {
 impl<S: State> Machine<S> {
     fn of(schema: Arc<Schema>) -> Self {
         let status = Status::new(schema.compiled());
-        Self { schema, status, queue: Queue::new(), candidates: Vec::new(), states: PhantomData }
+        Self {
+            schema,
+            status,
+            queue: Queue::new(),
+            candidates: Vec::new(),
+            states: PhantomData,
+        }
     }
 
     /// Names, relations and groups.
@@ -128,7 +134,11 @@ impl<S: State> Machine<S> {
         let op = self.decided(mutation.op(), &called);
         let compiled = self.schema.compiled();
         let mergeable = !called.iter().any(|state| compiled.is_multi(*state));
-        let waiting = Waiting { op, called, payload: mutation.payload().cloned() };
+        let waiting = Waiting {
+            op,
+            called,
+            payload: mutation.payload().cloned(),
+        };
         Ok(self.queue.push(waiting, mergeable))
     }
 
@@ -177,7 +187,10 @@ impl<S: State> Machine<S> {
     /// The active list: the active states in the order that later resolutions depend on (rule
     /// R1).
     pub fn active_list(&self) -> impl Iterator<Item = S> + '_ {
-        self.status.active().order(self.schema.compiled()).map(Self::state)
+        self.status
+            .active()
+            .order(self.schema.compiled())
+            .map(Self::state)
     }
 
     /// How many transitions changed a tick.
@@ -203,7 +216,9 @@ impl<S: State> Machine<S> {
 
     /// The payload that `state` retains, if it is active and was given one.
     pub fn retained(&self, state: S) -> Option<&Bytes> {
-        self.status.retained().get(&u32::try_from(state.index()).ok()?)
+        self.status
+            .retained()
+            .get(&u32::try_from(state.index()).ok()?)
     }
 
     /// Why `state` is or is not active, as far as relations tell.
@@ -235,23 +250,36 @@ impl<S: State> Machine<S> {
     }
 
     /// One mutation and the auto mutation that it may cause (rule R19).
-    fn one(
-        &mut self,
-        op: Op,
-        called: &[u32],
-        payload: Option<&Bytes>,
-    ) -> Result<(), Reason<u32>> {
+    fn one(&mut self, op: Op, called: &[u32], payload: Option<&Bytes>) -> Result<(), Reason<u32>> {
         let op = self.decided(op, called);
-        let Self { schema, status, candidates, .. } = self;
+        let Self {
+            schema,
+            status,
+            candidates,
+            ..
+        } = self;
         let compiled = schema.compiled();
         let before = status.revision();
-        status.run(compiled, Request { op, called, auto: false, payload })?;
+        status.run(
+            compiled,
+            Request {
+                op,
+                called,
+                auto: false,
+                payload,
+            },
+        )?;
         if status.revision() != before
             && status.has_candidates()
             && !(op == Op::Add && schema.is_health(called))
         {
             status.candidates(candidates);
-            let request = Request { op: Op::Add, called: candidates, auto: true, payload: None };
+            let request = Request {
+                op: Op::Add,
+                called: candidates,
+                auto: true,
+                payload: None,
+            };
             // Whether an auto mutation is accepted concerns nobody but the log.
             let _ = status.run(compiled, request);
         }
@@ -271,7 +299,11 @@ impl<S: State> Machine<S> {
     fn collect(&self, states: &[S], called: &mut StateList<u32>) {
         for state in states {
             let index = state.index();
-            assert!(index < self.schema.len(), "{state:?} is no state of {}", self.schema.name());
+            assert!(
+                index < self.schema.len(),
+                "{state:?} is no state of {}",
+                self.schema.name()
+            );
             let index = crate::schema::as_index(index);
             if !called.contains(&index) {
                 called.push(index);
@@ -295,7 +327,12 @@ impl<S: State> fmt::Display for Machine<S> {
         let write = |f: &mut fmt::Formatter<'_>, odd, [open, close]: [&str; 2]| {
             f.write_str(open)?;
             let mut space = "";
-            for (i, tick) in self.ticks().iter().enumerate().filter(|(_, t)| *t % 2 == odd) {
+            for (i, tick) in self
+                .ticks()
+                .iter()
+                .enumerate()
+                .filter(|(_, t)| *t % 2 == odd)
+            {
                 write!(f, "{space}{}:{tick}", self.schema.name_of(i))?;
                 space = " ";
             }
@@ -361,7 +398,9 @@ impl<'a, S: State> Transition<'a, S> {
 
     /// The states that ticked, and by how much.
     pub fn changes(&self) -> impl ExactSizeIterator<Item = (S, u64)> + 'a {
-        self.raw_changes().iter().map(|c| (Machine::state(c.state), u64::from(c.ticks)))
+        self.raw_changes()
+            .iter()
+            .map(|c| (Machine::state(c.state), u64::from(c.ticks)))
     }
 
     pub(crate) fn raw_changes(&self) -> &'a [Change] {

@@ -108,7 +108,11 @@ pub struct Mutation<S> {
 impl<S: State> Mutation<S> {
     /// A mutation that does `op` with `states`. Repeats collapse to the first (rule R4).
     pub fn new(op: Op, states: impl IntoStates<S>) -> Self {
-        let mut mutation = Self { op, states: StateList::new(), payload: None };
+        let mut mutation = Self {
+            op,
+            states: StateList::new(),
+            payload: None,
+        };
         states.append_to(&mut mutation.states);
         mutation
     }
@@ -208,12 +212,14 @@ impl<S> Reason<S> {
     /// The same reason in terms of other state types.
     pub fn map<T>(self, state_of: impl Fn(S) -> T) -> Reason<T> {
         match self {
-            Self::Blocked { state, by } => {
-                Reason::Blocked { state: state_of(state), by: state_of(by) }
-            }
-            Self::Missing { state, requires } => {
-                Reason::Missing { state: state_of(state), requires: state_of(requires) }
-            }
+            Self::Blocked { state, by } => Reason::Blocked {
+                state: state_of(state),
+                by: state_of(by),
+            },
+            Self::Missing { state, requires } => Reason::Missing {
+                state: state_of(state),
+                requires: state_of(requires),
+            },
             Self::NoCandidate => Reason::NoCandidate,
             Self::QueueFull => Reason::QueueFull,
             Self::PayloadTooLarge { len } => Reason::PayloadTooLarge { len },
@@ -231,7 +237,10 @@ impl<S: fmt::Debug> fmt::Display for Reason<S> {
             Self::NoCandidate => f.write_str("no auto state can be activated"),
             Self::QueueFull => f.write_str("the queue is full"),
             Self::PayloadTooLarge { len } => {
-                write!(f, "a payload of {len} bytes, at most {MAX_PAYLOAD} are allowed")
+                write!(
+                    f,
+                    "a payload of {len} bytes, at most {MAX_PAYLOAD} are allowed"
+                )
             }
         }
     }

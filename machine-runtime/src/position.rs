@@ -80,16 +80,27 @@ impl FromStr for Position {
         let parse = || {
             let (epoch, revision) = text.split_once('.')?;
             let digits = |s: &str, hex: bool| {
-                let digit = |b: u8| if hex { b.is_ascii_hexdigit() } else { b.is_ascii_digit() };
+                let digit = |b: u8| {
+                    if hex {
+                        b.is_ascii_hexdigit()
+                    } else {
+                        b.is_ascii_digit()
+                    }
+                };
                 s.bytes().all(digit)
             };
             if epoch.len() != 32 || !digits(epoch, true) || !digits(revision, false) {
                 return None;
             }
             let epoch = Epoch(u128::from_str_radix(epoch, 16).ok()?);
-            Some(Self { epoch, revision: revision.parse().ok()? })
+            Some(Self {
+                epoch,
+                revision: revision.parse().ok()?,
+            })
         };
-        parse().ok_or_else(|| InvalidPosition { text: text.to_owned() })
+        parse().ok_or_else(|| InvalidPosition {
+            text: text.to_owned(),
+        })
     }
 }
 
@@ -99,22 +110,36 @@ mod tests {
 
     #[test]
     fn a_position_is_read_as_it_is_written() {
-        let position = Position { epoch: Epoch(0xabc), revision: 42 };
+        let position = Position {
+            epoch: Epoch(0xabc),
+            revision: 42,
+        };
         assert_eq!(position.to_string(), "00000000000000000000000000000abc.42");
         assert_eq!(position.to_string().parse(), Ok(position));
     }
 
     #[test]
     fn anything_else_is_no_position() {
-        for text in ["", "1.2", "x.1", "00000000000000000000000000000abc", "+0000000000000000000000000000abc.1",
-            "00000000000000000000000000000abc.+1", "00000000000000000000000000000abc.", "00000000000000000000000000000abc.99999999999999999999"] {
+        for text in [
+            "",
+            "1.2",
+            "x.1",
+            "00000000000000000000000000000abc",
+            "+0000000000000000000000000000abc.1",
+            "00000000000000000000000000000abc.+1",
+            "00000000000000000000000000000abc.",
+            "00000000000000000000000000000abc.99999999999999999999",
+        ] {
             assert!(text.parse::<Position>().is_err(), "{text}");
         }
     }
 
     #[test]
     fn no_position_reaches_one_of_another_epoch() {
-        let at = |epoch, revision| Position { epoch: Epoch(epoch), revision };
+        let at = |epoch, revision| Position {
+            epoch: Epoch(epoch),
+            revision,
+        };
         assert!(at(1, 2).has_reached(at(1, 2)) && !at(1, 1).has_reached(at(1, 2)));
         assert!(!at(1, 2).has_reached(at(2, 1)));
     }

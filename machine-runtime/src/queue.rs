@@ -39,7 +39,10 @@ pub(crate) struct Queue {
 
 impl Queue {
     pub(crate) fn new() -> Self {
-        Self { waiting: VecDeque::new(), tick: 1 }
+        Self {
+            waiting: VecDeque::new(),
+            tick: 1,
+        }
     }
 
     /// Counts the mutations taken off the queue, and starts at 1 (rule R25).
@@ -64,7 +67,10 @@ impl Queue {
                 waiting.op == new.op
                     && waiting.payload.is_none()
                     && waiting.called.len() == new.called.len()
-                    && waiting.called.iter().all(|state| new.called.contains(state))
+                    && waiting
+                        .called
+                        .iter()
+                        .all(|state| new.called.contains(state))
             });
             if let Some(place) = twin {
                 return Enqueued::Merged(self.tick + place as u64 + 1);
@@ -89,7 +95,11 @@ mod tests {
     use super::*;
 
     fn add(states: &[u32]) -> Waiting {
-        Waiting { op: Op::Add, called: states.iter().copied().collect(), payload: None }
+        Waiting {
+            op: Op::Add,
+            called: states.iter().copied().collect(),
+            payload: None,
+        }
     }
 
     #[test]
@@ -105,7 +115,10 @@ mod tests {
     fn opposites_in_between_do_not_hinder_a_merge() {
         let mut queue = Queue::new();
         assert_eq!(queue.push(add(&[1]), true), Enqueued::Queued(2));
-        let remove = Waiting { op: Op::Remove, ..add(&[1]) };
+        let remove = Waiting {
+            op: Op::Remove,
+            ..add(&[1])
+        };
         assert_eq!(queue.push(remove, true), Enqueued::Queued(3));
         assert_eq!(queue.push(add(&[1]), true), Enqueued::Merged(2));
     }
@@ -113,7 +126,10 @@ mod tests {
     #[test]
     fn payloads_and_multi_states_never_merge() {
         let mut queue = Queue::new();
-        let with_payload = || Waiting { payload: Some("x".into()), ..add(&[1]) };
+        let with_payload = || Waiting {
+            payload: Some("x".into()),
+            ..add(&[1])
+        };
         assert_eq!(queue.push(with_payload(), true), Enqueued::Queued(2));
         assert_eq!(queue.push(with_payload(), true), Enqueued::Queued(3));
         assert_eq!(queue.push(add(&[1]), false), Enqueued::Queued(4));
@@ -124,7 +140,10 @@ mod tests {
     fn a_full_queue_refuses_and_keeps_what_waits() {
         let mut queue = Queue::new();
         for i in 0..u32::try_from(QUEUE_LIMIT).unwrap() {
-            assert_eq!(queue.push(add(&[i]), true), Enqueued::Queued(u64::from(i) + 2));
+            assert_eq!(
+                queue.push(add(&[i]), true),
+                Enqueued::Queued(u64::from(i) + 2)
+            );
         }
         assert_eq!(queue.push(add(&[5000]), true), Enqueued::Full);
         assert_eq!(queue.push(add(&[0]), true), Enqueued::Merged(2));

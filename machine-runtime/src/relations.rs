@@ -91,7 +91,10 @@ impl Compiled {
 
         for i in 0..flags.len() {
             compiled.rows[i].auto_removed = as_index(compiled.auto_removed.len());
-            let autos = remove.of(i).iter().filter(|r| flags[**r as usize] & flag::AUTO != 0);
+            let autos = remove
+                .of(i)
+                .iter()
+                .filter(|r| flags[**r as usize] & flag::AUTO != 0);
             compiled.auto_removed.extend(autos);
         }
         compiled.rows[flags.len()].auto_removed = as_index(compiled.auto_removed.len());

@@ -88,7 +88,12 @@ impl Ring {
     pub(crate) fn new(most_deltas: usize, most_bytes: usize) -> Self {
         Self {
             epoch: Epoch(0),
-            base: Entry { revision: 0, digest: 0, changes: 0, payloads: 0 },
+            base: Entry {
+                revision: 0,
+                digest: 0,
+                changes: 0,
+                payloads: 0,
+            },
             entries: VecDeque::new(),
             changes: VecDeque::new(),
             payloads: VecDeque::new(),
@@ -136,12 +141,17 @@ impl Ring {
     }
 
     fn drop_oldest(&mut self) {
-        let Some(oldest) = self.entries.pop_front() else { return };
+        let Some(oldest) = self.entries.pop_front() else {
+            return;
+        };
         let range = |end: u64, start: u64| {
             usize::try_from(end - start).expect("what the ring holds can be counted")
         };
-        self.changes.drain(..range(oldest.changes, self.base.changes));
-        let payloads = self.payloads.drain(..range(oldest.payloads, self.base.payloads));
+        self.changes
+            .drain(..range(oldest.changes, self.base.changes));
+        let payloads = self
+            .payloads
+            .drain(..range(oldest.payloads, self.base.payloads));
         self.payload_bytes -= payloads.map(|payload| payload_len(&payload)).sum::<usize>();
         self.base = oldest;
     }
@@ -160,10 +170,15 @@ impl Ring {
         let start = if after == self.base.revision {
             Some(0)
         } else {
-            self.entries.binary_search_by_key(&after, |entry| entry.revision).ok().map(|i| i + 1)
+            self.entries
+                .binary_search_by_key(&after, |entry| entry.revision)
+                .ok()
+                .map(|i| i + 1)
         };
         let Some(start) = start else {
-            return Since::Compacted { oldest: self.base.revision };
+            return Since::Compacted {
+                oldest: self.base.revision,
+            };
         };
         if every {
             let end = self.entries.len().min(start + most);
@@ -175,7 +190,11 @@ impl Ring {
 
     /// What the entries from `first` to `last` come to.
     fn delta(&self, first: usize, last: usize) -> Delta {
-        let before = if first == 0 { self.base } else { self.entries[first - 1] };
+        let before = if first == 0 {
+            self.base
+        } else {
+            self.entries[first - 1]
+        };
         let last = self.entries[last];
         let range = |start: u64, end: u64, base: u64| {
             let place = |n: u64| usize::try_from(n - base).expect("what the ring holds is few");
@@ -207,7 +226,10 @@ mod tests {
     }
 
     fn at(revision: u64) -> Position {
-        Position { epoch: Epoch(0), revision }
+        Position {
+            epoch: Epoch(0),
+            revision,
+        }
     }
 
     fn ring(most_deltas: usize) -> Ring {
@@ -222,7 +244,9 @@ mod tests {
 
     #[test]
     fn what_piled_up_is_one_delta() {
-        let Since::Deltas(deltas) = ring(10).since(at(1), false, 10) else { panic!() };
+        let Since::Deltas(deltas) = ring(10).since(at(1), false, 10) else {
+            panic!()
+        };
         let expected = Delta {
             base: 1,
             revision: 4,
@@ -235,8 +259,13 @@ mod tests {
 
     #[test]
     fn every_delta_comes_alone_and_in_order() {
-        let Since::Deltas(deltas) = ring(10).since(at(0), true, 3) else { panic!() };
-        let spans: Vec<_> = deltas.iter().map(|delta| (delta.base, delta.revision)).collect();
+        let Since::Deltas(deltas) = ring(10).since(at(0), true, 3) else {
+            panic!()
+        };
+        let spans: Vec<_> = deltas
+            .iter()
+            .map(|delta| (delta.base, delta.revision))
+            .collect();
         assert_eq!(spans, [(0, 1), (1, 2), (2, 3)]);
     }
 
@@ -273,13 +302,18 @@ mod tests {
         let mut ring = Ring::new(10, RING_BYTES);
         ring.push((1, 0), &[change(1, 1)], &[(1, Some("x".into()))]);
         ring.push((2, 0), &[change(1, 1)], &[(1, None)]);
-        let Since::Deltas(deltas) = ring.since(at(0), false, 10) else { panic!() };
+        let Since::Deltas(deltas) = ring.since(at(0), false, 10) else {
+            panic!()
+        };
         assert_eq!(deltas[0].payloads, [(1, None)]);
     }
 
     #[test]
     fn another_epoch_has_no_deltas_here() {
-        let after = Position { epoch: Epoch(1), revision: 2 };
+        let after = Position {
+            epoch: Epoch(1),
+            revision: 2,
+        };
         assert_eq!(ring(10).since(after, false, 10), Since::OtherEpoch);
     }
 }

@@ -176,7 +176,10 @@ pub(crate) struct Lists {
 
 impl Lists {
     fn from_tables(lists: &tables::Lists) -> Self {
-        Self { ends: numbers(lists.ends).collect(), items: numbers(lists.items).collect() }
+        Self {
+            ends: numbers(lists.ends).collect(),
+            items: numbers(lists.items).collect(),
+        }
     }
 
     pub(crate) fn push(&mut self, items: impl IntoIterator<Item = u32>) {
@@ -189,7 +192,11 @@ impl Lists {
     }
 
     pub(crate) fn of(&self, index: usize) -> &[u32] {
-        let start = if index == 0 { 0 } else { self.ends[index - 1] as usize };
+        let start = if index == 0 {
+            0
+        } else {
+            self.ends[index - 1] as usize
+        };
         &self.items[start..self.ends[index] as usize]
     }
 
@@ -272,7 +279,11 @@ impl Schema {
             relations: [0, 1, 2, 3].map(|i| Lists::from_tables(&tables.relations[i])),
             groups: groups.collect(),
             axes: axes.collect(),
-            counts: tables.counts.iter().map(|(name, n)| ((*name).to_owned(), *n)).collect(),
+            counts: tables
+                .counts
+                .iter()
+                .map(|(name, n)| ((*name).to_owned(), *n))
+                .collect(),
         })
     }
 
@@ -297,7 +308,10 @@ impl Schema {
         schema.by_name = by_name;
         schema.fingerprint = schema.hash();
         let health = ["Healthcheck", "Heartbeat"].into_iter();
-        schema.health = health.filter_map(|name| schema.find(name)).map(as_index).collect();
+        schema.health = health
+            .filter_map(|name| schema.find(name))
+            .map(as_index)
+            .collect();
         schema
     }
 
@@ -328,7 +342,10 @@ impl Schema {
     }
 
     /// The number of states, `Exception` included.
-    #[expect(clippy::len_without_is_empty, reason = "every schema has the state Exception")]
+    #[expect(
+        clippy::len_without_is_empty,
+        reason = "every schema has the state Exception"
+    )]
     pub fn len(&self) -> usize {
         self.flags.len()
     }
@@ -344,7 +361,11 @@ impl Schema {
     ///
     /// If there is no such state.
     pub fn name_of(&self, index: usize) -> &str {
-        let start = if index == 0 { 0 } else { self.name_ends[index - 1] as usize };
+        let start = if index == 0 {
+            0
+        } else {
+            self.name_ends[index - 1] as usize
+        };
         &self.names[start..self.name_ends[index] as usize]
     }
 
@@ -405,7 +426,9 @@ impl Schema {
 
     /// The counts that the template was unrolled with.
     pub fn counts(&self) -> impl Iterator<Item = (&str, u32)> {
-        self.counts.iter().map(|(name, count)| (name.as_str(), *count))
+        self.counts
+            .iter()
+            .map(|(name, count)| (name.as_str(), *count))
     }
 
     /// Whether an add of `called` causes no auto mutation (rule R29).
@@ -417,7 +440,9 @@ impl Schema {
     /// states live and die together) but rarely meant, and takes the order of rule R10 away from
     /// the whole schema.
     pub fn require_cycle(&self) -> Option<&str> {
-        self.compiled.require_cycle().map(|state| self.name_of(state as usize))
+        self.compiled
+            .require_cycle()
+            .map(|state| self.name_of(state as usize))
     }
 
     pub(crate) fn compiled(&self) -> &Compiled {
@@ -436,7 +461,10 @@ impl fmt::Debug for Schema {
 }
 
 /// The candidate that differs from `name` in the fewest edits, if those are few.
-pub(crate) fn similar<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn similar<'a>(
+    name: &str,
+    candidates: impl Iterator<Item = &'a str>,
+) -> Option<&'a str> {
     let most = name.chars().count() / 3 + 1;
     candidates
         .map(|candidate| (strsim::damerau_levenshtein(name, candidate), candidate))

@@ -22,7 +22,9 @@ pub struct StateSet<S: State> {
 
 impl<S: State> StateSet<S> {
     /// The set without a state.
-    pub const EMPTY: Self = Self { words: S::Words::EMPTY };
+    pub const EMPTY: Self = Self {
+        words: S::Words::EMPTY,
+    };
 
     /// The set whose bits are `words`, 64 states a word, the lowest bit first.
     pub const fn from_words(words: S::Words) -> Self {
@@ -37,7 +39,9 @@ impl<S: State> StateSet<S> {
     /// Whether `state` is a member.
     pub fn contains(&self, state: S) -> bool {
         let index = state.index();
-        self.words().get(index / 64).is_some_and(|word| word >> (index % 64) & 1 == 1)
+        self.words()
+            .get(index / 64)
+            .is_some_and(|word| word >> (index % 64) & 1 == 1)
     }
 
     /// Whether every member of `other` is a member.
@@ -57,7 +61,10 @@ impl<S: State> StateSet<S> {
 
     /// The number of members.
     pub fn len(&self) -> usize {
-        self.words().iter().map(|word| word.count_ones() as usize).sum()
+        self.words()
+            .iter()
+            .map(|word| word.count_ones() as usize)
+            .sum()
     }
 
     /// Makes `state` a member; says whether it was none before.
@@ -114,7 +121,9 @@ pub(crate) fn ones(words: &[u64]) -> impl Iterator<Item = usize> + '_ {
 
 impl<S: State> Clone for StateSet<S> {
     fn clone(&self) -> Self {
-        Self { words: self.words.clone() }
+        Self {
+            words: self.words.clone(),
+        }
     }
 }
 
@@ -204,7 +213,10 @@ mod tests {
 
     #[test]
     fn members_come_in_index_order() {
-        assert_eq!(set(&[130, 3, 64]).iter().collect::<Vec<_>>(), [3, 64, 130].map(DynState));
+        assert_eq!(
+            set(&[130, 3, 64]).iter().collect::<Vec<_>>(),
+            [3, 64, 130].map(DynState)
+        );
     }
 
     #[test]

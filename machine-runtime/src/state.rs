@@ -111,11 +111,15 @@ pub struct SchemaCell {
 impl SchemaCell {
     /// A cell over `tables`.
     pub const fn new(tables: &'static Tables) -> Self {
-        Self { tables, cell: OnceLock::new() }
+        Self {
+            tables,
+            cell: OnceLock::new(),
+        }
     }
 
     /// The schema.
     pub fn get(&self) -> &Arc<Schema> {
-        self.cell.get_or_init(|| Arc::new(Schema::from_tables(self.tables)))
+        self.cell
+            .get_or_init(|| Arc::new(Schema::from_tables(self.tables)))
     }
 }

@@ -133,7 +133,8 @@ impl Status {
             self.revision = revision;
             self.keep_payloads(c, request, start.changes);
         }
-        self.log.close(request, result.is_ok(), (revision, self.digest), start);
+        self.log
+            .close(request, result.is_ok(), (revision, self.digest), start);
         result
     }
 
@@ -187,8 +188,9 @@ impl Status {
     #[inline]
     fn tick(&mut self, c: &Compiled, state: u32, ticks: u32) {
         self.ticks[state as usize] += u64::from(ticks);
-        self.digest =
-            self.digest.wrapping_add(c.factor(state).wrapping_mul(u64::from(ticks)));
+        self.digest = self
+            .digest
+            .wrapping_add(c.factor(state).wrapping_mul(u64::from(ticks)));
         self.log.changes.push(Change { state, ticks });
     }
 
@@ -204,9 +206,7 @@ impl Status {
                 continue;
             }
             let old = match request.payload {
-                Some(payload)
-                    if self.active.contains(state) && request.called.contains(&state) =>
-                {
+                Some(payload) if self.active.contains(state) && request.called.contains(&state) => {
                     self.digest = self.digest.wrapping_add(payload_digest(state, payload));
                     self.log.payloads.push((state, Some(payload.clone())));
                     self.retained.insert(state, payload.clone())
@@ -263,7 +263,10 @@ struct Candidates {
 impl Candidates {
     fn new(states: usize) -> Self {
         let words = states.div_ceil(64);
-        Self { words: vec![0; words], summary: vec![0; words.div_ceil(64)] }
+        Self {
+            words: vec![0; words],
+            summary: vec![0; words.div_ceil(64)],
+        }
     }
 
     fn insert(&mut self, state: u32) {

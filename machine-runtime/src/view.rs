@@ -52,7 +52,13 @@ impl Snapshot {
         for (i, _) in ticks.iter().enumerate().filter(|(_, tick)| *tick % 2 == 1) {
             active[i / 64] |= 1 << (i % 64);
         }
-        Self { position, digest, ticks, active, retained }
+        Self {
+            position,
+            digest,
+            ticks,
+            active,
+            retained,
+        }
     }
 
     /// Where in the root's history this moment is.
@@ -126,7 +132,11 @@ pub struct ViewOptions {
 
 impl Default for ViewOptions {
     fn default() -> Self {
-        Self { ring_deltas: RING_DELTAS, ring_bytes: RING_BYTES, stale_after: STALE_AFTER }
+        Self {
+            ring_deltas: RING_DELTAS,
+            ring_bytes: RING_BYTES,
+            stale_after: STALE_AFTER,
+        }
     }
 }
 
@@ -185,7 +195,10 @@ impl Shared {
     pub(crate) fn age(&self) -> Duration {
         match self.fresh.load(Ordering::Relaxed) {
             ALWAYS_FRESH => Duration::ZERO,
-            fresh => self.start.elapsed().saturating_sub(Duration::from_nanos(fresh)),
+            fresh => self
+                .start
+                .elapsed()
+                .saturating_sub(Duration::from_nanos(fresh)),
         }
     }
 }
@@ -203,7 +216,11 @@ impl<S: State> View<S> {
 
     /// Where the newest moment is in the root's history.
     pub fn position(&self) -> Option<Position> {
-        self.shared.current.load().as_ref().map(|snapshot| snapshot.position)
+        self.shared
+            .current
+            .load()
+            .as_ref()
+            .map(|snapshot| snapshot.position)
     }
 
     /// Whether `state` is active in the newest moment.
@@ -214,7 +231,10 @@ impl<S: State> View<S> {
     /// The tick of `state` in the newest moment, 0 before there is one.
     pub fn tick(&self, state: S) -> u64 {
         let current = self.shared.current.load();
-        current.as_ref().and_then(|snapshot| snapshot.ticks.get(state.index()).copied()).unwrap_or(0)
+        current
+            .as_ref()
+            .and_then(|snapshot| snapshot.ticks.get(state.index()).copied())
+            .unwrap_or(0)
     }
 
     /// How long ago the newest moment was last known to be the root's newest; zero on the root.
@@ -267,12 +287,17 @@ impl<S: State> View<S> {
 
     /// Waits until `state` has ticked `ticks` times more (rule R30).
     pub fn when_ticks(&self, state: S, ticks: u64) -> When {
-        self.wait(Condition::Ticks(vec![(as_index(state.index()), self.tick(state) + ticks)]))
+        self.wait(Condition::Ticks(vec![(
+            as_index(state.index()),
+            self.tick(state) + ticks,
+        )]))
     }
 
     /// Waits until each state's tick is at least the given one (rule R30).
     pub fn when_time(&self, times: impl IntoIterator<Item = (S, u64)>) -> When {
-        let times = times.into_iter().map(|(state, tick)| (as_index(state.index()), tick));
+        let times = times
+            .into_iter()
+            .map(|(state, tick)| (as_index(state.index()), tick));
         self.wait(Condition::Ticks(times.collect()))
     }
 
@@ -292,12 +317,17 @@ impl<S: State> View<S> {
 fn indices<S: State>(states: impl IntoStates<S>) -> Vec<u32> {
     let mut list = StateList::new();
     states.append_to(&mut list);
-    list.into_iter().map(|state: S| as_index(state.index())).collect()
+    list.into_iter()
+        .map(|state: S| as_index(state.index()))
+        .collect()
 }
 
 impl<S: State> Clone for View<S> {
     fn clone(&self) -> Self {
-        Self { shared: Arc::clone(&self.shared), states: PhantomData }
+        Self {
+            shared: Arc::clone(&self.shared),
+            states: PhantomData,
+        }
     }
 }
 
@@ -340,7 +370,11 @@ impl Batch {
         let (mut change, mut payload) = (0, 0);
         for (revision, digest, changes, payloads) in &self.deltas {
             let changed = &self.changes[change..*changes];
-            ring.push((*revision, *digest), changed, &self.payloads[payload..*payloads]);
+            ring.push(
+                (*revision, *digest),
+                changed,
+                &self.payloads[payload..*payloads],
+            );
             (change, payload) = (*changes, *payloads);
         }
     }
@@ -364,9 +398,16 @@ impl Publisher {
             fresh: AtomicU64::new(if root { ALWAYS_FRESH } else { 0 }),
             tier: AtomicU32::new(if root { 0 } else { NO_TIER }),
         });
-        let view = View { shared: Arc::clone(&shared), states: PhantomData };
-        let publisher =
-            Self { shared, spare: None, missed: Batch::default(), batch: Batch::default() };
+        let view = View {
+            shared: Arc::clone(&shared),
+            states: PhantomData,
+        };
+        let publisher = Self {
+            shared,
+            spare: None,
+            missed: Batch::default(),
+            batch: Batch::default(),
+        };
         (view, publisher)
     }
 
@@ -383,7 +424,9 @@ impl Publisher {
         self.batch.clear();
         self.shared.current.store(Some(Arc::clone(&snapshot)));
         if !self.shared.waiters.is_empty() {
-            self.shared.waiters.replaced(|state| snapshot.ticks[state as usize]);
+            self.shared
+                .waiters
+                .replaced(|state| snapshot.ticks[state as usize]);
         }
         self.shared.news.send_replace(Some(position));
     }
@@ -395,7 +438,11 @@ impl Publisher {
         changes: &[Change],
         payloads: &[(u32, Option<Bytes>)],
     ) {
-        let Batch { deltas, changes: all, payloads: all_payloads } = &mut self.batch;
+        let Batch {
+            deltas,
+            changes: all,
+            payloads: all_payloads,
+        } = &mut self.batch;
         all.extend_from_slice(changes);
         all_payloads.extend_from_slice(payloads);
         deltas.push((revision, digest, all.len(), all_payloads.len()));
@@ -440,7 +487,9 @@ impl Publisher {
     pub(crate) fn wake(&self, changes: &[Change], ticks: &[u64]) {
         if !self.shared.waiters.is_empty() {
             let states = changes.iter().map(|change| change.state);
-            self.shared.waiters.changed(states, |state| ticks[state as usize]);
+            self.shared
+                .waiters
+                .changed(states, |state| ticks[state as usize]);
         }
     }
 
@@ -465,7 +514,12 @@ fn fresh(
     ticks: &[u64],
     retained: &BTreeMap<u32, Bytes>,
 ) -> Arc<Snapshot> {
-    Arc::new(Snapshot::new(position, digest, ticks.to_vec(), retained.clone()))
+    Arc::new(Snapshot::new(
+        position,
+        digest,
+        ticks.to_vec(),
+        retained.clone(),
+    ))
 }
 
 impl Drop for Publisher {

@@ -33,7 +33,10 @@ impl Condition {
             Self::Active(states) | Self::Inactive(states) => (states.as_slice(), &[][..]),
             Self::Ticks(ticks) => (&[][..], ticks.as_slice()),
         };
-        states.iter().copied().chain(ticks.iter().map(|(state, _)| *state))
+        states
+            .iter()
+            .copied()
+            .chain(ticks.iter().map(|(state, _)| *state))
     }
 }
 
@@ -90,7 +93,9 @@ impl Waiters {
     ) {
         let mut table = self.table();
         for state in states {
-            let Some(ids) = table.by_state.get(&state) else { continue };
+            let Some(ids) = table.by_state.get(&state) else {
+                continue;
+            };
             for id in ids.clone() {
                 table.check(id, tick);
             }
@@ -145,9 +150,18 @@ impl Waiters {
             table.by_state.entry(state).or_default().insert(id);
         }
         table.fresh.insert(id);
-        table.waiters.insert(id, Waiter { condition, progress });
+        table.waiters.insert(
+            id,
+            Waiter {
+                condition,
+                progress,
+            },
+        );
         drop(table);
-        When { waiters: Arc::clone(self), id }
+        When {
+            waiters: Arc::clone(self),
+            id,
+        }
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
@@ -196,7 +210,10 @@ impl Future for When {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut table = self.waiters.table();
-        let waiter = table.waiters.get_mut(&self.id).expect("a waiter is there until it drops");
+        let waiter = table
+            .waiters
+            .get_mut(&self.id)
+            .expect("a waiter is there until it drops");
         match &mut waiter.progress {
             Progress::Over(result) => Poll::Ready(*result),
             Progress::Waiting(waker) => {
@@ -213,7 +230,9 @@ impl Future for When {
 impl Drop for When {
     fn drop(&mut self) {
         let mut table = self.waiters.table();
-        let Some(waiter) = table.waiters.remove(&self.id) else { return };
+        let Some(waiter) = table.waiters.remove(&self.id) else {
+            return;
+        };
         for state in waiter.condition.states() {
             if let Some(ids) = table.by_state.get_mut(&state) {
                 ids.remove(&self.id);
@@ -223,12 +242,16 @@ impl Drop for When {
             }
         }
         table.fresh.remove(&self.id);
-        self.waiters.count.store(table.waiters.len(), Ordering::Relaxed);
+        self.waiters
+            .count
+            .store(table.waiters.len(), Ordering::Relaxed);
     }
 }
 
 impl fmt::Debug for When {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("When").field("id", &self.id).finish_non_exhaustive()
+        f.debug_struct("When")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
     }
 }

@@ -29,7 +29,11 @@ fn schema() -> Arc<Schema> {
 }
 
 fn owner() -> (Handle<DynState>, Owner<DynState>) {
-    Owner::new(Machine::with_schema(schema()), Epoch(7), ViewOptions::default())
+    Owner::new(
+        Machine::with_schema(schema()),
+        Epoch(7),
+        ViewOptions::default(),
+    )
 }
 
 /// A running machine, until the set is dropped.
@@ -47,7 +51,13 @@ async fn the_view_shows_the_effect_once_the_mutation_returns() {
     let (handle, _tasks) = running();
     let receipt = handle.add(RED).await.unwrap();
     assert_eq!(receipt.outcome, Outcome::Executed);
-    assert_eq!(receipt.position, Position { epoch: Epoch(7), revision: 2 });
+    assert_eq!(
+        receipt.position,
+        Position {
+            epoch: Epoch(7),
+            revision: 2
+        }
+    );
     assert!(handle.view().is_active(RED) && !handle.view().is_active(GREEN));
     assert_eq!(handle.view().position(), Some(receipt.position));
     assert_eq!(handle.view().tier(), Some(0));
@@ -59,7 +69,10 @@ async fn a_refusal_says_why_and_moves_nothing() {
     let (handle, _tasks) = running();
     let before = handle.add(RED).await.unwrap().position;
     let receipt = handle.mutate(Mutation::add([GREEN, RED])).await.unwrap();
-    let reason = Reason::Blocked { state: RED, by: GREEN };
+    let reason = Reason::Blocked {
+        state: RED,
+        by: GREEN,
+    };
     assert_eq!(receipt.outcome, Outcome::Canceled(reason));
     assert_eq!(receipt.position, before);
 }
@@ -82,7 +95,10 @@ async fn a_moment_stays_as_it_is_for_as_long_as_it_is_held() {
     let mut held = Vec::new();
     for i in 0..50_u64 {
         let payload = i.to_string();
-        let (remove, add) = (Mutation::remove(RED), Mutation::add(RED).with_payload(payload));
+        let (remove, add) = (
+            Mutation::remove(RED),
+            Mutation::add(RED).with_payload(payload),
+        );
         handle.mutate_all(vec![remove, add]).await.unwrap();
         let moment = handle.view().snapshot().unwrap();
         if i % 3 == 0 {

@@ -63,7 +63,8 @@ impl Nodes {
     fn serve_on(&mut self, view: &View<DynState>, listener: TcpListener) -> Source {
         let source = Source::new(view, SourceOptions::new("parent"));
         let served = source.clone();
-        self.tasks.spawn(async move { served.serve(listener, std::future::pending()).await });
+        self.tasks
+            .spawn(async move { served.serve(listener, std::future::pending()).await });
         source
     }
 
@@ -80,7 +81,14 @@ impl Nodes {
         let (view, follower) = Follower::new(schema, options);
         let link = follower.link().clone();
         self.tasks.spawn(async move {
-            follower.run(Tcp { addr: parent.to_string() }, std::future::pending()).await;
+            follower
+                .run(
+                    Tcp {
+                        addr: parent.to_string(),
+                    },
+                    std::future::pending(),
+                )
+                .await;
         });
         (view, link)
     }
@@ -88,15 +96,25 @@ impl Nodes {
 
 async fn reach(view: &View<DynState>, position: Position) -> Arc<Snapshot> {
     let mut positions = view.positions();
-    positions.wait_for(|now| now.is_some_and(|now| now.has_reached(position))).await.unwrap();
+    positions
+        .wait_for(|now| now.is_some_and(|now| now.has_reached(position)))
+        .await
+        .unwrap();
     view.snapshot().unwrap()
 }
 
 fn random_mutation(random: &mut fastrand::Rng) -> Mutation<DynState> {
     let states: Vec<_> = (0..3).map(|_| DynState(random.u32(1..=30))).collect();
-    let mutation =
-        if random.u8(0..4) == 0 { Mutation::remove(states) } else { Mutation::add(states) };
-    if random.bool() { mutation.with_payload(vec![random.u8(..); 5]) } else { mutation }
+    let mutation = if random.u8(0..4) == 0 {
+        Mutation::remove(states)
+    } else {
+        Mutation::add(states)
+    };
+    if random.bool() {
+        mutation.with_payload(vec![random.u8(..); 5])
+    } else {
+        mutation
+    }
 }
 
 #[tokio::test]
@@ -116,7 +134,12 @@ async fn nine_nodes_converge_to_the_root() {
     }
     let mut last = None;
     for _ in 0..2_000 {
-        last = Some(root.mutate(random_mutation(&mut random)).await.unwrap().position);
+        last = Some(
+            root.mutate(random_mutation(&mut random))
+                .await
+                .unwrap()
+                .position,
+        );
     }
     let expected = reach(root.view(), last.unwrap()).await;
     for view in &views {
@@ -135,12 +158,22 @@ async fn every_transition_is_seen_where_it_is_wanted() {
     let mut options = FollowerOptions::new("child");
     options.granularity = Granularity::Every;
     let (view, link) = nodes.follow_with(schema(), addr, options);
-    let start = reach(&view, root.view().position().unwrap()).await.position().revision;
+    let start = reach(&view, root.view().position().unwrap())
+        .await
+        .position()
+        .revision;
     let blink = |i: u32| {
         let state = DynState(1);
-        if i.is_multiple_of(2) { Mutation::add(state) } else { Mutation::remove(state) }
+        if i.is_multiple_of(2) {
+            Mutation::add(state)
+        } else {
+            Mutation::remove(state)
+        }
     };
-    let receipts = root.mutate_all((0..100).map(blink).collect()).await.unwrap();
+    let receipts = root
+        .mutate_all((0..100).map(blink).collect())
+        .await
+        .unwrap();
     let last = receipts.last().unwrap().position;
     reach(&view, last).await;
     assert_eq!(link.deltas(), last.revision - start);
@@ -153,7 +186,10 @@ async fn what_piled_up_comes_as_one_delta() {
     let addr = nodes.serve(root.view()).await;
     let (view, link) = nodes.follow(addr);
     reach(&view, root.view().position().unwrap()).await;
-    let receipts = root.mutate_all(vec![Mutation::add(DynState(1)); 3]).await.unwrap();
+    let receipts = root
+        .mutate_all(vec![Mutation::add(DynState(1)); 3])
+        .await
+        .unwrap();
     reach(&view, receipts[2].position).await;
     assert_eq!((link.deltas(), link.resyncs(Resync::First)), (1, 1));
 }
@@ -196,7 +232,10 @@ async fn what_the_ring_no_longer_holds_is_told_and_comes_as_a_snapshot() {
     let blink = vec![Mutation::toggle(DynState(1)); 10];
     let missed = root.mutate_all(blink).await.unwrap()[9].position;
     nodes.serve_on(root.view(), TcpListener::bind(addr).await.unwrap());
-    assert_eq!(*reach(&view, missed).await, *root.view().snapshot().unwrap());
+    assert_eq!(
+        *reach(&view, missed).await,
+        *root.view().snapshot().unwrap()
+    );
     assert_eq!(link.resyncs(Resync::Compacted), 1);
 }
 
@@ -217,7 +256,10 @@ async fn a_new_life_of_the_root_reaches_every_tier() {
     let root = nodes.root(2);
     let position = root.add(DynState(4)).await.unwrap().position;
     nodes.serve_on(root.view(), TcpListener::bind(addr).await.unwrap());
-    assert_eq!(*reach(&l2, position).await, *root.view().snapshot().unwrap());
+    assert_eq!(
+        *reach(&l2, position).await,
+        *root.view().snapshot().unwrap()
+    );
     assert_eq!(l1_link.resyncs(Resync::Epoch), 1);
     assert_eq!(l2_link.resyncs(Resync::Epoch), 1);
     assert_eq!(l2_link.connects(), 1, "the link below stayed");
@@ -248,7 +290,10 @@ async fn another_schema_is_refused_by_both_names_and_the_first_difference() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
     let source = nodes.serve_on(root.view(), listener);
-    let other = Schema::builder("Lights").state(StateDef::new("Light1Blue")).build().unwrap();
+    let other = Schema::builder("Lights")
+        .state(StateDef::new("Light1Blue"))
+        .build()
+        .unwrap();
     let (ours, theirs) = (other.fingerprint(), root.view().schema().fingerprint());
     let (view, link) = nodes.follow_with(other.into(), addr, FollowerOptions::new("child"));
     let why = loop {
@@ -293,7 +338,9 @@ async fn a_node_that_is_cut_off_serves_on_and_grows_stale() {
     parent.spawn(async move { source.serve_connection(far).await });
     let (view, follower) = Follower::new::<DynState>(schema(), FollowerOptions::new("child"));
     let link = follower.link().clone();
-    nodes.tasks.spawn(follower.run(Once(Some(near)), std::future::pending()));
+    nodes
+        .tasks
+        .spawn(follower.run(Once(Some(near)), std::future::pending()));
     let position = root.add(DynState(1)).await.unwrap().position;
     reach(&view, position).await;
     // Heartbeats keep an idle view fresh for as long as one likes.
@@ -306,5 +353,8 @@ async fn a_node_that_is_cut_off_serves_on_and_grows_stale() {
     tokio::time::sleep(Duration::from_secs(4)).await;
     assert!(view.is_stale() && view.age() > Duration::from_secs(3));
     assert_eq!(view.position(), Some(position));
-    assert!(matches!(*link.state(), LinkState::Connecting { failures: 1.., .. }));
+    assert!(matches!(
+        *link.state(),
+        LinkState::Connecting { failures: 1.., .. }
+    ));
 }

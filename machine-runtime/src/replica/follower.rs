@@ -180,7 +180,10 @@ impl Follower {
                     pause = self.options.retry_most;
                     LinkState::Refused { why }
                 }
-                lost => LinkState::Connecting { failures, error: Some(lost.to_string()) },
+                lost => LinkState::Connecting {
+                    failures,
+                    error: Some(lost.to_string()),
+                },
             });
             let jitter = fastrand::f64() / 2.0 + 0.5;
             tokio::select! {
@@ -238,7 +241,9 @@ impl Follower {
         self.link.count_connect();
         self.publisher.set_tier(welcome.tier.saturating_add(1));
         tracing::info!(node = self.options.name, parent = welcome.node, "following");
-        self.link.set(LinkState::Following { parent: welcome.node });
+        self.link.set(LinkState::Following {
+            parent: welcome.node,
+        });
         self.take(welcome.news)
     }
 
@@ -270,7 +275,11 @@ impl Follower {
                 self.apply(&deltas);
                 age_ms
             }
-            News::Snapshot { age_ms, cause, snapshot } => {
+            News::Snapshot {
+                age_ms,
+                cause,
+                snapshot,
+            } => {
                 let snapshot = decode_snapshot(&snapshot, self.schema.len())?;
                 let reason = self.resync.take().or_else(|| Resync::of(cause));
                 self.replace(snapshot, reason.unwrap_or(Resync::First))?;
@@ -285,7 +294,9 @@ impl Follower {
     }
 
     fn apply(&mut self, deltas: &[Blob]) {
-        let Some(mut position) = self.position else { return };
+        let Some(mut position) = self.position else {
+            return;
+        };
         let start = position;
         for blob in deltas {
             match decode_delta(blob, position.revision, self.schema.len()) {
@@ -301,11 +312,16 @@ impl Follower {
             }
         }
         if let Some(reason) = self.resync {
-            tracing::warn!(node = self.options.name, reason = reason.name(), "asking for a snapshot");
+            tracing::warn!(
+                node = self.options.name,
+                reason = reason.name(),
+                "asking for a snapshot"
+            );
         }
         if position != start {
             self.position = Some(position);
-            self.publisher.publish(position, self.digest, &self.ticks, &self.retained);
+            self.publisher
+                .publish(position, self.digest, &self.ticks, &self.retained);
         }
     }
 
@@ -338,7 +354,8 @@ impl Follower {
             };
         }
         self.link.count_delta();
-        self.publisher.note((delta.revision, digest), &delta.changes, &delta.payloads);
+        self.publisher
+            .note((delta.revision, digest), &delta.changes, &delta.payloads);
         self.publisher.wake(&delta.changes, &self.ticks);
         true
     }
@@ -347,11 +364,16 @@ impl Follower {
     fn replace(&mut self, snapshot: Snapshot, reason: Resync) -> Result<(), Lost> {
         let ticks = snapshot.ticks().iter().enumerate();
         let digest = ticks.map(|(i, tick)| factor(i).wrapping_mul(*tick));
-        let payloads = snapshot.retained().iter().map(|(state, p)| payload_digest(*state, p));
+        let payloads = snapshot
+            .retained()
+            .iter()
+            .map(|(state, p)| payload_digest(*state, p));
         let digest = digest.chain(payloads).fold(0_u64, u64::wrapping_add);
         if digest != snapshot.digest() {
             self.resync = Some(reason);
-            return Err(Lost::Rpc("a snapshot does not lead to its digest".to_owned()));
+            return Err(Lost::Rpc(
+                "a snapshot does not lead to its digest".to_owned(),
+            ));
         }
         let position = snapshot.position();
         if let Some(ours) = self.position
@@ -371,11 +393,7 @@ impl Follower {
         Ok(())
     }
 
-    async fn refused(
-        &self,
-        client: &ReplicationClient,
-        refusal: Refusal,
-    ) -> Result<Lost, Lost> {
+    async fn refused(&self, client: &ReplicationClient, refusal: Refusal) -> Result<Lost, Lost> {
         Ok(match refusal {
             Refusal::NotReady => Lost::NotReady,
             Refusal::Closing => Lost::Closing,
@@ -433,5 +451,10 @@ async fn within<F: Future>(
 ) -> Result<F::Output, Lost> {
     let mut ctx = context::current();
     ctx.deadline = std::time::Instant::now() + patience;
-    timeout(patience, call(ctx)).await.map_err(|_elapsed| Lost::Timeout)
+    timeout(patience, call(ctx))
+        .await
+        .map_err(|_elapsed| Lost::Timeout)
 }
+
+#[cfg(test)]
+mod tests;

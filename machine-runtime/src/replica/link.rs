@@ -63,8 +63,13 @@ pub enum Resync {
 
 impl Resync {
     /// All reasons.
-    pub const ALL: [Self; 5] =
-        [Self::First, Self::Epoch, Self::Compacted, Self::Digest, Self::Malformed];
+    pub const ALL: [Self; 5] = [
+        Self::First,
+        Self::Epoch,
+        Self::Compacted,
+        Self::Digest,
+        Self::Malformed,
+    ];
 
     /// The reason's name in metrics and logs.
     pub fn name(self) -> &'static str {
@@ -104,9 +109,19 @@ struct Inner {
 
 impl Link {
     pub(super) fn new() -> Self {
-        let state = ArcSwap::from_pointee(LinkState::Connecting { failures: 0, error: None });
+        let state = ArcSwap::from_pointee(LinkState::Connecting {
+            failures: 0,
+            error: None,
+        });
         let (deltas, connects, resyncs) = Default::default();
-        Self { inner: Arc::new(Inner { state, deltas, connects, resyncs }) }
+        Self {
+            inner: Arc::new(Inner {
+                state,
+                deltas,
+                connects,
+                resyncs,
+            }),
+        }
     }
 
     /// Where the link stands.

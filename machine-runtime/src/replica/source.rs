@@ -55,7 +55,11 @@ pub struct SourceOptions {
 impl SourceOptions {
     /// The defaults, for a node of this name.
     pub fn new(name: impl Into<String>) -> Self {
-        Self { name: name.into(), push_interval: Duration::ZERO, max_frame: FRAME }
+        Self {
+            name: name.into(),
+            push_interval: Duration::ZERO,
+            max_frame: FRAME,
+        }
     }
 }
 
@@ -97,7 +101,10 @@ impl SourceStats {
     }
 
     fn table(&self) -> std::sync::MutexGuard<'_, BTreeMap<u64, String>> {
-        self.inner.followers.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner
+            .followers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -111,7 +118,9 @@ pub struct Source {
 
 impl std::fmt::Debug for Source {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Source").field("options", &self.options).finish_non_exhaustive()
+        f.debug_struct("Source")
+            .field("options", &self.options)
+            .finish_non_exhaustive()
     }
 }
 
@@ -163,7 +172,10 @@ impl Source {
             source: self.clone(),
             id,
             last: Arc::new(Mutex::new(None)),
-            _leave: Arc::new(Leave { stats: self.stats.clone(), id }),
+            _leave: Arc::new(Leave {
+                stats: self.stats.clone(),
+                id,
+            }),
         };
         let channel = BaseChannel::with_defaults(transport(io, self.options.max_frame));
         channel
@@ -189,7 +201,10 @@ impl Source {
                     Since::OtherEpoch => SnapshotCause::Epoch,
                     Since::Compacted { oldest } => SnapshotCause::Compacted(oldest),
                     Since::Deltas(deltas) => {
-                        self.stats.inner.deltas.fetch_add(deltas.len() as u64, Ordering::Relaxed);
+                        self.stats
+                            .inner
+                            .deltas
+                            .fetch_add(deltas.len() as u64, Ordering::Relaxed);
                         let mut deltas: Vec<_> = deltas.iter().map(encode_delta).collect();
                         return Some(match deltas.pop() {
                             Some(delta) if deltas.is_empty() => News::Delta { age_ms, delta },
@@ -204,7 +219,11 @@ impl Source {
         };
         let snapshot = encode_snapshot(&*self.shared.current()?);
         self.stats.inner.snapshots.fetch_add(1, Ordering::Relaxed);
-        Some(News::Snapshot { age_ms, cause, snapshot })
+        Some(News::Snapshot {
+            age_ms,
+            cause,
+            snapshot,
+        })
     }
 
     /// Waits for an answer to a follower at `after`, for `hold` at most.
@@ -277,24 +296,23 @@ impl Drop for Leave {
 
 impl Peer {
     fn refuse(&self, refusal: Refusal) -> Refusal {
-        self.source.stats.inner.refusals.fetch_add(1, Ordering::Relaxed);
+        self.source
+            .stats
+            .inner
+            .refusals
+            .fetch_add(1, Ordering::Relaxed);
         tracing::warn!(?refusal, "refused a follower");
         refusal
     }
 }
 
 impl Replication for Peer {
-    async fn hello(
-        self,
-        _: Context,
-        protocol: u16,
-        body: Vec<u8>,
-    ) -> Result<Vec<u8>, Refusal> {
+    async fn hello(self, _: Context, protocol: u16, body: Vec<u8>) -> Result<Vec<u8>, Refusal> {
         if protocol != PROTOCOL {
             return Err(self.refuse(Refusal::Protocol(PROTOCOL)));
         }
-        let hello: Hello = postcard::from_bytes(&body)
-            .map_err(|_malformed| self.refuse(Refusal::Malformed))?;
+        let hello: Hello =
+            postcard::from_bytes(&body).map_err(|_malformed| self.refuse(Refusal::Malformed))?;
         let ours = self.source.shared.schema().fingerprint();
         if hello.fingerprint != ours.0 {
             return Err(self.refuse(Refusal::Fingerprint(ours.0)));
@@ -310,7 +328,9 @@ impl Replication for Peer {
         }
         let news = source
             .look(hello.position, false, false)
-            .unwrap_or_else(|| News::Idle { age_ms: source.age_ms() });
+            .unwrap_or_else(|| News::Idle {
+                age_ms: source.age_ms(),
+            });
         tracing::debug!(follower = hello.node, "follower came");
         source.stats.table().insert(self.id, hello.node);
         let welcome = Welcome {
@@ -325,10 +345,18 @@ impl Replication for Peer {
         let hold = Duration::from_millis(watch.hold_ms.into()).min(LONGEST_HOLD);
         let interval = self.source.options.push_interval;
         let last = *self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let not_before = last.filter(|_| !interval.is_zero()).map(|last| last + interval);
+        let not_before = last
+            .filter(|_| !interval.is_zero())
+            .map(|last| last + interval);
         let news = self
             .source
-            .answer(Some(watch.after), watch.every, watch.resync, hold, not_before)
+            .answer(
+                Some(watch.after),
+                watch.every,
+                watch.resync,
+                hold,
+                not_before,
+            )
             .await;
         if !interval.is_zero() && !matches!(news, News::Idle { .. }) {
             *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
@@ -339,6 +367,8 @@ impl Replication for Peer {
     async fn schema(self, _: Context, from: u32) -> Vec<StateShape> {
         let schema = self.source.shared.schema();
         let end = from.saturating_add(SCHEMA_PAGE).min(as_index(schema.len()));
-        (from..end).map(|state| schema.shape(state as usize)).collect()
+        (from..end)
+            .map(|state| schema.shape(state as usize))
+            .collect()
     }
 }

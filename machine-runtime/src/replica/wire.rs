@@ -93,7 +93,11 @@ pub(super) enum News {
     /// Nothing new: a heartbeat. The follower is where the parent is.
     Idle { age_ms: u32 },
     /// A snapshot, encoded, and why.
-    Snapshot { age_ms: u32, cause: SnapshotCause, snapshot: Blob },
+    Snapshot {
+        age_ms: u32,
+        cause: SnapshotCause,
+        snapshot: Blob,
+    },
     /// Several deltas, each on top of the one before.
     Deltas { age_ms: u32, deltas: Vec<Blob> },
     /// The parent shuts down.
@@ -145,7 +149,11 @@ impl<'a> Reader<'a> {
     }
 
     fn end(&self) -> Result<(), Malformed> {
-        if self.rest.is_empty() { Ok(()) } else { Err(Malformed(self.what)) }
+        if self.rest.is_empty() {
+            Ok(())
+        } else {
+            Err(Malformed(self.what))
+        }
     }
 }
 
@@ -165,7 +173,10 @@ fn put<T: Serialize>(bytes: Vec<u8>, value: T) -> Vec<u8> {
 pub(super) fn encode_delta(delta: &Delta) -> Blob {
     let mut bytes = Vec::with_capacity(16 + 2 * delta.changes.len());
     bytes = put(bytes, delta.revision - delta.base);
-    bytes = put(bytes, 2 * delta.changes.len() as u64 + u64::from(!delta.payloads.is_empty()));
+    bytes = put(
+        bytes,
+        2 * delta.changes.len() as u64 + u64::from(!delta.payloads.is_empty()),
+    );
     let mut before = 0;
     for change in &delta.changes {
         let gap = u64::from(change.state - before);
@@ -193,7 +204,10 @@ pub(super) fn encode_delta(delta: &Delta) -> Blob {
 
 /// Decodes a delta on top of revision `base`, of a schema of `states` states.
 pub(super) fn decode_delta(blob: &Blob, base: u64, states: usize) -> Result<Delta, Malformed> {
-    let mut reader = Reader { rest: &blob.0, what: "delta" };
+    let mut reader = Reader {
+        rest: &blob.0,
+        what: "delta",
+    };
     let malformed = Malformed("delta");
     let revision = base.checked_add(reader.take()?).ok_or(malformed)?;
     let head: u64 = reader.take()?;
@@ -215,7 +229,13 @@ pub(super) fn decode_delta(blob: &Blob, base: u64, states: usize) -> Result<Delt
     }
     let digest = u64::from_le_bytes(reader.fixed()?);
     reader.end()?;
-    Ok(Delta { base, revision, digest, changes, payloads })
+    Ok(Delta {
+        base,
+        revision,
+        digest,
+        changes,
+        payloads,
+    })
 }
 
 /// Walks through states by their distances, upwards and each at most once.
@@ -228,7 +248,12 @@ struct Place {
 
 impl Place {
     fn new(states: usize, malformed: Malformed) -> Self {
-        Self { next: 0, before: 0, states: states as u64, malformed }
+        Self {
+            next: 0,
+            before: 0,
+            states: states as u64,
+            malformed,
+        }
     }
 
     /// The next state, and the flag that its distance carried.
@@ -239,7 +264,10 @@ impl Place {
         }
         self.before = state;
         self.next = state + 1;
-        Ok((u32::try_from(state).map_err(|_large| self.malformed)?, code % 2 == 1))
+        Ok((
+            u32::try_from(state).map_err(|_large| self.malformed)?,
+            code % 2 == 1,
+        ))
     }
 }
 
@@ -262,14 +290,19 @@ pub(super) fn encode_snapshot(snapshot: &Snapshot) -> Blob {
 /// Decodes a snapshot of a schema of `states` states. Its digest is as stated, not checked.
 pub(super) fn decode_snapshot(blob: &Blob, states: usize) -> Result<Snapshot, Malformed> {
     let malformed = Malformed("snapshot");
-    let mut reader = Reader { rest: &blob.0, what: "snapshot" };
+    let mut reader = Reader {
+        rest: &blob.0,
+        what: "snapshot",
+    };
     let epoch = Epoch(u128::from_le_bytes(reader.fixed()?));
     let revision = reader.take()?;
     let count: u64 = reader.take()?;
     if count != states as u64 {
         return Err(malformed);
     }
-    let ticks = (0..states).map(|_| reader.take()).collect::<Result<Vec<u64>, _>>()?;
+    let ticks = (0..states)
+        .map(|_| reader.take())
+        .collect::<Result<Vec<u64>, _>>()?;
     let mut retained = BTreeMap::new();
     for _ in 0..reader.take::<u64>()? {
         let state: u32 = reader.take()?;
@@ -281,5 +314,13 @@ pub(super) fn decode_snapshot(blob: &Blob, states: usize) -> Result<Snapshot, Ma
     }
     let digest = u64::from_le_bytes(reader.fixed()?);
     reader.end()?;
-    Ok(Snapshot::new(Position { epoch, revision }, digest, ticks, retained))
+    Ok(Snapshot::new(
+        Position { epoch, revision },
+        digest,
+        ticks,
+        retained,
+    ))
 }
+
+#[cfg(test)]
+mod tests;

@@ -16,7 +16,11 @@ pub struct StateDef {
 impl StateDef {
     /// A state without flags and relations.
     pub fn new(name: impl Into<String>) -> Self {
-        Self { name: name.into(), flags: 0, relations: Default::default() }
+        Self {
+            name: name.into(),
+            flags: 0,
+            relations: Default::default(),
+        }
     }
 
     /// The machine tries the state by itself after every change (rule R19).
@@ -155,7 +159,12 @@ pub struct SchemaBuilder {
 
 impl SchemaBuilder {
     pub(super) fn new(name: String) -> Self {
-        Self { name, states: Vec::new(), order: None, groups: Vec::new() }
+        Self {
+            name,
+            states: Vec::new(),
+            order: None,
+            groups: Vec::new(),
+        }
     }
 
     /// Declares a state. The index order is that of the declarations, with `Exception` first
@@ -180,7 +189,8 @@ impl SchemaBuilder {
         name: impl Into<String>,
         members: impl IntoIterator<Item = N>,
     ) -> Self {
-        self.groups.push((name.into(), members.into_iter().map(Into::into).collect()));
+        self.groups
+            .push((name.into(), members.into_iter().map(Into::into).collect()));
         self
     }
 
@@ -198,20 +208,30 @@ impl SchemaBuilder {
             self.states.insert(0, StateDef::new(EXCEPTION).multi());
         }
         if self.states.len() > MAX_STATES {
-            return Err(SchemaError::TooManyStates { count: self.states.len() });
+            return Err(SchemaError::TooManyStates {
+                count: self.states.len(),
+            });
         }
         let states = ordered(self.states, self.order)?;
-        let index: BTreeMap<&str, u32> =
-            (0..).zip(&states).map(|(i, state)| (state.name.as_str(), i)).collect();
+        let index: BTreeMap<&str, u32> = (0..)
+            .zip(&states)
+            .map(|(i, state)| (state.name.as_str(), i))
+            .collect();
         let find = |name: &str, place: &dyn Fn() -> String| {
-            index.get(name).copied().ok_or_else(|| SchemaError::UnknownState {
-                place: place(),
-                name: name.to_owned(),
-                similar: similar(name, index.keys().copied()).map(str::to_owned),
-            })
+            index
+                .get(name)
+                .copied()
+                .ok_or_else(|| SchemaError::UnknownState {
+                    place: place(),
+                    name: name.to_owned(),
+                    similar: similar(name, index.keys().copied()).map(str::to_owned),
+                })
         };
 
-        let mut parts = Parts { name: self.name, ..Parts::default() };
+        let mut parts = Parts {
+            name: self.name,
+            ..Parts::default()
+        };
         for state in &states {
             let relations = sanitised(state, supplied)?;
             parts.names.push_str(&state.name);
@@ -219,8 +239,10 @@ impl SchemaBuilder {
             parts.flags.push(state.flags);
             for relation in Relation::ALL {
                 let place = || format!("`{relation}` of state `{}`", state.name);
-                let list: Result<Vec<u32>, _> =
-                    relations[relation as usize].iter().map(|name| find(name, &place)).collect();
+                let list: Result<Vec<u32>, _> = relations[relation as usize]
+                    .iter()
+                    .map(|name| find(name, &place))
+                    .collect();
                 parts.relations[relation as usize].push(list?);
             }
         }
@@ -286,7 +308,10 @@ fn sanitised(state: &StateDef, supplied: bool) -> Result<[Vec<String>; 4], Schem
         }
     }
     if let Some(other) = require.iter().find(|name| remove.contains(name)) {
-        return Err(SchemaError::Contradiction { state: state.name.clone(), other: other.clone() });
+        return Err(SchemaError::Contradiction {
+            state: state.name.clone(),
+            other: other.clone(),
+        });
     }
     Ok([require, add, remove, after].map(unique))
 }

@@ -56,7 +56,11 @@ impl fmt::Display for Difference {
             Self::Count { ours, theirs } => {
                 write!(f, "we have {ours} states, they have {theirs}")
             }
-            Self::Name { index, ours, theirs } => {
+            Self::Name {
+                index,
+                ours,
+                theirs,
+            } => {
                 write!(f, "state {index} is `{ours}` here and `{theirs}` there")
             }
             Self::Flags { state } => {
@@ -87,7 +91,11 @@ impl Schema {
     pub fn difference(&self, index: usize, theirs: &StateShape) -> Option<Difference> {
         let ours = self.shape(index);
         if ours.name != theirs.name {
-            return Some(Difference::Name { index, ours: ours.name, theirs: theirs.name.clone() });
+            return Some(Difference::Name {
+                index,
+                ours: ours.name,
+                theirs: theirs.name.clone(),
+            });
         }
         if ours.flags != theirs.flags {
             return Some(Difference::Flags { state: ours.name });
@@ -95,6 +103,9 @@ impl Schema {
         Relation::ALL
             .into_iter()
             .find(|r| ours.relations[*r as usize] != theirs.relations[*r as usize])
-            .map(|relation| Difference::Relation { state: ours.name, relation })
+            .map(|relation| Difference::Relation {
+                state: ours.name,
+                relation,
+            })
     }
 }

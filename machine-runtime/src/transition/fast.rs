@@ -98,7 +98,9 @@ impl Status {
     /// Whether no active multi state adds (rule R6) anything that is neither active nor called.
     fn adders_are_content(&self, c: &Compiled, called: &[u32]) -> bool {
         self.adders.iter().all(|adder| {
-            c.add(*adder).iter().all(|s| self.active.contains(*s) || called.contains(s))
+            c.add(*adder)
+                .iter()
+                .all(|s| self.active.contains(*s) || called.contains(s))
         })
     }
 
@@ -152,7 +154,10 @@ impl Status {
         for (i, state) in self.on.iter().enumerate() {
             if let Some(requires) = self.active.lacks(c.require(*state)) {
                 return Err(if i < added {
-                    Stop::Refused(Reason::Missing { state: *state, requires })
+                    Stop::Refused(Reason::Missing {
+                        state: *state,
+                        requires,
+                    })
                 } else {
                     Stop::Unsure
                 });
@@ -166,7 +171,13 @@ impl Status {
 
     /// Clears what the new states remove: the active states' part of the blocking walk.
     fn clear_removed(&mut self, c: &Compiled) -> Result<(), Stop> {
-        let Self { active, marks, on, off, .. } = self;
+        let Self {
+            active,
+            marks,
+            on,
+            off,
+            ..
+        } = self;
         for by in on.iter() {
             for entry in c.remove(*by) {
                 let hits = active.hits(*entry);
@@ -191,7 +202,10 @@ impl Status {
             for state in c.required_by(requires) {
                 if self.active.contains(*state) {
                     if self.is_marked(*state) {
-                        return Err(Stop::Refused(Reason::Missing { state: *state, requires }));
+                        return Err(Stop::Refused(Reason::Missing {
+                            state: *state,
+                            requires,
+                        }));
                     }
                     self.active.clear_bit(*state);
                     self.off.push(*state);
@@ -234,7 +248,10 @@ impl Status {
         }
         for state in kept.iter().rev() {
             let blocked = c.removed_by(*state).iter();
-            if blocked.into_iter().any(|entry| self.marks[entry.word as usize] & entry.mask != 0) {
+            if blocked
+                .into_iter()
+                .any(|entry| self.marks[entry.word as usize] & entry.mask != 0)
+            {
                 self.unmark(*state);
             }
         }

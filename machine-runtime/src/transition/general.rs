@@ -42,7 +42,11 @@ impl Status {
         let refused = self.resolve(c, lists, request, request.called);
         if request.auto {
             // Rule R11 for auto mutations, then R17.
-            let reached = request.called.iter().copied().filter(|s| has(&lists.have, *s));
+            let reached = request
+                .called
+                .iter()
+                .copied()
+                .filter(|s| has(&lists.have, *s));
             let called: StateList<u32> = reached.collect();
             if called.is_empty() {
                 return Err(Reason::NoCandidate);
@@ -66,7 +70,10 @@ impl Status {
         called: &[u32],
     ) -> Option<Reason<u32>> {
         let removing = request.op == Op::Remove;
-        let mut fell = Fell { called, reasons: SmallVec::new() };
+        let mut fell = Fell {
+            called,
+            reasons: SmallVec::new(),
+        };
         lists.start(request.op, called);
         self.add_pass(c, lists, removing.then_some(called));
         lists.require_pass(c, &mut fell);
@@ -187,7 +194,13 @@ impl Lists {
                 });
                 if let Some(requires) = lacks {
                     unset(have, *state);
-                    fell.note(*state, Reason::Missing { state: *state, requires });
+                    fell.note(
+                        *state,
+                        Reason::Missing {
+                            state: *state,
+                            requires,
+                        },
+                    );
                 }
                 lacks.is_none()
             });
@@ -196,7 +209,9 @@ impl Lists {
 
     /// Rule R8, and the set G of rule R9. Leaves the list in walk order.
     fn blocking_walk(&mut self, c: &Compiled, fell: &mut Fell<'_>) {
-        let Self { list, have, gone, .. } = self;
+        let Self {
+            list, have, gone, ..
+        } = self;
         list.reverse();
         list.retain(|state| {
             let by = c.removed_by(*state).iter().find_map(|entry| {

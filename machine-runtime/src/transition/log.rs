@@ -54,7 +54,10 @@ impl Log {
     }
 
     pub(super) fn mark(&self) -> Mark {
-        Mark { changes: self.changes.len(), payloads: self.payloads.len() }
+        Mark {
+            changes: self.changes.len(),
+            payloads: self.payloads.len(),
+        }
     }
 
     /// Records the transition that began at `start`; `position` is the revision and digest

@@ -1,0 +1,157 @@
+//! What a follower does with answers that are not as they should be.
+
+use crate::position::Epoch;
+use crate::replica::wire::{SnapshotCause, encode_delta, encode_snapshot};
+use crate::schema::StateDef;
+use crate::state::DynState;
+use crate::transition::Change;
+
+use super::*;
+
+fn follower() -> (View<DynState>, Follower) {
+    let schema = Schema::builder("Two")
+        .state(StateDef::new("A"))
+        .state(StateDef::new("B"));
+    Follower::new(
+        schema.build().unwrap().into(),
+        FollowerOptions::new("child"),
+    )
+}
+
+fn snapshot(epoch: u128, revision: u64, ticks: [u64; 3]) -> News {
+    let digests = ticks
+        .iter()
+        .enumerate()
+        .map(|(i, tick)| factor(i).wrapping_mul(*tick));
+    let digest = digests.fold(0, u64::wrapping_add);
+    let position = Position {
+        epoch: Epoch(epoch),
+        revision,
+    };
+    let snapshot = Snapshot::new(position, digest, ticks.to_vec(), BTreeMap::new());
+    let snapshot = encode_snapshot(&snapshot);
+    News::Snapshot {
+        age_ms: 0,
+        cause: SnapshotCause::First,
+        snapshot,
+    }
+}
+
+/// A delta that ticks state 1 once; `wrong` is added to its digest.
+fn delta(follower: &Follower, wrong: u64) -> News {
+    let base = follower.position.unwrap().revision;
+    let digest = follower.digest.wrapping_add(factor(1)).wrapping_add(wrong);
+    let changes = vec![Change { state: 1, ticks: 1 }];
+    let delta = Delta {
+        base,
+        revision: base + 1,
+        digest,
+        changes,
+        payloads: Vec::new(),
+    };
+    News::Delta {
+        age_ms: 0,
+        delta: encode_delta(&delta),
+    }
+}
+
+#[tokio::test]
+async fn a_delta_that_misses_its_digest_is_not_shown_and_heals() {
+    let (view, mut follower) = follower();
+    follower.take(snapshot(1, 5, [0, 1, 0])).unwrap();
+    let before = view.snapshot().unwrap();
+
+    follower.take(delta(&follower, 1)).unwrap();
+    assert_eq!(
+        follower.resync,
+        Some(Resync::Digest),
+        "the next question asks for a snapshot"
+    );
+    assert_eq!(view.snapshot().unwrap(), before);
+
+    follower.take(snapshot(1, 6, [0, 2, 0])).unwrap();
+    assert_eq!(follower.resync, None);
+    assert_eq!(follower.link.resyncs(Resync::Digest), 1);
+    assert_eq!(view.snapshot().unwrap().ticks(), [0, 2, 0]);
+    follower.take(delta(&follower, 0)).unwrap();
+    assert_eq!(view.snapshot().unwrap().ticks(), [0, 3, 0]);
+}
+
+#[tokio::test]
+async fn a_malformed_delta_is_not_shown_and_heals() {
+    let (view, mut follower) = follower();
+    follower.take(snapshot(1, 5, [0, 1, 0])).unwrap();
+    follower
+        .take(News::Delta {
+            age_ms: 0,
+            delta: Blob(vec![1, 2, 3]),
+        })
+        .unwrap();
+    assert_eq!(follower.resync, Some(Resync::Malformed));
+    assert_eq!(view.snapshot().unwrap().position().revision, 5);
+}
+
+#[tokio::test]
+async fn deltas_before_a_bad_one_count() {
+    let (view, mut follower) = follower();
+    follower.take(snapshot(1, 5, [0, 1, 0])).unwrap();
+    let News::Delta { delta: good, .. } = delta(&follower, 0) else {
+        unreachable!()
+    };
+    let deltas = vec![good, Blob(Vec::new())];
+    follower.take(News::Deltas { age_ms: 0, deltas }).unwrap();
+    assert_eq!(follower.resync, Some(Resync::Malformed));
+    assert_eq!(view.snapshot().unwrap().position().revision, 6);
+}
+
+#[tokio::test]
+async fn a_follower_never_goes_back_within_an_epoch() {
+    let (view, mut follower) = follower();
+    follower.take(snapshot(1, 5, [0, 1, 0])).unwrap();
+    assert!(follower.take(snapshot(1, 4, [0, 0, 0])).is_err());
+    assert_eq!(view.snapshot().unwrap().position().revision, 5);
+    follower.take(snapshot(2, 1, [1, 0, 0])).unwrap();
+    assert_eq!(view.snapshot().unwrap().ticks(), [1, 0, 0]);
+}
+
+#[tokio::test]
+async fn a_snapshot_that_misses_its_digest_is_not_shown() {
+    let (view, mut follower) = follower();
+    let News::Snapshot {
+        age_ms,
+        cause,
+        mut snapshot,
+    } = snapshot(1, 5, [0, 1, 0])
+    else {
+        unreachable!()
+    };
+    *snapshot.0.last_mut().unwrap() ^= 1;
+    assert!(
+        follower
+            .take(News::Snapshot {
+                age_ms,
+                cause,
+                snapshot
+            })
+            .is_err()
+    );
+    assert!(view.snapshot().is_none());
+}
+
+#[tokio::test]
+async fn what_cannot_be_used_does_not_make_a_view_fresh() {
+    tokio::time::pause();
+    let (view, mut follower) = follower();
+    follower.take(snapshot(1, 5, [0, 1, 0])).unwrap();
+    tokio::time::advance(Duration::from_secs(9)).await;
+    follower.take(delta(&follower, 1)).unwrap();
+    assert!(view.is_stale());
+    follower.take(News::Idle { age_ms: 0 }).unwrap();
+    assert!(view.is_stale());
+    follower.take(snapshot(1, 6, [0, 2, 0])).unwrap();
+    assert!(!view.is_stale());
+    // A parent that is itself cut off says so.
+    tokio::time::advance(Duration::from_secs(9)).await;
+    follower.take(News::Idle { age_ms: 5_000 }).unwrap();
+    assert_eq!(view.age(), Duration::from_secs(5));
+}
