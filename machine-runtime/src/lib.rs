@@ -84,3 +84,7 @@ pub mod __private {
     pub use crate::state::{SchemaCell, State, States, UnknownState};
     pub use crate::tables::{Axis, Group, Lists, Tables};
 }
+
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

@@ -4,6 +4,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use machine_runtime::replica::{
@@ -357,4 +358,158 @@ async fn a_node_that_is_cut_off_serves_on_and_grows_stale() {
         *link.state(),
         LinkState::Connecting { failures: 1.., .. }
     ));
+}
+
+/// What a root's history is at each revision, as a machine of our own computes it.
+struct History {
+    epoch: Epoch,
+    mutations: Vec<Mutation<DynState>>,
+    digests: Vec<u64>,
+}
+
+impl History {
+    fn new(epoch: u128, mutations: usize, random: &mut fastrand::Rng) -> Self {
+        let mutations: Vec<_> = (0..mutations).map(|_| random_mutation(random)).collect();
+        let mut machine = Machine::with_schema(schema());
+        let mut digests = vec![0];
+        for mutation in &mutations {
+            let _ = machine.mutate(mutation);
+            let changed = machine
+                .last_run()
+                .filter(|transition| transition.changes().len() > 0);
+            digests.extend(changed.map(|transition| transition.digest()));
+        }
+        Self {
+            epoch: Epoch(epoch),
+            mutations,
+            digests,
+        }
+    }
+}
+
+/// A node that can be killed and started again on its port.
+struct Replica {
+    parent: SocketAddr,
+    addr: SocketAddr,
+    /// The node itself, and who looks at each moment that it shows.
+    life: Option<(Nodes, View<DynState>)>,
+}
+
+impl Replica {
+    async fn new(parent: SocketAddr) -> Self {
+        let addr = TcpListener::bind("127.0.0.1:0")
+            .await
+            .unwrap()
+            .local_addr()
+            .unwrap();
+        Self {
+            parent,
+            addr,
+            life: None,
+        }
+    }
+
+    async fn start(&mut self, histories: &Arc<Vec<History>>, looked: &Arc<AtomicU64>) {
+        let mut nodes = Nodes::default();
+        let (view, _) = nodes.follow(self.parent);
+        nodes.serve_on(&view, bind_again(self.addr).await);
+        let (histories, looked, watched) = (histories.clone(), looked.clone(), view.clone());
+        nodes.tasks.spawn(async move {
+            let mut before: Option<Position> = None;
+            let mut positions = watched.positions();
+            while positions.changed().await.is_ok() {
+                let shown = watched.snapshot().unwrap();
+                let position = shown.position();
+                let history = histories
+                    .iter()
+                    .find(|h| h.epoch == position.epoch)
+                    .unwrap();
+                let revision = usize::try_from(position.revision).unwrap();
+                assert_eq!(shown.digest(), history.digests[revision], "at {position}");
+                if let Some(before) = before.filter(|before| before.epoch == position.epoch) {
+                    assert!(position.has_reached(before), "from {before} to {position}");
+                }
+                before = Some(position);
+                looked.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        self.life = Some((nodes, view));
+    }
+
+    /// Ends the node at once. A moment that the root never had ends the test.
+    fn kill(&mut self) {
+        if let Some((mut nodes, _)) = self.life.take() {
+            while let Some(ended) = nodes.tasks.try_join_next() {
+                ended.unwrap();
+            }
+        }
+    }
+}
+
+async fn bind_again(addr: SocketAddr) -> TcpListener {
+    loop {
+        // The connections of the life before may still be ending.
+        match TcpListener::bind(addr).await {
+            Ok(listener) => return listener,
+            Err(error) => assert_eq!(error.kind(), io::ErrorKind::AddrInUse),
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_node_ever_shows_what_the_root_never_had() {
+    const LIVES: u128 = 5;
+    const MUTATIONS: usize = 20_000;
+    let seed = fastrand::u64(..);
+    println!("seed {seed}");
+    let mut random = fastrand::Rng::with_seed(seed);
+    let histories = (0..LIVES)
+        .map(|epoch| History::new(epoch, MUTATIONS, &mut random))
+        .collect::<Vec<_>>();
+    let histories = Arc::new(histories);
+    let looked = Arc::new(AtomicU64::new(0));
+
+    let root_addr = TcpListener::bind("127.0.0.1:0")
+        .await
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let mut replicas = Vec::new();
+    for _ in 0..2 {
+        let l1 = Replica::new(root_addr).await;
+        let addr = l1.addr;
+        replicas.push(l1);
+        for _ in 0..3 {
+            replicas.push(Replica::new(addr).await);
+        }
+    }
+    for replica in &mut replicas {
+        replica.start(&histories, &looked).await;
+    }
+    for history in histories.iter() {
+        let mut life = Nodes::default();
+        let root = life.root(history.epoch.0);
+        life.serve_on(root.view(), bind_again(root_addr).await);
+        let mut rest = history.mutations.as_slice();
+        while !rest.is_empty() {
+            let (batch, later) = rest.split_at(random.usize(1..=50).min(rest.len()));
+            rest = later;
+            let _ = root.mutate_all(batch.to_vec()).await.unwrap();
+            if random.u8(..) < 8 {
+                let unlucky = random.usize(..replicas.len());
+                replicas[unlucky].kill();
+                replicas[unlucky].start(&histories, &looked).await;
+            }
+        }
+        let last = root.view().snapshot().unwrap();
+        assert_eq!(last.position().revision as usize, history.digests.len() - 1);
+        for replica in &replicas {
+            let (_, view) = replica.life.as_ref().unwrap();
+            assert_eq!(*reach(view, last.position()).await, *last);
+        }
+    }
+    replicas.iter_mut().for_each(Replica::kill);
+    println!("{} moments looked at", looked.load(Ordering::Relaxed));
+    assert!(looked.load(Ordering::Relaxed) > 1_000);
 }
