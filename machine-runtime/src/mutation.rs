@@ -79,7 +79,7 @@ impl<S: State> IntoStates<S> for Vec<S> {
 }
 
 impl<S: State> IntoStates<S> for StateList<S> {
-    fn append_to(self, list: &mut StateList<S>) {
+    fn append_to(self, list: &mut Self) {
         list.extend(self);
     }
 }

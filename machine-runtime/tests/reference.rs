@@ -14,11 +14,13 @@ use proptest::test_runner::TestCaseError;
 mod plan;
 #[path = "reference/resolver.rs"]
 mod resolver;
+#[path = "reference/slow.rs"]
+mod slow;
 #[path = "../examples/conformance/vectors.rs"]
 mod vectors;
 
 use plan::{Act, Plan};
-use resolver::{Ended, Place, Slow};
+use slow::{Ended, Place, Slow};
 use vectors::Subject;
 
 #[test]
@@ -48,7 +50,7 @@ proptest! {
 
 /// Carries out a plan on both and compares them after each call.
 fn follow(plan: &Plan) -> Result<(), TestCaseError> {
-    let mut slow = Slow::new(&plan.states, &plan.schema);
+    let mut slow = Slow::start(&plan.states, &plan.schema).unwrap();
     let mut fast = Machine::<DynState>::start(&plan.states, &plan.schema).unwrap();
     for act in &plan.acts {
         match act {
@@ -135,7 +137,7 @@ fn compare(fast: &Machine<DynState>, slow: &Slow) -> Result<(), TestCaseError> {
     prop_assert_eq!(fast.digest(), digest(&slow.ticks));
     prop_assert_eq!(fast.queue_tick(), slow.queue_tick);
     // What the fast road stands on.
-    prop_assert_eq!(&slow.sorted(slow.active.clone()), &slow.active);
+    prop_assert_eq!(&slow.resolver.sorted(slow.active.clone()), &slow.active);
     Ok(())
 }
 
@@ -162,18 +164,31 @@ fn is_valid(slow: &Slow, op: Op, called: &[usize], reason: &Reason<usize>) -> bo
             let mut list: Vec<usize> = called.to_vec();
             list.extend(&slow.active);
             for _ in 0..2 {
-                let added = list.iter().flat_map(|state| slow.rules[*state].add.clone());
+                let added = list
+                    .iter()
+                    .flat_map(|state| slow.resolver.rules[*state].add.clone());
                 list.extend(added.collect::<Vec<_>>());
             }
-            called.contains(state) && slow.rules[*by].remove.contains(state) && list.contains(by)
+            called.contains(state)
+                && slow.resolver.rules[*by].remove.contains(state)
+                && list.contains(by)
         }
         Reason::Missing { state, requires } => {
             // What falls first and is added again (rule R9) comes back too late to help.
-            let added = slow.rules.iter().any(|rules| rules.add.contains(requires));
+            let added = slow
+                .resolver
+                .rules
+                .iter()
+                .any(|rules| rules.add.contains(requires));
             let lacking = !slow.active.contains(requires)
-                || !slow.target(op, called).contains(requires)
+                || !slow
+                    .resolver
+                    .target(&slow.active, op, called)
+                    .contains(requires)
                 || added;
-            called.contains(state) && slow.rules[*state].require.contains(requires) && lacking
+            called.contains(state)
+                && slow.resolver.rules[*state].require.contains(requires)
+                && lacking
         }
         _ => false,
     }

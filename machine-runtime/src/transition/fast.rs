@@ -335,6 +335,6 @@ impl Status {
     }
 
     fn was_inactive(&self, state: u32) -> bool {
-        self.ticks[state as usize] % 2 == 0
+        self.ticks[state as usize].is_multiple_of(2)
     }
 }

@@ -119,7 +119,7 @@ impl Status {
             }
         }
         for state in &lists.target {
-            if self.ticks[*state as usize] % 2 == 0 {
+            if self.ticks[*state as usize].is_multiple_of(2) {
                 self.activate(c, *state);
             } else if !request.auto && c.is_multi(*state) && request.called.contains(state) {
                 self.tick(c, *state, 2);
