@@ -39,6 +39,7 @@ proptest! {
         // The smallest failing plan is printed in full and becomes a test of its own.
         failure_persistence: None,
         max_shrink_iters: 20_000,
+        cases: ProptestConfig::default().cases.max(1_000),
         ..ProptestConfig::default()
     })]
 
