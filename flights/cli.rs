@@ -44,6 +44,11 @@ Examples:
 
 Exit codes: 0 success, 1 failure, 2 wrong usage, 3 a node could not be reached.";
 
+/// What was asked for cannot be; the exit code is that of a wrong flag.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Usage(pub String);
+
 /// The whole command line.
 #[derive(Parser, Clone, Debug)]
 #[command(

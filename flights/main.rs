@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::{CommandFactory, Parser};
-use flights::cli::{Cli, Command};
+use flights::cli::{Cli, Command, Usage};
 use flights::client::{self, Unreachable};
 use flights::run;
 use flights::status::Lines;
@@ -17,7 +17,10 @@ use tokio::time::Instant;
 /// Something went wrong.
 const FAILURE: u8 = 1;
 
-/// A node could not be reached. (2 is clap's: wrong usage.)
+/// Wrong usage; clap exits with the same.
+const USAGE: u8 = 2;
+
+/// A node could not be reached.
 const UNREACHABLE: u8 = 3;
 
 fn main() -> ExitCode {
@@ -25,7 +28,13 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("flights: {error:#}");
-            ExitCode::from(if error.is::<Unreachable>() { UNREACHABLE } else { FAILURE })
+            ExitCode::from(if error.is::<Unreachable>() {
+                UNREACHABLE
+            } else if error.is::<Usage>() {
+                USAGE
+            } else {
+                FAILURE
+            })
         }
     }
 }

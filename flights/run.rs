@@ -6,7 +6,7 @@ use anyhow::Context;
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 
-use crate::cli::{Addr, NodeArgs, SHIPPED, TreeArgs};
+use crate::cli::{Addr, NodeArgs, SHIPPED, TreeArgs, Usage};
 use crate::node::{Node, NodeConfig, Sockets};
 use crate::shutdown::{PATIENCE, Signals, Tasks};
 use crate::status::{Lines, Row};
@@ -44,6 +44,8 @@ pub async fn tree(mut args: TreeArgs, lines: Lines, started: Instant) -> anyhow:
         );
         lines.push(ready);
         if !live {
+            let nodes = tree.rows();
+            nodes.iter().for_each(|row| lines.push(format!("{}: http://{}/", row.name, row.http)));
             hints.iter().for_each(|hint| lines.push(hint.clone()));
         }
         if let Some(random) = args.feed.random {
@@ -80,11 +82,10 @@ pub async fn tree(mut args: TreeArgs, lines: Lines, started: Instant) -> anyhow:
 pub async fn node(args: NodeArgs) -> anyhow::Result<()> {
     let parent = args.parent.and_then(|parent| parent.0).map(|parent| parent.to_string());
     let feeds = args.feed.replay.is_some() || args.feed.random.is_some();
-    anyhow::ensure!(
-        parent.is_none() || !feeds,
-        "--replay and --random are for a root; this node follows {}",
-        parent.as_deref().unwrap_or_default()
-    );
+    if let Some(parent) = parent.as_ref().filter(|_| feeds) {
+        let why = "--replay and --random are for a root, whose states everybody else copies";
+        return Err(Usage(format!("{why}; this node follows {parent}")).into());
+    }
     let traffic = Traffic::new(&args.feed)?;
     let mut signals = Signals::listen()?;
     let tasks = Tasks::default();
@@ -100,9 +101,15 @@ pub async fn node(args: NodeArgs) -> anyhow::Result<()> {
         (None, Some(_)) => args.addr.to_string(),
     };
     let config = NodeConfig { name, parent, push_interval: args.link.push_interval };
+    let lines = Lines::default();
+    let followers = rpc.local_addr().context("a socket without an address")?;
     let node = Node::start(config, Sockets { rpc, http }, &tasks)?;
     node.begin().await?;
-    let lines = Lines::default();
+    let row = node.row();
+    lines.push(format!("{}: tarpc {followers}", row.name));
+    if !row.http.is_empty() {
+        lines.push(format!("{}: http://{}/", row.name, row.http));
+    }
     let life = async {
         match node.handle() {
             Some(root) if feeds => traffic.run(root, &lines).await?,

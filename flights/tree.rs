@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio::net::TcpListener;
 
-use crate::cli::{HTTP_PORT, RPC_PORT, TreeArgs};
+use crate::cli::{HTTP_PORT, RPC_PORT, TreeArgs, Usage};
 use crate::node::{Node, NodeConfig, Sockets};
 use crate::processes::Processes;
 use crate::shutdown::Tasks;
@@ -33,11 +33,13 @@ pub struct Place {
 /// # Errors
 ///
 /// If a tier would be empty or the tree too large.
-pub fn places(fanout: &[usize]) -> anyhow::Result<Vec<Place>> {
+pub fn places(fanout: &[usize]) -> Result<Vec<Place>, Usage> {
     let mut places = vec![Place { name: "root".to_owned(), parent: None, tier: 0 }];
     let mut above = 0..1;
     for (tier, count) in (1..).zip(fanout) {
-        anyhow::ensure!(*count > 0, "--fanout: a tier of 0 replicants has nobody in it");
+        if *count == 0 {
+            return Err(Usage("--fanout: a tier of 0 replicants has nobody in it".to_owned()));
+        }
         let start = places.len();
         for parent in above {
             let stem = if parent == 0 { "rep" } else { &places[parent].name }.to_owned();
@@ -45,7 +47,9 @@ pub fn places(fanout: &[usize]) -> anyhow::Result<Vec<Place>> {
                 let name = format!("{stem}-{i}");
                 places.push(Place { name, parent: Some(parent), tier });
                 let len = places.len();
-                anyhow::ensure!(len <= MOST_NODES, "--fanout: more than {MOST_NODES} nodes");
+                if len > MOST_NODES {
+                    return Err(Usage(format!("--fanout: more than {MOST_NODES} nodes")));
+                }
             }
         }
         above = start..places.len();
@@ -156,7 +160,7 @@ async fn bind(
             0 => 0,
             first => first
                 .checked_add(offset)
-                .with_context(|| format!("{flag}: there is no port {first} + {offset}"))?,
+                .ok_or_else(|| Usage(format!("{flag}: there is no port {first} + {offset}")))?,
         };
         return TcpListener::bind(local(port)).await.with_context(|| {
             format!("cannot listen on {}, choose another {flag}", local(port))

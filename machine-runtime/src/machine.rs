@@ -3,6 +3,7 @@
 //! It knows no clock, lock, thread or network. The same mutations lead to the same ticks, in the
 //! same order, on every run and platform.
 
+#[cfg(feature = "tokio")]
 use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
@@ -226,6 +227,7 @@ impl<S: State> Machine<S> {
         Explanation::new(&self.schema, &self.active(), state, self.tick(state))
     }
 
+    #[cfg(feature = "tokio")]
     pub(crate) fn retained_payloads(&self) -> &BTreeMap<u32, Bytes> {
         self.status.retained()
     }
@@ -403,11 +405,16 @@ impl<'a, S: State> Transition<'a, S> {
             .map(|c| (Machine::state(c.state), u64::from(c.ticks)))
     }
 
+    /// The retained payloads that were set, and those that were dropped.
+    pub fn payloads(&self) -> impl ExactSizeIterator<Item = (S, Option<&'a Bytes>)> + 'a {
+        let payloads = self.raw_payloads().iter();
+        payloads.map(|(state, payload)| (Machine::state(*state), payload.as_ref()))
+    }
+
     pub(crate) fn raw_changes(&self) -> &'a [Change] {
         &self.status.log.changes[self.record.changes.clone()]
     }
 
-    /// The retained payloads that were set or dropped.
     pub(crate) fn raw_payloads(&self) -> &'a [(u32, Option<Bytes>)] {
         &self.status.log.payloads[self.record.payloads.clone()]
     }

@@ -1,5 +1,11 @@
 //! The program from the outside: one binary, a module per subject.
 #![expect(clippy::unwrap_used, reason = "in a test an unwrap is an assertion")]
 
+// Help, mistakes, exit codes, settings.
+mod cli;
 // Real departures on a real machine.
 mod feed;
+// Running the program, reading what it prints, asking its nodes.
+mod support;
+// Whole trees, in one process and in one each.
+mod tree;

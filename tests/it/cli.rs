@@ -1,0 +1,137 @@
+//! The command line: help, mistakes, exit codes, settings.
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::PathBuf;
+
+use crate::support::{Program, command, run, run_command};
+
+/// A folder of the test's own, gone with it.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("flights-{name}-{}", std::process::id()));
+        fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+#[test]
+fn help_teaches_by_example_and_tells_the_exit_codes() {
+    let ended = run(&["--help"]);
+    assert_eq!(ended.code, Some(0));
+    for part in ["Examples:", "flights --random 5ms", "Exit codes:", "--fanout", "watch"] {
+        assert!(ended.stdout.contains(part), "{part} in {}", ended.stdout);
+    }
+    let node = run(&["node", "--help"]).stdout;
+    for part in ["TST_NAME", "TST_PARENT_ADDR", "TST_ADDR", "TST_HTTP_ADDR", "TST_MUT_US"] {
+        assert!(node.contains(part), "{part} in {node}");
+    }
+}
+
+#[test]
+fn the_version_is_that_of_the_package() {
+    let ended = run(&["--version"]);
+    assert!(ended.stdout.starts_with(concat!("flights ", env!("CARGO_PKG_VERSION"))));
+}
+
+#[test]
+fn wrong_usage_is_exit_code_2_and_says_what_is_wrong() {
+    let cases: [(&[&str], &str); 8] = [
+        (&["--foo"], "unexpected argument '--foo'"),
+        (&["tree", "--speed", "fast"], "fast"),
+        (&["tree", "--random", "soon"], "soon"),
+        (&["tree", "--fanout", "2,0"], "--fanout: a tier of 0 replicants has nobody in it"),
+        (&["tree", "--http-port", "65535"], "--http-port: there is no port 65535 + 1"),
+        (&["node"], "--addr"),
+        (&["node", "--addr", "19700"], "it needs a port, as in localhost:19700"),
+        (
+            &["node", "--addr", ":0", "--parent", "localhost:1", "--random", "1s"],
+            "--replay and --random are for a root",
+        ),
+    ];
+    for (args, part) in cases {
+        let ended = run(args);
+        assert_eq!(ended.code, Some(2), "{args:?}: {ended:?}");
+        assert!(ended.stderr.contains(part), "{args:?}: {}", ended.stderr);
+        assert_eq!(ended.stdout, "");
+    }
+}
+
+#[test]
+fn a_table_that_cannot_be_read_is_named() {
+    let ended = run(&["--replay", "no-such-file.csv"]);
+    assert_eq!(ended.code, Some(1));
+    assert!(ended.stderr.contains("no-such-file.csv"), "{}", ended.stderr);
+}
+
+#[test]
+fn a_node_that_is_not_there_is_exit_code_3() {
+    // A port that was free a moment ago.
+    let addr = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    for args in [["get", "--node", &addr], ["watch", "--node", &addr]] {
+        let ended = run(&args);
+        assert_eq!(ended.code, Some(3), "{ended:?}");
+        assert!(ended.stderr.contains(&format!("cannot reach {addr}")), "{}", ended.stderr);
+    }
+}
+
+#[test]
+fn a_port_that_was_asked_for_and_is_taken_is_an_error() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let ended = run(&["tree", "--fanout", "1", "--rpc-port", &port, "--http-port", "0"]);
+    assert_eq!(ended.code, Some(1));
+    let message = format!("cannot listen on 127.0.0.1:{port}, choose another --rpc-port");
+    assert!(ended.stderr.contains(&message), "{}", ended.stderr);
+}
+
+#[test]
+fn two_trees_run_beside_each_other() {
+    let trees = [Program::start(&["--speed", "max"]), Program::start(&["--speed", "max"])];
+    for tree in &trees {
+        tree.line_after("all 9 nodes are at ");
+    }
+    for tree in trees {
+        assert!(tree.interrupt().success());
+    }
+}
+
+#[test]
+fn an_env_file_fills_in_what_the_environment_does_not_say() {
+    let folder = Folder::new("env");
+    let file = "TST_NAME=from-file\nTST_ADDR=127.0.0.1:0\nTST_HTTP_ADDR=\nTST_PARENT_ADDR=\n";
+    fs::write(folder.0.join(".env"), file).unwrap();
+    let node = Program::start_command(command(&["node"]).current_dir(&folder.0));
+    node.line_after("from-file: tarpc 127.0.0.1:");
+    assert!(node.interrupt().success());
+    let mut named = command(&["node"]);
+    named.current_dir(&folder.0).env("TST_NAME", "from-environment");
+    let node = Program::start_command(&mut named);
+    node.line_after("from-environment: tarpc ");
+    assert!(node.interrupt().success());
+}
+
+#[test]
+fn a_broken_env_file_is_an_error() {
+    let folder = Folder::new("broken-env");
+    fs::write(folder.0.join(".env"), "TST_NAME='no end\n").unwrap();
+    let ended = run_command(command(&["node"]).current_dir(&folder.0));
+    assert_eq!(ended.code, Some(1));
+    assert!(ended.stderr.contains("cannot read .env"), "{}", ended.stderr);
+}
+
+#[test]
+fn shells_complete_subcommands() {
+    for shell in ["bash", "zsh", "fish"] {
+        let ended = run(&["completions", shell]);
+        assert!(ended.stdout.contains("processes"), "{shell}");
+    }
+}

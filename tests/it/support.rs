@@ -1,0 +1,125 @@
+//! Running the program, reading what it prints, asking its nodes.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+/// How long anything may take before a test gives up: never the time that it should take.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The program with these arguments and without settings from the environment.
+pub fn command(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_flights"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("TST_") {
+            command.env_remove(name);
+        }
+    }
+    command.args(args).env_remove("RUST_LOG").stdin(Stdio::null());
+    command
+}
+
+/// What a run of the program to its end came to.
+#[derive(Debug)]
+pub struct Ended {
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+/// Runs the program to its end.
+pub fn run(args: &[&str]) -> Ended {
+    run_command(&mut command(args))
+}
+
+/// Runs a command to its end.
+pub fn run_command(command: &mut Command) -> Ended {
+    let output = command.output().unwrap();
+    Ended {
+        code: output.status.code(),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+/// The program while it runs. It is killed when a test is done with it.
+#[derive(Debug)]
+pub struct Program {
+    child: Child,
+    lines: Receiver<String>,
+}
+
+impl Program {
+    /// Starts the program.
+    pub fn start(args: &[&str]) -> Self {
+        Self::start_command(&mut command(args))
+    }
+
+    /// Starts a command.
+    pub fn start_command(command: &mut Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let output = BufReader::new(child.stdout.take().unwrap());
+        let (sender, lines) = channel();
+        std::thread::spawn(move || {
+            for line in output.lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    break;
+                }
+            }
+        });
+        Self { child, lines }
+    }
+
+    /// The next line that `pick` picks something from.
+    pub fn line<T>(&self, pick: impl Fn(&str) -> Option<T>) -> T {
+        loop {
+            let line = self.lines.recv_timeout(PATIENCE).expect("a line that was not printed");
+            if let Some(picked) = pick(&line) {
+                return picked;
+            }
+        }
+    }
+
+    /// The next line that begins so, less its beginning.
+    pub fn line_after(&self, start: &str) -> String {
+        self.line(|line| line.strip_prefix(start).map(str::to_owned))
+    }
+
+    /// The lines that were printed since the last one that was looked at.
+    pub fn new_lines(&self) -> Vec<String> {
+        self.lines.try_iter().collect()
+    }
+
+    /// Interrupts the program and waits for its end.
+    pub fn interrupt(mut self) -> ExitStatus {
+        signal("INT", self.child.id());
+        self.child.wait().unwrap()
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Sends a signal to a process.
+pub fn signal(name: &str, pid: u32) {
+    let status = Command::new("kill").args(["-s", name, &pid.to_string()]).status().unwrap();
+    assert!(status.success());
+}
+
+/// Whether there is such a process.
+pub fn is_running(pid: u32) -> bool {
+    Path::new(&format!("/proc/{pid}/exe")).exists()
+}
+
+/// The JSON that a node answers.
+pub async fn json(addr: &str, path: &str) -> serde_json::Value {
+    let answer = flights::client::get(addr, path, "application/json").await.unwrap();
+    serde_json::from_slice(&answer.body).unwrap()
+}

@@ -1,0 +1,194 @@
+//! Whole trees, in one process and in one each, under load and under kills.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use flights::random::RandomTraffic;
+use flights::states::Flights;
+use machine_runtime::{Machine, Position};
+
+use crate::support::{PATIENCE, Program, is_running, json, signal};
+
+const NAMES: [&str; 9] = [
+    "root", "rep-1", "rep-1-1", "rep-1-2", "rep-1-3", "rep-2", "rep-2-1", "rep-2-2", "rep-2-3",
+];
+
+/// The HTTP addresses that a tree prints once it is ready.
+fn addresses(tree: &Program) -> BTreeMap<&'static str, String> {
+    let addr = |line: String| line.trim_end_matches('/').to_owned();
+    NAMES.map(|name| (name, addr(tree.line_after(&format!("{name}: http://"))))).into()
+}
+
+#[tokio::test]
+async fn a_day_ends_with_nine_nodes_at_one_position() {
+    for arg in ["--speed=max", "--processes"] {
+        let tree =
+            Program::start(&["tree", "--speed=max", "--http-port=0", "--rpc-port=0", arg]);
+        let addresses = addresses(&tree);
+        let account = tree.line(|line| {
+            line.split_once("the replay is over: ").map(|(_, account)| account.to_owned())
+        });
+        assert!(account.starts_with("1004 departures = "), "{account}");
+        assert!(account.contains(", 0 refused"), "{account}");
+        let place = tree.line_after("all 9 nodes are at ");
+        let (position, digest) = place.split_once(", digest ").unwrap();
+        for (name, addr) in &addresses {
+            let states = json(addr, "/v1/states").await;
+            let shown = format!("{}.{}", states["epoch"].as_str().unwrap(), states["revision"]);
+            assert_eq!((shown.as_str(), states["digest"].as_str()), (position, Some(digest)));
+            assert_eq!(states["node"], *name);
+            let tier = name.matches('-').count();
+            assert_eq!(states["tier"], tier);
+            assert_eq!(states["role"], if tier == 0 { "root" } else { "replicant" });
+        }
+        assert!(tree.interrupt().success());
+    }
+}
+
+#[tokio::test]
+async fn get_and_watch_show_what_a_node_shows() {
+    let tree = Program::start(&["tree", "--fanout=1", "--random=1ms", "--http-port=0",
+        "--rpc-port=0"]);
+    let addr = tree.line_after("rep-1: http://").trim_end_matches('/').to_owned();
+    let states = crate::support::run(&["get", "--node", &addr]);
+    assert!(states.stdout.lines().any(|line| line == "Ready"), "{}", states.stdout);
+    let state = crate::support::run(&["get", "Ready", "Start", "--node", &addr]);
+    assert_eq!(state.stdout, "Ready is active, tick 1\nStart is active, tick 1\n");
+    let unknown = crate::support::run(&["get", "Redy", "--node", &addr]);
+    assert_eq!(unknown.code, Some(1));
+    assert!(unknown.stderr.contains("Ready"), "{}", unknown.stderr);
+
+    let watch = Program::start(&["watch", "--node", &addr]);
+    watch.line(|line| line.contains(" =").then_some(()));
+    for _ in 0..5 {
+        watch.line(|line| (line.contains(" +") || line.contains(" -")).then_some(()));
+    }
+    assert!(tree.interrupt().success());
+}
+
+/// The digest at each revision of a root that random traffic runs into, computed here.
+struct History {
+    machine: Machine<Flights>,
+    traffic: RandomTraffic<Flights>,
+    digests: Vec<u64>,
+    mutations: u64,
+}
+
+impl History {
+    fn new(seed: u64) -> Self {
+        let mut machine = Machine::new();
+        let mut digests = vec![0];
+        assert!(machine.add([Flights::Start, Flights::Ready]).is_executed());
+        digests.extend(changes(&machine));
+        Self { machine, traffic: RandomTraffic::new(seed), digests, mutations: 0 }
+    }
+
+    fn digest(&mut self, revision: u64) -> u64 {
+        while self.machine.revision() < revision {
+            let exception = self.machine.is_active(Flights::Exception);
+            let _ = self.machine.mutate(&self.traffic.next(exception));
+            self.digests.extend(changes(&self.machine));
+            self.mutations += 1;
+        }
+        self.digests[usize::try_from(revision).unwrap()]
+    }
+}
+
+fn changes(machine: &Machine<Flights>) -> impl Iterator<Item = u64> + '_ {
+    let changed = machine.last_run().filter(|transition| transition.changes().len() > 0);
+    changed.map(|transition| transition.digest())
+}
+
+/// The tree under load, and what is known of it.
+struct Watched {
+    tree: Program,
+    addresses: BTreeMap<&'static str, String>,
+    pids: BTreeMap<String, u32>,
+    history: History,
+    shown: BTreeMap<&'static str, Position>,
+    looks: u64,
+}
+
+impl Watched {
+    /// Asks every node once. Whatever it shows the root has had.
+    async fn look(&mut self) {
+        for line in self.tree.new_lines() {
+            if let Some((name, pid)) = line.split_once(" is process ") {
+                self.pids.insert(name.to_owned(), pid.parse().unwrap());
+            }
+        }
+        for name in NAMES {
+            let addr = &self.addresses[name];
+            let Ok(answer) = flights::client::get(addr, "/v1/states", "application/json").await
+            else {
+                continue; // It was killed.
+            };
+            let states: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
+            let Some(epoch) = states["epoch"].as_str() else { continue };
+            let position: Position = format!("{epoch}.{}", states["revision"]).parse().unwrap();
+            let digest = u64::from_str_radix(states["digest"].as_str().unwrap(), 16).unwrap();
+            assert_eq!(digest, self.history.digest(position.revision), "{name} at {position}");
+            if let Some(before) = self.shown.insert(name, position)
+                && before.epoch == position.epoch
+            {
+                assert!(position.has_reached(before), "{name}: from {before} to {position}");
+            }
+            self.looks += 1;
+        }
+    }
+
+    /// Looks until every node shows what the root came to after now.
+    async fn converge(&mut self, other_than: Option<Position>) {
+        let start = Instant::now();
+        let mut goal: Option<Position> = None;
+        loop {
+            assert!(start.elapsed() < PATIENCE, "at {:?}, not {goal:?}", self.shown);
+            self.look().await;
+            let root = self.shown.get("root").copied();
+            let fresh = |at: &Position| other_than.is_none_or(|old| old.epoch != at.epoch);
+            goal = goal.or(root.filter(fresh));
+            let Some(goal) = goal else { continue };
+            let there = |name| self.shown.get(name).is_some_and(|at: &Position| at.has_reached(goal));
+            if NAMES.iter().all(there) {
+                return;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn killed_nodes_come_back_and_nobody_shows_what_the_root_never_had() {
+    let seed = fastrand::u64(..1 << 32);
+    println!("seed {seed}");
+    let seed_arg = format!("--seed={seed}");
+    let tree = Program::start(&["tree", "--processes", "--random=25us", "--http-port=0",
+        "--rpc-port=0", &seed_arg]);
+    let mut pids = BTreeMap::new();
+    while pids.len() < NAMES.len() {
+        let (name, pid) = tree.line(|line| {
+            line.split_once(" is process ").map(|(name, pid)| (name.to_owned(), pid.to_owned()))
+        });
+        pids.insert(name, pid.parse().unwrap());
+    }
+    let addresses = addresses(&tree);
+    let history = History::new(seed);
+    let mut watched =
+        Watched { tree, addresses, pids, history, shown: BTreeMap::new(), looks: 0 };
+    watched.converge(None).await;
+    for victim in ["rep-1-2", "rep-2", "root", "rep-1", "root", "rep-2-3"] {
+        let root = watched.shown["root"];
+        signal("KILL", watched.pids[victim]);
+        watched.converge((victim == "root").then_some(root)).await;
+    }
+    // At least 100,000 mutations in the life of this root.
+    while watched.history.mutations < 100_000 {
+        watched.look().await;
+    }
+    watched.converge(None).await;
+    println!("{} answers looked at", watched.looks);
+    let pids = watched.pids.clone();
+    assert!(watched.tree.interrupt().success());
+    for (name, pid) in pids {
+        assert!(!is_running(pid), "{name} outlives its tree");
+    }
+}
