@@ -66,7 +66,7 @@ pub use set::StateSet;
 pub use sets::{Basic, StateSource};
 pub use state::{DynState, State, States, UnknownState, Words};
 #[cfg(feature = "tokio")]
-pub use view::{STALE_AFTER, Snapshot, View, ViewOptions};
+pub use view::{Changes, STALE_AFTER, Snapshot, View, ViewOptions};
 #[cfg(feature = "tokio")]
 pub use when::{Closed, When};
 

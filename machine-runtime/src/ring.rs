@@ -167,14 +167,7 @@ impl Ring {
         if after == newest.revision {
             return Since::Current;
         }
-        let start = if after == self.base.revision {
-            Some(0)
-        } else {
-            self.entries
-                .binary_search_by_key(&after, |entry| entry.revision)
-                .ok()
-                .map(|i| i + 1)
-        };
+        let start = self.entries_up_to(after);
         let Some(start) = start else {
             return Since::Compacted {
                 oldest: self.base.revision,
@@ -186,6 +179,29 @@ impl Ring {
         } else {
             Since::Deltas(vec![self.delta(start, self.entries.len() - 1)])
         }
+    }
+
+    /// What moved from `after` to `until`, if both are revisions to resume from.
+    pub(crate) fn between(&self, after: Position, until: u64) -> Option<Vec<Change>> {
+        if after.epoch != self.epoch || after.revision >= until {
+            return None;
+        }
+        let (start, end) = (
+            self.entries_up_to(after.revision)?,
+            self.entries_up_to(until)?,
+        );
+        Some(self.delta(start, end - 1).changes)
+    }
+
+    /// How many entries lead up to `revision`, if it is where one of them ends or the base.
+    fn entries_up_to(&self, revision: u64) -> Option<usize> {
+        if revision == self.base.revision {
+            return Some(0);
+        }
+        self.entries
+            .binary_search_by_key(&revision, |entry| entry.revision)
+            .ok()
+            .map(|i| i + 1)
     }
 
     /// What the entries from `first` to `last` come to.
@@ -306,6 +322,15 @@ mod tests {
             panic!()
         };
         assert_eq!(deltas[0].payloads, [(1, None)]);
+    }
+
+    #[test]
+    fn what_moved_between_two_revisions_is_told_while_both_are_held() {
+        let moved = Some(vec![change(2, 1), change(3, 1), change(9, 2)]);
+        assert_eq!(ring(10).between(at(1), 3), moved);
+        assert_eq!(ring(10).between(at(3), 3), None);
+        assert_eq!(ring(10).between(at(1), 7), None);
+        assert_eq!(ring(2).between(at(1), 3), None);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! write through a [`Publisher`], so whatever can be done with a [`View`] works on a root and on
 //! a leaf alike.
 
+use std::cmp;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
@@ -23,7 +24,7 @@ use crate::position::Position;
 use crate::ring::{RING_BYTES, RING_DELTAS, Ring};
 use crate::schema::{Schema, as_index};
 use crate::set::{StateSet, ones};
-use crate::state::{State, Words};
+use crate::state::{DynState, State, Words};
 use crate::transition::Change;
 use crate::when::{Condition, Waiters, When};
 
@@ -116,6 +117,27 @@ impl Snapshot {
             };
         }
     }
+}
+
+/// What changed between a position and a view's newest moment.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Changes {
+    /// Nothing: the newest moment is at this position.
+    Current,
+    /// These states ticked, each once and in index order.
+    Ticked {
+        /// The newest moment.
+        now: Arc<Snapshot>,
+        /// The states and how often they ticked.
+        states: Vec<(usize, u32)>,
+    },
+    /// The view has not reached the position yet.
+    Ahead,
+    /// The position is not, or no longer, one that the view can tell the changes from.
+    Compacted,
+    /// The position is of another epoch, or the view shows nothing yet.
+    OtherEpoch,
 }
 
 /// How much of the past a view keeps, and when it is stale.
@@ -267,6 +289,39 @@ impl<S: State> View<S> {
     pub fn explain(&self, state: S) -> Explanation<S> {
         let active = self.snapshot().map(|s| s.active_set()).unwrap_or_default();
         Explanation::new(&self.shared.schema, &active, state, self.tick(state))
+    }
+
+    /// What changed since `after`. Costs as much as there is to tell.
+    pub fn changes_since(&self, after: Position) -> Changes {
+        let Some(now) = self
+            .snapshot()
+            .filter(|now| now.position.epoch == after.epoch)
+        else {
+            return Changes::OtherEpoch;
+        };
+        match after.revision.cmp(&now.position.revision) {
+            cmp::Ordering::Equal => Changes::Current,
+            cmp::Ordering::Greater => Changes::Ahead,
+            // The ring may be further than `now` already, or have dropped what leads to it.
+            cmp::Ordering::Less => match self.shared.ring().between(after, now.position.revision) {
+                Some(changes) => {
+                    let states = changes
+                        .iter()
+                        .map(|c| (c.state as usize, c.ticks))
+                        .collect();
+                    Changes::Ticked { now, states }
+                }
+                None => Changes::Compacted,
+            },
+        }
+    }
+
+    /// The same view with states as indices, for what works with any schema.
+    pub fn untyped(&self) -> View<DynState> {
+        View {
+            shared: Arc::clone(&self.shared),
+            states: PhantomData,
+        }
     }
 
     /// Follows the positions of this view's moments. A receiver that is late sees the newest
