@@ -23,7 +23,10 @@ fn commit() -> Option<String> {
     }
     println!("cargo::rerun-if-changed=.git/HEAD");
     let name = git(&["symbolic-ref", "--quiet", "HEAD"]);
-    if let Some(branch) = name.map(|name| Path::new(".git").join(name)).filter(|f| f.exists()) {
+    if let Some(branch) = name
+        .map(|name| Path::new(".git").join(name))
+        .filter(|f| f.exists())
+    {
         println!("cargo::rerun-if-changed={}", branch.display());
     }
     git(&["rev-parse", "--short=12", "HEAD"])

@@ -101,7 +101,12 @@ pub struct FeedArgs {
     pub replay: Option<PathBuf>,
 
     /// How fast the replay runs: `1` is real time, `60x` a minute a second, `max` without waiting
-    #[arg(long, env = "TST_SPEED", default_value = "1440x", hide_env_values = true)]
+    #[arg(
+        long,
+        env = "TST_SPEED",
+        default_value = "1440x",
+        hide_env_values = true
+    )]
     pub speed: Speed,
 
     /// Adds three random states every so often, such as `1s` or `5ms` (a plain number is
@@ -128,7 +133,12 @@ pub struct LinkArgs {
 #[derive(Args, Clone, Debug)]
 pub struct TreeArgs {
     /// How many replicants follow each node, tier by tier
-    #[arg(long, value_delimiter = ',', default_value = "2,3", value_name = "N,N,…")]
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "2,3",
+        value_name = "N,N,…"
+    )]
     pub fanout: Vec<usize>,
 
     /// The tarpc port of the root, the others count up from it [default: 19700, or free ones]
@@ -160,15 +170,30 @@ pub struct NodeArgs {
     pub name: Option<String>,
 
     /// The tarpc address of the node to follow; without one the node is a root
-    #[arg(long, env = "TST_PARENT_ADDR", value_name = "HOST:PORT", hide_env_values = true)]
+    #[arg(
+        long,
+        env = "TST_PARENT_ADDR",
+        value_name = "HOST:PORT",
+        hide_env_values = true
+    )]
     pub parent: Option<OptionalAddr>,
 
     /// The tarpc address to serve followers on
-    #[arg(long, env = "TST_ADDR", value_name = "HOST:PORT", hide_env_values = true)]
+    #[arg(
+        long,
+        env = "TST_ADDR",
+        value_name = "HOST:PORT",
+        hide_env_values = true
+    )]
     pub addr: Addr,
 
     /// The HTTP address to serve readers on; without one nothing is served
-    #[arg(long, env = "TST_HTTP_ADDR", value_name = "HOST:PORT", hide_env_values = true)]
+    #[arg(
+        long,
+        env = "TST_HTTP_ADDR",
+        value_name = "HOST:PORT",
+        hide_env_values = true
+    )]
     pub http_addr: Option<OptionalAddr>,
 
     /// What flows through the root.
@@ -191,8 +216,13 @@ pub struct GetArgs {
     pub states: Vec<String>,
 
     /// The node's HTTP address
-    #[arg(long, env = "TST_NODE", default_value = "localhost:18700", value_name = "HOST:PORT",
-        hide_env_values = true)]
+    #[arg(
+        long,
+        env = "TST_NODE",
+        default_value = "localhost:18700",
+        value_name = "HOST:PORT",
+        hide_env_values = true
+    )]
     pub node: Addr,
 
     /// Prints the node's JSON
@@ -204,8 +234,13 @@ pub struct GetArgs {
 #[derive(Args, Clone, Debug)]
 pub struct WatchArgs {
     /// The node's HTTP address
-    #[arg(long, env = "TST_NODE", default_value = "localhost:18700", value_name = "HOST:PORT",
-        hide_env_values = true)]
+    #[arg(
+        long,
+        env = "TST_NODE",
+        default_value = "localhost:18700",
+        value_name = "HOST:PORT",
+        hide_env_values = true
+    )]
     pub node: Addr,
 
     /// Prints the node's JSON, an event a line
@@ -234,8 +269,11 @@ impl FromStr for Addr {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let (host, port) = text.rsplit_once(':').ok_or("it needs a port, as in localhost:19700")?;
-        port.parse::<u16>().map_err(|_wrong| format!("`{port}` is no port, which is 0 to 65535"))?;
+        let (host, port) = text
+            .rsplit_once(':')
+            .ok_or("it needs a port, as in localhost:19700")?;
+        port.parse::<u16>()
+            .map_err(|_wrong| format!("`{port}` is no port, which is 0 to 65535"))?;
         let host = if host.is_empty() { "127.0.0.1" } else { host };
         Ok(Self(format!("{host}:{port}")))
     }
@@ -249,7 +287,11 @@ impl FromStr for OptionalAddr {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        if text.is_empty() { Ok(Self(None)) } else { text.parse().map(Some).map(Self) }
+        if text.is_empty() {
+            Ok(Self(None))
+        } else {
+            text.parse().map(Some).map(Self)
+        }
     }
 }
 
@@ -292,7 +334,10 @@ mod tests {
 
     #[test]
     fn an_address_without_a_host_is_loopback() {
-        assert_eq!(":19700".parse::<Addr>().unwrap().as_str(), "127.0.0.1:19700");
+        assert_eq!(
+            ":19700".parse::<Addr>().unwrap().as_str(),
+            "127.0.0.1:19700"
+        );
         assert_eq!("[::1]:1".parse::<Addr>().unwrap().as_str(), "[::1]:1");
         assert!("19700".parse::<Addr>().is_err());
         assert!("localhost:x".parse::<Addr>().is_err());

@@ -1,4 +1,9 @@
 //! A small HTTP client: `flights get` and `flights watch`, and the status of a tree in processes.
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "printing is what they are for"
+)]
 
 use std::time::Duration;
 
@@ -54,8 +59,15 @@ impl Answer {
 pub async fn get(addr: &str, path: &str, accept: &str) -> anyhow::Result<Answer> {
     let whole = async {
         let (head, body) = open(addr, path, accept, None).await?.into_parts();
-        let body = body.collect().await.context("the answer broke off")?.to_bytes();
-        Ok(Answer { head: Response::from_parts(head, ()), body })
+        let body = body
+            .collect()
+            .await
+            .context("the answer broke off")?
+            .to_bytes();
+        Ok(Answer {
+            head: Response::from_parts(head, ()),
+            body,
+        })
     };
     tokio::time::timeout(PATIENCE, whole)
         .await
@@ -71,7 +83,10 @@ async fn open(
 ) -> anyhow::Result<Response<Incoming>> {
     let stream = TcpStream::connect(addr)
         .await
-        .map_err(|source| Unreachable { addr: addr.to_owned(), source })?;
+        .map_err(|source| Unreachable {
+            addr: addr.to_owned(),
+            source,
+        })?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     let mut request = Request::get(path).header(HOST, addr).header(ACCEPT, accept);
     if let Some(id) = last_event {
@@ -94,7 +109,11 @@ async fn open(
 pub async fn print_states(args: &GetArgs) -> anyhow::Result<()> {
     let addr = args.node.as_str();
     if args.states.is_empty() {
-        let accept = if args.json { "application/json" } else { "text/plain" };
+        let accept = if args.json {
+            "application/json"
+        } else {
+            "text/plain"
+        };
         let answer = checked(get(addr, "/", accept).await?)?;
         print!("{}", ended(&String::from_utf8_lossy(&answer.body)));
         return Ok(());
@@ -108,7 +127,11 @@ pub async fn print_states(args: &GetArgs) -> anyhow::Result<()> {
             continue;
         }
         let value: Value = serde_json::from_str(&text).context("the node's answer is no JSON")?;
-        let activity = if value["active"] == true { "active" } else { "inactive" };
+        let activity = if value["active"] == true {
+            "active"
+        } else {
+            "inactive"
+        };
         print!("{state} is {activity}, tick {}", value["tick"]);
         match &value["payload"] {
             Value::Null => println!(),
@@ -153,7 +176,10 @@ impl Events {
         if response.status() != StatusCode::OK {
             let (head, body) = response.into_parts();
             let body = body.collect().await?.to_bytes();
-            checked(Answer { head: Response::from_parts(head, ()), body })?;
+            checked(Answer {
+                head: Response::from_parts(head, ()),
+                body,
+            })?;
             bail!("{addr} has no events");
         }
         let mut body = response.into_body();
@@ -195,11 +221,20 @@ impl Events {
         }
         let data: Value = serde_json::from_str(&self.data).unwrap_or_default();
         let states = |key: &str, sign: char| -> String {
-            let names = data[key].as_array().into_iter().flatten().filter_map(Value::as_str);
-            names.map(|name| format!(" {sign}{name}")).collect()
+            let names = data[key]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(Value::as_str);
+            names.fold(String::new(), |list, name| list + " " + &sign.to_string() + name)
         };
         match self.name.as_str() {
-            "delta" => println!("{}{}{}", data["revision"], states("off", '-'), states("on", '+')),
+            "delta" => println!(
+                "{}{}{}",
+                data["revision"],
+                states("off", '-'),
+                states("on", '+')
+            ),
             "snapshot" => println!("{} ={}", data["revision"], states("active", '+')),
             other => println!("{other} {}", self.data),
         }
@@ -213,9 +248,16 @@ fn checked(answer: Answer) -> anyhow::Result<Answer> {
     }
     let value: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
     let message = value["error"]["message"].as_str();
-    bail!("{}", message.unwrap_or(&format!("the node answered {}", answer.head.status())));
+    bail!(
+        "{}",
+        message.unwrap_or(&format!("the node answered {}", answer.head.status()))
+    );
 }
 
 fn ended(text: &str) -> String {
-    if text.is_empty() || text.ends_with('\n') { text.to_owned() } else { format!("{text}\n") }
+    if text.is_empty() || text.ends_with('\n') {
+        text.to_owned()
+    } else {
+        format!("{text}\n")
+    }
 }

@@ -27,7 +27,7 @@ fn main() -> ExitCode {
     match try_main() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("flights: {error:#}");
+            print_error(&error);
             ExitCode::from(if error.is::<Unreachable>() {
                 UNREACHABLE
             } else if error.is::<Usage>() {
@@ -37,6 +37,11 @@ fn main() -> ExitCode {
             })
         }
     }
+}
+
+#[expect(clippy::print_stderr, reason = "the one place where an error is told")]
+fn print_error(error: &anyhow::Error) {
+    eprintln!("flights: {error:#}");
 }
 
 fn try_main() -> anyhow::Result<()> {
@@ -70,17 +75,20 @@ fn load_env_file() -> anyhow::Result<()> {
 
 /// A node is one loop of small tasks: a second thread would only make them wait for each other.
 fn one_thread() -> anyhow::Result<Runtime> {
-    Builder::new_current_thread().enable_all().build().context("cannot start the runtime")
+    Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")
 }
 
 fn several_threads() -> anyhow::Result<Runtime> {
-    Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")
+    Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")
 }
 
-fn on(
-    runtime: Runtime,
-    future: impl Future<Output = anyhow::Result<()>>,
-) -> anyhow::Result<()> {
+fn on(runtime: Runtime, future: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
     let result = runtime.block_on(future);
     // Everything that was to end has ended or had its time.
     runtime.shutdown_timeout(Duration::from_millis(50));

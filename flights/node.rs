@@ -74,16 +74,32 @@ impl Node {
         let mut options = SourceOptions::new(&config.name);
         options.push_interval = config.push_interval;
         let source = Source::new(&view, options);
-        let http = Http::new(&config.name, view.clone(), link.clone(), source.stats().clone());
+        let http = Http::new(
+            &config.name,
+            view.clone(),
+            link.clone(),
+            source.stats().clone(),
+        );
         let stopped = tasks.stopped();
         tasks.spawn(async move { source.serve(sockets.rpc, stopped).await });
         let mut http_addr = None;
         if let Some(listener) = sockets.http {
-            http_addr = Some(listener.local_addr().context("a socket without an address")?);
+            http_addr = Some(
+                listener
+                    .local_addr()
+                    .context("a socket without an address")?,
+            );
             let (http, stopped) = (http.clone(), tasks.stopped());
             tasks.spawn(async move { http.serve(listener, stopped).await });
         }
-        Ok(Self { name: config.name, view, link, handle, http, http_addr })
+        Ok(Self {
+            name: config.name,
+            view,
+            link,
+            handle,
+            http,
+            http_addr,
+        })
     }
 
     /// What the node shows.
@@ -106,7 +122,10 @@ impl Node {
         Row {
             name: self.name.clone(),
             tier: self.view.tier(),
-            http: self.http_addr.map(|addr| addr.to_string()).unwrap_or_default(),
+            http: self
+                .http_addr
+                .map(|addr| addr.to_string())
+                .unwrap_or_default(),
             position: snapshot.as_ref().map(|snapshot| snapshot.position()),
             digest: snapshot.as_ref().map_or(0, |snapshot| snapshot.digest()),
             age: self.view.age(),
@@ -122,9 +141,14 @@ impl Node {
     ///
     /// If the machine ended or refused.
     pub async fn begin(&self) -> anyhow::Result<()> {
-        let Some(handle) = &self.handle else { return Ok(()) };
+        let Some(handle) = &self.handle else {
+            return Ok(());
+        };
         let receipt = handle.add([Flights::Start, Flights::Ready]).await?;
-        anyhow::ensure!(receipt.outcome.is_executed(), "the machine refuses to start");
+        anyhow::ensure!(
+            receipt.outcome.is_executed(),
+            "the machine refuses to start"
+        );
         Ok(())
     }
 }

@@ -99,7 +99,8 @@ impl Processes {
 
     /// How the nodes are, by their own account.
     pub fn rows(&self) -> Vec<Row> {
-        let row = |row: &Arc<Mutex<Row>>| row.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let row =
+            |row: &Arc<Mutex<Row>>| row.lock().unwrap_or_else(PoisonError::into_inner).clone();
         self.rows.iter().map(row).collect()
     }
 }
@@ -118,18 +119,20 @@ fn node_args(
     flag("--http-addr", http.to_string().into());
     let push = humantime::format_duration(args.link.push_interval).to_string();
     flag("--push-interval", push.into());
-    match parent {
-        Some(parent) => flag("--parent", parent.to_string().into()),
-        None => {
-            if let Some(file) = &args.feed.replay {
-                flag("--replay", file.into());
-            }
-            if let Some(period) = args.feed.random {
-                flag("--random", humantime::format_duration(period).to_string().into());
-            }
-            flag("--speed", args.feed.speed.to_string().into());
-            flag("--seed", args.feed.seed.to_string().into());
+    if let Some(parent) = parent {
+        flag("--parent", parent.to_string().into());
+    } else {
+        if let Some(file) = &args.feed.replay {
+            flag("--replay", file.into());
         }
+        if let Some(period) = args.feed.random {
+            flag(
+                "--random",
+                humantime::format_duration(period).to_string().into(),
+            );
+        }
+        flag("--speed", args.feed.speed.to_string().into());
+        flag("--seed", args.feed.seed.to_string().into());
     }
     list
 }
@@ -164,7 +167,10 @@ impl Process {
                 pause = RESTART_LEAST;
             }
             let ms = pause.as_millis();
-            self.lines.push(format!("{} {ended}, starting it again in {ms} ms", self.name));
+            self.lines.push(format!(
+                "{} {ended}, starting it again in {ms} ms",
+                self.name
+            ));
             tokio::select! {
                 () = sleep(pause) => {}
                 () = tasks.stopped() => return,
@@ -238,7 +244,12 @@ async fn look_at(addr: &str, row: &Mutex<Row>) {
                 Ok(seen) => {
                     let tier = seen.tier.or(row.tier);
                     let (name, http) = (row.name.clone(), row.http.clone());
-                    *row = Row { name, http, tier, ..seen };
+                    *row = Row {
+                        name,
+                        tier,
+                        http,
+                        ..seen
+                    };
                 }
                 Err(error) => {
                     row.position = None;
@@ -258,14 +269,23 @@ async fn look(addr: &str) -> anyhow::Result<Row> {
         anyhow::bail!("{message}");
     }
     let metrics = client::get(addr, "/metrics", "text/plain").await?;
-    let position = states.header("machine-position").and_then(|text| text.parse().ok());
-    let age = states.header("machine-age-ms").and_then(|text| text.parse().ok());
+    let position = states
+        .header("machine-position")
+        .and_then(|text| text.parse().ok());
+    let age = states
+        .header("machine-age-ms")
+        .and_then(|text| text.parse().ok());
     Ok(Row {
         name: String::new(),
         http: String::new(),
-        tier: value["tier"].as_u64().and_then(|tier| u32::try_from(tier).ok()),
+        tier: value["tier"]
+            .as_u64()
+            .and_then(|tier| u32::try_from(tier).ok()),
         position: Some(position.context("an answer without a position")?),
-        digest: value["digest"].as_str().and_then(|d| u64::from_str_radix(d, 16).ok()).unwrap_or(0),
+        digest: value["digest"]
+            .as_str()
+            .and_then(|d| u64::from_str_radix(d, 16).ok())
+            .unwrap_or(0),
         age: Duration::from_millis(age.unwrap_or(0)),
         stale: states.header("machine-stale") == Some("true"),
         requests: requests(&String::from_utf8_lossy(&metrics.body)),
@@ -275,6 +295,10 @@ async fn look(addr: &str) -> anyhow::Result<Row> {
 
 /// The sum over all routes of the requests in a node's metrics.
 fn requests(metrics: &str) -> u64 {
-    let counts = metrics.lines().filter(|line| line.starts_with("machine_http_requests_total{"));
-    counts.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
+    let counts = metrics
+        .lines()
+        .filter(|line| line.starts_with("machine_http_requests_total{"));
+    counts
+        .filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
+        .sum()
 }

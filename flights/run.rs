@@ -34,7 +34,7 @@ pub async fn tree(mut args: TreeArgs, lines: Lines, started: Instant) -> anyhow:
         () = signals.next() => return end(&tasks, &mut signals).await,
     };
     let hints = curl_lines(&tree.rows());
-    let live = terminal.is_live();
+    let redrawn = terminal.is_live();
     let life = async {
         tree.ready().await;
         let ready = format!(
@@ -43,19 +43,24 @@ pub async fn tree(mut args: TreeArgs, lines: Lines, started: Instant) -> anyhow:
             started.elapsed().as_millis()
         );
         lines.push(ready);
-        if !live {
+        if !redrawn {
             let nodes = tree.rows();
-            nodes.iter().for_each(|row| lines.push(format!("{}: http://{}/", row.name, row.http)));
-            hints.iter().for_each(|hint| lines.push(hint.clone()));
+            for row in &nodes {
+                lines.push(format!("{}: http://{}/", row.name, row.http));
+            }
+            for hint in &hints {
+                lines.push(hint.clone());
+            }
         }
         if let Some(random) = args.feed.random {
             lines.set_title(format!("three random states every {random:?}"));
         }
         match &tree {
-            Tree::Here(nodes) => match nodes[0].handle() {
-                Some(root) => traffic.run(root, &lines).await?,
-                None => {}
-            },
+            Tree::Here(nodes) => {
+                if let Some(root) = nodes[0].handle() {
+                    traffic.run(root, &lines).await?;
+                }
+            }
             Tree::Processes(processes) => processes.replay_over().await,
         }
         let rows = tree.converged().await;
@@ -69,7 +74,9 @@ pub async fn tree(mut args: TreeArgs, lines: Lines, started: Instant) -> anyhow:
         }
         () = signals.next() => Ok(()),
     };
-    terminal.last(|| tree.rows(), &lines, &hints).context("cannot write to standard output")?;
+    terminal
+        .last(|| tree.rows(), &lines, &hints)
+        .context("cannot write to standard output")?;
     end(&tasks, &mut signals).await?;
     ended
 }
@@ -80,7 +87,10 @@ pub async fn tree(mut args: TreeArgs, lines: Lines, started: Instant) -> anyhow:
 ///
 /// If it cannot be started.
 pub async fn node(args: NodeArgs) -> anyhow::Result<()> {
-    let parent = args.parent.and_then(|parent| parent.0).map(|parent| parent.to_string());
+    let parent = args
+        .parent
+        .and_then(|parent| parent.0)
+        .map(|parent| parent.to_string());
     let feeds = args.feed.replay.is_some() || args.feed.random.is_some();
     if let Some(parent) = parent.as_ref().filter(|_| feeds) {
         let why = "--replay and --random are for a root, whose states everybody else copies";
@@ -100,7 +110,11 @@ pub async fn node(args: NodeArgs) -> anyhow::Result<()> {
         (None, None) => "root".to_owned(),
         (None, Some(_)) => args.addr.to_string(),
     };
-    let config = NodeConfig { name, parent, push_interval: args.link.push_interval };
+    let config = NodeConfig {
+        name,
+        parent,
+        push_interval: args.link.push_interval,
+    };
     let lines = Lines::default();
     let followers = rpc.local_addr().context("a socket without an address")?;
     let node = Node::start(config, Sockets { rpc, http }, &tasks)?;
@@ -126,7 +140,9 @@ pub async fn node(args: NodeArgs) -> anyhow::Result<()> {
         () = signals.next() => Ok(()),
         () = input_ends(), if args.supervised => Ok(()),
     };
-    terminal.last(Vec::new, &lines, &[]).context("cannot write to standard output")?;
+    terminal
+        .last(Vec::new, &lines, &[])
+        .context("cannot write to standard output")?;
     end(&tasks, &mut signals).await?;
     ended
 }
@@ -162,10 +178,16 @@ async fn input_ends() {
 
 fn agreement(rows: &[Row]) -> String {
     let digests: Vec<_> = rows.iter().map(|row| row.digest).collect();
-    match (rows[0].position, digests.iter().all(|digest| *digest == digests[0])) {
+    match (
+        rows[0].position,
+        digests.iter().all(|digest| *digest == digests[0]),
+    ) {
         (Some(position), true) => {
             let count = rows.len();
-            format!("all {count} nodes are at {position}, digest {:016x}", digests[0])
+            format!(
+                "all {count} nodes are at {position}, digest {:016x}",
+                digests[0]
+            )
         }
         (position, _) => format!("nodes disagree at {position:?}: {digests:016x?}"),
     }

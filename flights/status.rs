@@ -76,7 +76,9 @@ impl Lines {
         let mut inner = self.inner();
         let dropped = std::mem::take(&mut inner.dropped);
         let lost = (dropped > 0).then(|| format!("({dropped} lines were not shown)"));
-        lost.into_iter().chain(std::mem::take(&mut inner.lines)).collect()
+        lost.into_iter()
+            .chain(std::mem::take(&mut inner.lines))
+            .collect()
     }
 
     /// Keeps the newest lines only, and copies them.
@@ -96,8 +98,18 @@ impl Lines {
 /// The status as lines of at most `width` columns, always as many for as many rows.
 pub fn render(rows: &[Row], lines: &Lines, hints: &[String], width: usize) -> Vec<String> {
     let mut out = vec![lines.title(), String::new()];
-    let names = rows.iter().map(|row| 2 * indent(row) + row.name.len()).max().unwrap_or(0).max(4);
-    let https = rows.iter().map(|row| row.http.len()).max().unwrap_or(0).max(4);
+    let names = rows
+        .iter()
+        .map(|row| 2 * indent(row) + row.name.len())
+        .max()
+        .unwrap_or(0)
+        .max(4);
+    let https = rows
+        .iter()
+        .map(|row| row.http.len())
+        .max()
+        .unwrap_or(0)
+        .max(4);
     out.push(format!(
         "{:names$}  {:10}  {:https$}  {:>9}  {:>6}  {:>8}  {:>9}",
         "node", "role", "http", "revision", "lag", "age", "requests"
@@ -105,8 +117,14 @@ pub fn render(rows: &[Row], lines: &Lines, hints: &[String], width: usize) -> Ve
     let newest = rows.first().and_then(|root| root.position);
     for row in rows {
         let name = format!("{:1$}{name}", "", 2 * indent(row), name = row.name);
-        let role = if row.tier == Some(0) { "root" } else { "replicant" };
-        let revision = row.position.map_or("-".to_owned(), |at| at.revision.to_string());
+        let role = if row.tier == Some(0) {
+            "root"
+        } else {
+            "replicant"
+        };
+        let revision = row
+            .position
+            .map_or("-".to_owned(), |at| at.revision.to_string());
         let lag = match (newest, row.position) {
             (Some(root), Some(at)) if root.epoch == at.epoch => {
                 root.revision.saturating_sub(at.revision).to_string()
@@ -136,7 +154,9 @@ pub fn render(rows: &[Row], lines: &Lines, hints: &[String], width: usize) -> Ve
         out.push(String::new());
         out.extend_from_slice(hints);
     }
-    out.iter_mut().for_each(|line| truncate(line, width));
+    for line in &mut out {
+        truncate(line, width);
+    }
     out
 }
 
@@ -169,7 +189,10 @@ mod tests {
             name: name.to_owned(),
             tier: Some(tier),
             http: "127.0.0.1:1".to_owned(),
-            position: Some(Position { epoch: Epoch(1), revision }),
+            position: Some(Position {
+                epoch: Epoch(1),
+                revision,
+            }),
             digest: 0,
             age: Duration::from_millis(12),
             stale: false,
@@ -201,7 +224,10 @@ mod tests {
         assert!(lines.iter().all(|line| line.chars().count() <= 80));
         assert!(lines.iter().any(|line| line.starts_with("line 99")));
         assert!(!lines.iter().any(|line| line.starts_with("line 91")));
-        assert_eq!(lines.len(), render(&[row("root", 0, 1)], &Lines::default(), &["x".into()], 9).len());
+        assert_eq!(
+            lines.len(),
+            render(&[row("root", 0, 1)], &Lines::default(), &["x".into()], 9).len()
+        );
     }
 
     #[test]

@@ -27,13 +27,21 @@ pub fn start(filter: &str, lines: Option<Lines>) -> anyhow::Result<()> {
     // tarpc logs every expired deadline of a peer as an error, and opens a span per call.
     let targets = targets.with_target("tarpc", tracing::Level::WARN);
     let to_lines = lines.is_some();
-    let layer = tracing_subscriber::fmt::layer().with_target(false).with_ansi(false);
+    let layer = tracing_subscriber::fmt::layer()
+        .with_target(false)
+        .with_ansi(false);
     let writer = Writer { lines };
     let registry = tracing_subscriber::registry();
     let started = if to_lines {
-        registry.with(layer.without_time().with_writer(writer)).with(targets).try_init()
+        registry
+            .with(layer.without_time().with_writer(writer))
+            .with(targets)
+            .try_init()
     } else {
-        registry.with(layer.with_writer(writer)).with(targets).try_init()
+        registry
+            .with(layer.with_writer(writer))
+            .with(targets)
+            .try_init()
     };
     started.context("logging was already started")
 }

@@ -26,12 +26,18 @@ pub struct Terminal {
 impl Terminal {
     /// Standard output as it is.
     pub fn new() -> Self {
-        Self { live: io::stdout().is_terminal(), drawn: 0 }
+        Self {
+            live: io::stdout().is_terminal(),
+            drawn: 0,
+        }
     }
 
     /// Standard output as a place for plain lines.
     pub fn plain() -> Self {
-        Self { live: false, drawn: 0 }
+        Self {
+            live: false,
+            drawn: 0,
+        }
     }
 
     /// Whether it is redrawn in place.
@@ -95,7 +101,12 @@ impl Terminal {
             queue!(out, MoveToPreviousLine(self.drawn))?;
         }
         for line in &picture {
-            queue!(out, Clear(ClearType::UntilNewLine), Print(line), Print("\r\n"))?;
+            queue!(
+                out,
+                Clear(ClearType::UntilNewLine),
+                Print(line),
+                Print("\r\n")
+            )?;
         }
         queue!(out, Clear(ClearType::FromCursorDown))?;
         self.drawn = u16::try_from(picture.len()).unwrap_or(u16::MAX);

@@ -40,8 +40,13 @@ impl Traffic {
             };
             anyhow::Ok((Replay::new(timetable, args.seed), args.speed))
         });
-        let random = args.random.map(|period| (RandomTraffic::new(args.seed), period));
-        Ok(Self { replay: replay.transpose()?, random })
+        let random = args
+            .random
+            .map(|period| (RandomTraffic::new(args.seed), period));
+        Ok(Self {
+            replay: replay.transpose()?,
+            random,
+        })
     }
 
     /// Lets it flow into `root` until the replay is over, if there is one, and else for ever.
@@ -78,7 +83,7 @@ async fn replay(
     let start = Instant::now();
     let mut first = None;
     let (mut executed, mut refused) = (0_u64, 0_u64);
-    while let Some(step) = steps.next() {
+    for step in steps.by_ref() {
         let first = *first.get_or_insert(step.at);
         sleep_until(start + speed.wait(first, step.at)).await;
         lines.set_title(format!("replaying {} at {speed}", step.at));

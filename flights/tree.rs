@@ -34,18 +34,33 @@ pub struct Place {
 ///
 /// If a tier would be empty or the tree too large.
 pub fn places(fanout: &[usize]) -> Result<Vec<Place>, Usage> {
-    let mut places = vec![Place { name: "root".to_owned(), parent: None, tier: 0 }];
+    let mut places = vec![Place {
+        name: "root".to_owned(),
+        parent: None,
+        tier: 0,
+    }];
     let mut above = 0..1;
     for (tier, count) in (1..).zip(fanout) {
         if *count == 0 {
-            return Err(Usage("--fanout: a tier of 0 replicants has nobody in it".to_owned()));
+            return Err(Usage(
+                "--fanout: a tier of 0 replicants has nobody in it".to_owned(),
+            ));
         }
         let start = places.len();
         for parent in above {
-            let stem = if parent == 0 { "rep" } else { &places[parent].name }.to_owned();
+            let stem = if parent == 0 {
+                "rep"
+            } else {
+                &places[parent].name
+            }
+            .to_owned();
             for i in 1..=*count {
                 let name = format!("{stem}-{i}");
-                places.push(Place { name, parent: Some(parent), tier });
+                places.push(Place {
+                    name,
+                    parent: Some(parent),
+                    tier,
+                });
                 let len = places.len();
                 if len > MOST_NODES {
                     return Err(Usage(format!("--fanout: more than {MOST_NODES} nodes")));
@@ -97,7 +112,14 @@ impl Tree {
                 parent: place.parent.map(|parent| addrs[parent].0.to_string()),
                 push_interval: args.link.push_interval,
             };
-            nodes.push(Node::start(config, Sockets { rpc, http: Some(http) }, tasks)?);
+            nodes.push(Node::start(
+                config,
+                Sockets {
+                    rpc,
+                    http: Some(http),
+                },
+                tasks,
+            )?);
         }
         nodes[0].begin().await?;
         Ok(Self::Here(nodes))
@@ -112,14 +134,17 @@ impl Tree {
         // Children under their parents; the names sort that way.
         rows.sort_by_key(|row: &Row| {
             let numbers = row.name.split('-').skip(1);
-            numbers.map(|number| number.parse().unwrap_or(0)).collect::<Vec<u32>>()
+            numbers
+                .map(|number| number.parse().unwrap_or(0))
+                .collect::<Vec<u32>>()
         });
         rows
     }
 
     /// Waits until every node has something to show.
     pub async fn ready(&self) {
-        self.until(|rows| rows.iter().all(|row| row.position.is_some())).await;
+        self.until(|rows| rows.iter().all(|row| row.position.is_some()))
+            .await;
     }
 
     /// Waits until all nodes are at one position, and returns how they are then.
@@ -162,15 +187,15 @@ async fn bind(
                 .checked_add(offset)
                 .ok_or_else(|| Usage(format!("{flag}: there is no port {first} + {offset}")))?,
         };
-        return TcpListener::bind(local(port)).await.with_context(|| {
-            format!("cannot listen on {}, choose another {flag}", local(port))
-        });
+        return TcpListener::bind(local(port))
+            .await
+            .with_context(|| format!("cannot listen on {}, choose another {flag}", local(port)));
     }
     match TcpListener::bind(local(usual + offset)).await {
         Ok(listener) => Ok(listener),
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-            TcpListener::bind(local(0)).await.context("there is no free port")
-        }
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => TcpListener::bind(local(0))
+            .await
+            .context("there is no free port"),
         Err(error) => {
             Err(error).with_context(|| format!("cannot listen on {}", local(usual + offset)))
         }

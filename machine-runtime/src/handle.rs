@@ -10,7 +10,7 @@ use std::pin::pin;
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::machine::Machine;
+use crate::machine::{Machine, Transition};
 use crate::mutation::{IntoStates, Mutation, Outcome, Reason};
 use crate::position::{Epoch, Position};
 use crate::state::State;
@@ -285,21 +285,24 @@ impl<S: State> Owner<S> {
         for (i, transition) in transitions.iter().enumerate() {
             let later = &transitions[i + 1..];
             let tick = |state: u32| {
-                let after = later.iter().flat_map(|t| t.raw_changes());
+                let after = later.iter().flat_map(Transition::raw_changes);
                 let after = after
                     .filter(|c| c.state == state)
                     .map(|c| u64::from(c.ticks));
                 self.machine.ticks()[state as usize] - after.sum::<u64>()
             };
-            waiters.changed(transition.raw_changes().iter().map(|c| c.state), &tick);
+            waiters.changed(transition.raw_changes().iter().map(|c| c.state), tick);
         }
     }
 }
 
+/// An answer that waits for the publication of what it tells.
+type Answer<T> = (oneshot::Sender<T>, T);
+
 #[derive(Debug)]
 struct Answers<S> {
-    one: Vec<(oneshot::Sender<Receipt<S>>, Receipt<S>)>,
-    many: Vec<(oneshot::Sender<Vec<Receipt<S>>>, Vec<Receipt<S>>)>,
+    one: Vec<Answer<Receipt<S>>>,
+    many: Vec<Answer<Vec<Receipt<S>>>>,
 }
 
 impl<S> Default for Answers<S> {

@@ -86,7 +86,7 @@ impl State for DynState {
 
 /// A name that is no state of the schema.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("unknown state `{name}`{}", hint(.similar))]
+#[error("unknown state `{name}`{}", hint(.similar.as_ref()))]
 #[non_exhaustive]
 pub struct UnknownState {
     /// The name as given.
@@ -95,10 +95,8 @@ pub struct UnknownState {
     pub similar: Option<String>,
 }
 
-fn hint(similar: &Option<String>) -> String {
-    similar
-        .as_ref()
-        .map_or_else(String::new, |name| format!(", did you mean `{name}`?"))
+fn hint(similar: Option<&String>) -> String {
+    similar.map_or_else(String::new, |name| format!(", did you mean `{name}`?"))
 }
 
 /// The schema behind a generated enum, decoded at its first use.

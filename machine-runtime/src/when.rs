@@ -23,7 +23,7 @@ impl Condition {
     fn holds(&self, tick: impl Fn(u32) -> u64) -> bool {
         match self {
             Self::Active(states) => states.iter().all(|state| tick(*state) % 2 == 1),
-            Self::Inactive(states) => states.iter().all(|state| tick(*state) % 2 == 0),
+            Self::Inactive(states) => states.iter().all(|state| tick(*state).is_multiple_of(2)),
             Self::Ticks(ticks) => ticks.iter().all(|(state, least)| tick(*state) >= *least),
         }
     }

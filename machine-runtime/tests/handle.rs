@@ -1,5 +1,6 @@
 //! The task that owns a machine, its handles and those who wait.
 #![cfg(feature = "tokio")]
+#![expect(clippy::unwrap_used, reason = "in a test an unwrap is an assertion")]
 
 use std::future::{pending, ready};
 use std::sync::Arc;

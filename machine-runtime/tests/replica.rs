@@ -1,5 +1,7 @@
 //! Three tiers over real sockets.
 #![cfg(feature = "replica")]
+#![expect(clippy::unwrap_used, reason = "in a test an unwrap is an assertion")]
+#![expect(clippy::print_stdout, reason = "a failed run has to tell its seed")]
 
 use std::io;
 use std::net::SocketAddr;
@@ -503,7 +505,7 @@ async fn no_node_ever_shows_what_the_root_never_had() {
             }
         }
         let last = root.view().snapshot().unwrap();
-        assert_eq!(last.position().revision as usize, history.digests.len() - 1);
+        assert_eq!(last.position().revision, history.digests.len() as u64 - 1);
         for replica in &replicas {
             let (_, view) = replica.life.as_ref().unwrap();
             assert_eq!(*reach(view, last.position()).await, *last);

@@ -27,11 +27,23 @@ impl Drop for Folder {
 fn help_teaches_by_example_and_tells_the_exit_codes() {
     let ended = run(&["--help"]);
     assert_eq!(ended.code, Some(0));
-    for part in ["Examples:", "flights --random 5ms", "Exit codes:", "--fanout", "watch"] {
+    for part in [
+        "Examples:",
+        "flights --random 5ms",
+        "Exit codes:",
+        "--fanout",
+        "watch",
+    ] {
         assert!(ended.stdout.contains(part), "{part} in {}", ended.stdout);
     }
     let node = run(&["node", "--help"]).stdout;
-    for part in ["TST_NAME", "TST_PARENT_ADDR", "TST_ADDR", "TST_HTTP_ADDR", "TST_MUT_US"] {
+    for part in [
+        "TST_NAME",
+        "TST_PARENT_ADDR",
+        "TST_ADDR",
+        "TST_HTTP_ADDR",
+        "TST_MUT_US",
+    ] {
         assert!(node.contains(part), "{part} in {node}");
     }
 }
@@ -39,7 +51,11 @@ fn help_teaches_by_example_and_tells_the_exit_codes() {
 #[test]
 fn the_version_is_that_of_the_package() {
     let ended = run(&["--version"]);
-    assert!(ended.stdout.starts_with(concat!("flights ", env!("CARGO_PKG_VERSION"))));
+    assert!(
+        ended
+            .stdout
+            .starts_with(concat!("flights ", env!("CARGO_PKG_VERSION")))
+    );
 }
 
 #[test]
@@ -48,12 +64,29 @@ fn wrong_usage_is_exit_code_2_and_says_what_is_wrong() {
         (&["--foo"], "unexpected argument '--foo'"),
         (&["tree", "--speed", "fast"], "fast"),
         (&["tree", "--random", "soon"], "soon"),
-        (&["tree", "--fanout", "2,0"], "--fanout: a tier of 0 replicants has nobody in it"),
-        (&["tree", "--http-port", "65535"], "--http-port: there is no port 65535 + 1"),
-        (&["node"], "--addr"),
-        (&["node", "--addr", "19700"], "it needs a port, as in localhost:19700"),
         (
-            &["node", "--addr", ":0", "--parent", "localhost:1", "--random", "1s"],
+            &["tree", "--fanout", "2,0"],
+            "--fanout: a tier of 0 replicants has nobody in it",
+        ),
+        (
+            &["tree", "--http-port", "65535"],
+            "--http-port: there is no port 65535 + 1",
+        ),
+        (&["node"], "--addr"),
+        (
+            &["node", "--addr", "19700"],
+            "it needs a port, as in localhost:19700",
+        ),
+        (
+            &[
+                "node",
+                "--addr",
+                ":0",
+                "--parent",
+                "localhost:1",
+                "--random",
+                "1s",
+            ],
             "--replay and --random are for a root",
         ),
     ];
@@ -69,17 +102,29 @@ fn wrong_usage_is_exit_code_2_and_says_what_is_wrong() {
 fn a_table_that_cannot_be_read_is_named() {
     let ended = run(&["--replay", "no-such-file.csv"]);
     assert_eq!(ended.code, Some(1));
-    assert!(ended.stderr.contains("no-such-file.csv"), "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("no-such-file.csv"),
+        "{}",
+        ended.stderr
+    );
 }
 
 #[test]
 fn a_node_that_is_not_there_is_exit_code_3() {
     // A port that was free a moment ago.
-    let addr = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let addr = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .to_string();
     for args in [["get", "--node", &addr], ["watch", "--node", &addr]] {
         let ended = run(&args);
         assert_eq!(ended.code, Some(3), "{ended:?}");
-        assert!(ended.stderr.contains(&format!("cannot reach {addr}")), "{}", ended.stderr);
+        assert!(
+            ended.stderr.contains(&format!("cannot reach {addr}")),
+            "{}",
+            ended.stderr
+        );
     }
 }
 
@@ -87,7 +132,15 @@ fn a_node_that_is_not_there_is_exit_code_3() {
 fn a_port_that_was_asked_for_and_is_taken_is_an_error() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
-    let ended = run(&["tree", "--fanout", "1", "--rpc-port", &port, "--http-port", "0"]);
+    let ended = run(&[
+        "tree",
+        "--fanout",
+        "1",
+        "--rpc-port",
+        &port,
+        "--http-port",
+        "0",
+    ]);
     assert_eq!(ended.code, Some(1));
     let message = format!("cannot listen on 127.0.0.1:{port}, choose another --rpc-port");
     assert!(ended.stderr.contains(&message), "{}", ended.stderr);
@@ -95,7 +148,10 @@ fn a_port_that_was_asked_for_and_is_taken_is_an_error() {
 
 #[test]
 fn two_trees_run_beside_each_other() {
-    let trees = [Program::start(&["--speed", "max"]), Program::start(&["--speed", "max"])];
+    let trees = [
+        Program::start(&["--speed", "max"]),
+        Program::start(&["--speed", "max"]),
+    ];
     for tree in &trees {
         tree.line_after("all 9 nodes are at ");
     }
@@ -113,7 +169,9 @@ fn an_env_file_fills_in_what_the_environment_does_not_say() {
     node.line_after("from-file: tarpc 127.0.0.1:");
     assert!(node.interrupt().success());
     let mut named = command(&["node"]);
-    named.current_dir(&folder.0).env("TST_NAME", "from-environment");
+    named
+        .current_dir(&folder.0)
+        .env("TST_NAME", "from-environment");
     let node = Program::start_command(&mut named);
     node.line_after("from-environment: tarpc ");
     assert!(node.interrupt().success());
@@ -125,7 +183,11 @@ fn a_broken_env_file_is_an_error() {
     fs::write(folder.0.join(".env"), "TST_NAME='no end\n").unwrap();
     let ended = run_command(command(&["node"]).current_dir(&folder.0));
     assert_eq!(ended.code, Some(1));
-    assert!(ended.stderr.contains("cannot read .env"), "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("cannot read .env"),
+        "{}",
+        ended.stderr
+    );
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The program from the outside: one binary, a module per subject.
 #![expect(clippy::unwrap_used, reason = "in a test an unwrap is an assertion")]
+#![expect(clippy::print_stdout, reason = "a failed run has to tell its seed")]
 
 // Help, mistakes, exit codes, settings.
 mod cli;

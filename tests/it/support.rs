@@ -7,35 +7,38 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 /// How long anything may take before a test gives up: never the time that it should take.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The program with these arguments and without settings from the environment.
-pub fn command(args: &[&str]) -> Command {
+pub(crate) fn command(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_flights"));
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("TST_") {
             command.env_remove(name);
         }
     }
-    command.args(args).env_remove("RUST_LOG").stdin(Stdio::null());
+    command
+        .args(args)
+        .env_remove("RUST_LOG")
+        .stdin(Stdio::null());
     command
 }
 
 /// What a run of the program to its end came to.
 #[derive(Debug)]
-pub struct Ended {
-    pub code: Option<i32>,
-    pub stdout: String,
-    pub stderr: String,
+pub(crate) struct Ended {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
 /// Runs the program to its end.
-pub fn run(args: &[&str]) -> Ended {
+pub(crate) fn run(args: &[&str]) -> Ended {
     run_command(&mut command(args))
 }
 
 /// Runs a command to its end.
-pub fn run_command(command: &mut Command) -> Ended {
+pub(crate) fn run_command(command: &mut Command) -> Ended {
     let output = command.output().unwrap();
     Ended {
         code: output.status.code(),
@@ -46,19 +49,19 @@ pub fn run_command(command: &mut Command) -> Ended {
 
 /// The program while it runs. It is killed when a test is done with it.
 #[derive(Debug)]
-pub struct Program {
+pub(crate) struct Program {
     child: Child,
     lines: Receiver<String>,
 }
 
 impl Program {
     /// Starts the program.
-    pub fn start(args: &[&str]) -> Self {
+    pub(crate) fn start(args: &[&str]) -> Self {
         Self::start_command(&mut command(args))
     }
 
     /// Starts a command.
-    pub fn start_command(command: &mut Command) -> Self {
+    pub(crate) fn start_command(command: &mut Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let output = BufReader::new(child.stdout.take().unwrap());
         let (sender, lines) = channel();
@@ -73,9 +76,12 @@ impl Program {
     }
 
     /// The next line that `pick` picks something from.
-    pub fn line<T>(&self, pick: impl Fn(&str) -> Option<T>) -> T {
+    pub(crate) fn line<T>(&self, pick: impl Fn(&str) -> Option<T>) -> T {
         loop {
-            let line = self.lines.recv_timeout(PATIENCE).expect("a line that was not printed");
+            let line = self
+                .lines
+                .recv_timeout(PATIENCE)
+                .expect("a line that was not printed");
             if let Some(picked) = pick(&line) {
                 return picked;
             }
@@ -83,17 +89,17 @@ impl Program {
     }
 
     /// The next line that begins so, less its beginning.
-    pub fn line_after(&self, start: &str) -> String {
+    pub(crate) fn line_after(&self, start: &str) -> String {
         self.line(|line| line.strip_prefix(start).map(str::to_owned))
     }
 
     /// The lines that were printed since the last one that was looked at.
-    pub fn new_lines(&self) -> Vec<String> {
+    pub(crate) fn new_lines(&self) -> Vec<String> {
         self.lines.try_iter().collect()
     }
 
     /// Interrupts the program and waits for its end.
-    pub fn interrupt(mut self) -> ExitStatus {
+    pub(crate) fn interrupt(mut self) -> ExitStatus {
         signal("INT", self.child.id());
         self.child.wait().unwrap()
     }
@@ -108,18 +114,23 @@ impl Drop for Program {
 }
 
 /// Sends a signal to a process.
-pub fn signal(name: &str, pid: u32) {
-    let status = Command::new("kill").args(["-s", name, &pid.to_string()]).status().unwrap();
+pub(crate) fn signal(name: &str, pid: u32) {
+    let status = Command::new("kill")
+        .args(["-s", name, &pid.to_string()])
+        .status()
+        .unwrap();
     assert!(status.success());
 }
 
 /// Whether there is such a process.
-pub fn is_running(pid: u32) -> bool {
+pub(crate) fn is_running(pid: u32) -> bool {
     Path::new(&format!("/proc/{pid}/exe")).exists()
 }
 
 /// The JSON that a node answers.
-pub async fn json(addr: &str, path: &str) -> serde_json::Value {
-    let answer = flights::client::get(addr, path, "application/json").await.unwrap();
+pub(crate) async fn json(addr: &str, path: &str) -> serde_json::Value {
+    let answer = flights::client::get(addr, path, "application/json")
+        .await
+        .unwrap();
     serde_json::from_slice(&answer.body).unwrap()
 }

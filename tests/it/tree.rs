@@ -16,17 +16,19 @@ const NAMES: [&str; 9] = [
 /// The HTTP addresses that a tree prints once it is ready.
 fn addresses(tree: &Program) -> BTreeMap<&'static str, String> {
     let addr = |line: String| line.trim_end_matches('/').to_owned();
-    NAMES.map(|name| (name, addr(tree.line_after(&format!("{name}: http://"))))).into()
+    NAMES
+        .map(|name| (name, addr(tree.line_after(&format!("{name}: http://")))))
+        .into()
 }
 
 #[tokio::test]
 async fn a_day_ends_with_nine_nodes_at_one_position() {
     for arg in ["--speed=max", "--processes"] {
-        let tree =
-            Program::start(&["tree", "--speed=max", "--http-port=0", "--rpc-port=0", arg]);
+        let tree = Program::start(&["tree", "--speed=max", "--http-port=0", "--rpc-port=0", arg]);
         let addresses = addresses(&tree);
         let account = tree.line(|line| {
-            line.split_once("the replay is over: ").map(|(_, account)| account.to_owned())
+            line.split_once("the replay is over: ")
+                .map(|(_, account)| account.to_owned())
         });
         assert!(account.starts_with("1004 departures = "), "{account}");
         assert!(account.contains(", 0 refused"), "{account}");
@@ -34,8 +36,15 @@ async fn a_day_ends_with_nine_nodes_at_one_position() {
         let (position, digest) = place.split_once(", digest ").unwrap();
         for (name, addr) in &addresses {
             let states = json(addr, "/v1/states").await;
-            let shown = format!("{}.{}", states["epoch"].as_str().unwrap(), states["revision"]);
-            assert_eq!((shown.as_str(), states["digest"].as_str()), (position, Some(digest)));
+            let shown = format!(
+                "{}.{}",
+                states["epoch"].as_str().unwrap(),
+                states["revision"]
+            );
+            assert_eq!(
+                (shown.as_str(), states["digest"].as_str()),
+                (position, Some(digest))
+            );
             assert_eq!(states["node"], *name);
             let tier = name.matches('-').count();
             assert_eq!(states["tier"], tier);
@@ -47,13 +56,28 @@ async fn a_day_ends_with_nine_nodes_at_one_position() {
 
 #[tokio::test]
 async fn get_and_watch_show_what_a_node_shows() {
-    let tree = Program::start(&["tree", "--fanout=1", "--random=1ms", "--http-port=0",
-        "--rpc-port=0"]);
-    let addr = tree.line_after("rep-1: http://").trim_end_matches('/').to_owned();
+    let tree = Program::start(&[
+        "tree",
+        "--fanout=1",
+        "--random=1ms",
+        "--http-port=0",
+        "--rpc-port=0",
+    ]);
+    let addr = tree
+        .line_after("rep-1: http://")
+        .trim_end_matches('/')
+        .to_owned();
     let states = crate::support::run(&["get", "--node", &addr]);
-    assert!(states.stdout.lines().any(|line| line == "Ready"), "{}", states.stdout);
+    assert!(
+        states.stdout.lines().any(|line| line == "Ready"),
+        "{}",
+        states.stdout
+    );
     let state = crate::support::run(&["get", "Ready", "Start", "--node", &addr]);
-    assert_eq!(state.stdout, "Ready is active, tick 1\nStart is active, tick 1\n");
+    assert_eq!(
+        state.stdout,
+        "Ready is active, tick 1\nStart is active, tick 1\n"
+    );
     let unknown = crate::support::run(&["get", "Redy", "--node", &addr]);
     assert_eq!(unknown.code, Some(1));
     assert!(unknown.stderr.contains("Ready"), "{}", unknown.stderr);
@@ -80,7 +104,12 @@ impl History {
         let mut digests = vec![0];
         assert!(machine.add([Flights::Start, Flights::Ready]).is_executed());
         digests.extend(changes(&machine));
-        Self { machine, traffic: RandomTraffic::new(seed), digests, mutations: 0 }
+        Self {
+            machine,
+            traffic: RandomTraffic::new(seed),
+            digests,
+            mutations: 0,
+        }
     }
 
     fn digest(&mut self, revision: u64) -> u64 {
@@ -95,7 +124,9 @@ impl History {
 }
 
 fn changes(machine: &Machine<Flights>) -> impl Iterator<Item = u64> + '_ {
-    let changed = machine.last_run().filter(|transition| transition.changes().len() > 0);
+    let changed = machine
+        .last_run()
+        .filter(|transition| transition.changes().len() > 0);
     changed.map(|transition| transition.digest())
 }
 
@@ -124,14 +155,23 @@ impl Watched {
                 continue; // It was killed.
             };
             let states: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
-            let Some(epoch) = states["epoch"].as_str() else { continue };
+            let Some(epoch) = states["epoch"].as_str() else {
+                continue;
+            };
             let position: Position = format!("{epoch}.{}", states["revision"]).parse().unwrap();
             let digest = u64::from_str_radix(states["digest"].as_str().unwrap(), 16).unwrap();
-            assert_eq!(digest, self.history.digest(position.revision), "{name} at {position}");
+            assert_eq!(
+                digest,
+                self.history.digest(position.revision),
+                "{name} at {position}"
+            );
             if let Some(before) = self.shown.insert(name, position)
                 && before.epoch == position.epoch
             {
-                assert!(position.has_reached(before), "{name}: from {before} to {position}");
+                assert!(
+                    position.has_reached(before),
+                    "{name}: from {before} to {position}"
+                );
             }
             self.looks += 1;
         }
@@ -142,13 +182,21 @@ impl Watched {
         let start = Instant::now();
         let mut goal: Option<Position> = None;
         loop {
-            assert!(start.elapsed() < PATIENCE, "at {:?}, not {goal:?}", self.shown);
+            assert!(
+                start.elapsed() < PATIENCE,
+                "at {:?}, not {goal:?}",
+                self.shown
+            );
             self.look().await;
             let root = self.shown.get("root").copied();
             let fresh = |at: &Position| other_than.is_none_or(|old| old.epoch != at.epoch);
             goal = goal.or(root.filter(fresh));
             let Some(goal) = goal else { continue };
-            let there = |name| self.shown.get(name).is_some_and(|at: &Position| at.has_reached(goal));
+            let there = |name| {
+                self.shown
+                    .get(name)
+                    .is_some_and(|at: &Position| at.has_reached(goal))
+            };
             if NAMES.iter().all(there) {
                 return;
             }
@@ -161,19 +209,32 @@ async fn killed_nodes_come_back_and_nobody_shows_what_the_root_never_had() {
     let seed = fastrand::u64(..1 << 32);
     println!("seed {seed}");
     let seed_arg = format!("--seed={seed}");
-    let tree = Program::start(&["tree", "--processes", "--random=25us", "--http-port=0",
-        "--rpc-port=0", &seed_arg]);
+    let tree = Program::start(&[
+        "tree",
+        "--processes",
+        "--random=25us",
+        "--http-port=0",
+        "--rpc-port=0",
+        &seed_arg,
+    ]);
     let mut pids = BTreeMap::new();
     while pids.len() < NAMES.len() {
         let (name, pid) = tree.line(|line| {
-            line.split_once(" is process ").map(|(name, pid)| (name.to_owned(), pid.to_owned()))
+            line.split_once(" is process ")
+                .map(|(name, pid)| (name.to_owned(), pid.to_owned()))
         });
         pids.insert(name, pid.parse().unwrap());
     }
     let addresses = addresses(&tree);
     let history = History::new(seed);
-    let mut watched =
-        Watched { tree, addresses, pids, history, shown: BTreeMap::new(), looks: 0 };
+    let mut watched = Watched {
+        tree,
+        addresses,
+        pids,
+        history,
+        shown: BTreeMap::new(),
+        looks: 0,
+    };
     watched.converge(None).await;
     for victim in ["rep-1-2", "rep-2", "root", "rep-1", "root", "rep-2-3"] {
         let root = watched.shown["root"];

@@ -60,6 +60,10 @@ impl StateDef {
 
     /// Appends to the states that this one tries to activate.
     #[must_use]
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "it is named as the relation is"
+    )]
     pub fn add<N: Into<String>>(self, names: impl IntoIterator<Item = N>) -> Self {
         self.relate(Relation::Add, names)
     }
@@ -99,7 +103,7 @@ pub enum SchemaError {
         name: String,
     },
     /// A relation, a group or the order names a state that is not declared.
-    #[error("{place} names the unknown state `{name}`{}", hint(.similar))]
+    #[error("{place} names the unknown state `{name}`{}", hint(.similar.as_ref()))]
     UnknownState {
         /// Where the name stands.
         place: String,
@@ -130,10 +134,8 @@ pub enum SchemaError {
     },
 }
 
-fn hint(similar: &Option<String>) -> String {
-    similar
-        .as_ref()
-        .map_or_else(String::new, |name| format!(", did you mean `{name}`?"))
+fn hint(similar: Option<&String>) -> String {
+    similar.map_or_else(String::new, |name| format!(", did you mean `{name}`?"))
 }
 
 /// Collects states and relations by name and builds a [`Schema`].
@@ -212,7 +214,7 @@ impl SchemaBuilder {
                 count: self.states.len(),
             });
         }
-        let states = ordered(self.states, self.order)?;
+        let states = ordered(self.states, self.order.as_deref())?;
         let index: BTreeMap<&str, u32> = (0..)
             .zip(&states)
             .map(|(i, state)| (state.name.as_str(), i))
@@ -266,10 +268,7 @@ impl SchemaBuilder {
     }
 }
 
-fn ordered(
-    states: Vec<StateDef>,
-    order: Option<Vec<String>>,
-) -> Result<Vec<StateDef>, SchemaError> {
+fn ordered(states: Vec<StateDef>, order: Option<&[String]>) -> Result<Vec<StateDef>, SchemaError> {
     let names: Vec<String> = states.iter().map(|state| state.name.clone()).collect();
     let mut by_name = BTreeMap::new();
     for state in states {
@@ -278,7 +277,7 @@ fn ordered(
         }
     }
     let mut sorted = Vec::with_capacity(names.len());
-    for name in order.as_ref().unwrap_or(&names) {
+    for name in order.unwrap_or(&names) {
         match by_name.remove(name) {
             Some(state) => sorted.push(state),
             None if names.contains(name) => {}
