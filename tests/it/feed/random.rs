@@ -2,7 +2,7 @@
 
 use flights::random::RandomTraffic;
 use flights::states::Flights;
-use machine_runtime::{Machine, Mutation, Op, States};
+use machine_runtime::{Machine, Mutation, Op};
 
 fn exception() -> Flights {
     "Exception".parse().unwrap()
