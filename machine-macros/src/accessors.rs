@@ -16,9 +16,32 @@ use crate::template::{Listing, Template};
 
 /// Functions that every generated enum has, itself or by a trait.
 const TAKEN: [&str; 26] = [
-    "index", "from_index", "name", "schema", "clone", "clone_from", "cmp", "partial_cmp", "eq", "ne", "lt", "le",
-    "gt", "ge", "hash", "fmt", "max", "min", "clamp", "to_string", "to_owned", "into", "from", "from_str",
-    "serialize", "deserialize",
+    "index",
+    "from_index",
+    "name",
+    "schema",
+    "clone",
+    "clone_from",
+    "cmp",
+    "partial_cmp",
+    "eq",
+    "ne",
+    "lt",
+    "le",
+    "gt",
+    "ge",
+    "hash",
+    "fmt",
+    "max",
+    "min",
+    "clamp",
+    "to_string",
+    "to_owned",
+    "into",
+    "from",
+    "from_str",
+    "serialize",
+    "deserialize",
 ];
 
 /// What is to be named.
@@ -28,6 +51,20 @@ enum Kind {
     Loop(usize),
     Group(usize),
     Inverse(usize),
+}
+
+impl Kind {
+    fn describe(self, template: &Template<'_>) -> String {
+        match self {
+            Self::State(line) => {
+                format!("the state `{}`", template.lines[line].state.name.pattern())
+            }
+            Self::Loop(axis) | Self::Inverse(axis) => {
+                format!("the loop variable `{}`", template.axes[axis].name)
+            }
+            Self::Group(group) => format!("the group `{}`", template.groups[group].name),
+        }
+    }
 }
 
 /// Something that gets a generated name.
@@ -46,8 +83,10 @@ pub(crate) fn accessors(
     names: &Names,
     errors: &mut Errors,
 ) -> TokenStream {
-    let mut taken: BTreeMap<String, Option<(u32, u32)>> =
-        TAKEN.iter().map(|name| ((*name).to_owned(), None)).collect();
+    let mut taken: BTreeMap<String, Option<(u32, u32)>> = TAKEN
+        .iter()
+        .map(|name| ((*name).to_owned(), None))
+        .collect();
     let mut tokens = TokenStream::new();
     for wish in wishes(template, names) {
         // Loops over one count share its function.
@@ -58,13 +97,23 @@ pub(crate) fn accessors(
         if range.is_some() && taken.get(&wish.names[0]) == Some(&range) {
             continue;
         }
-        let free = wish.names.iter().find(|name| !taken.contains_key(*name) && identifier(name).is_some());
+        let free = wish
+            .names
+            .iter()
+            .find(|name| !taken.contains_key(*name) && identifier(name).is_some());
         let Some((name, ident)) = free.and_then(|name| Some((name, identifier(name)?))) else {
-            errors.at(wish.at, say::accessor_taken(&wish.names[0], "this"));
+            errors.at(
+                wish.at,
+                say::accessor_taken(&wish.names[0], &wish.kind.describe(template)),
+            );
             continue;
         };
         taken.insert(name.clone(), range);
-        let writer = Writer { input, template, model };
+        let writer = Writer {
+            input,
+            template,
+            model,
+        };
         tokens.extend(match wish.kind {
             Kind::State(line) => writer.state(&ident, line),
             Kind::Loop(axis) => writer.range(&ident, axis),
@@ -78,11 +127,19 @@ pub(crate) fn accessors(
 /// Everything that gets a name, the most important first.
 fn wishes(template: &Template<'_>, names: &Names) -> Vec<Wish> {
     let mut wishes = Vec::new();
-    let indexed = template.lines.iter().enumerate().filter(|(_, line)| !line.path.is_empty() && !line.dropped);
+    let indexed = template
+        .lines
+        .iter()
+        .enumerate()
+        .filter(|(_, line)| !line.path.is_empty() && !line.dropped);
     let shorts: Vec<(usize, String, String)> = indexed
         .map(|(id, line)| {
             let pieces = &line.state.name.pieces;
-            (id, snake(&letters(without_prefix(pieces))), snake(&letters(pieces)))
+            (
+                id,
+                snake(&letters(without_prefix(pieces))),
+                snake(&letters(pieces)),
+            )
         })
         .collect();
     let mut uses: BTreeMap<&str, usize> = BTreeMap::new();
@@ -94,26 +151,51 @@ fn wishes(template: &Template<'_>, names: &Names) -> Vec<Wish> {
         if uses[short.as_str()] == 1 {
             names.insert(0, short.clone());
         }
-        wishes.push(Wish { kind: Kind::State(*line), names, at: template.lines[*line].at });
+        wishes.push(Wish {
+            kind: Kind::State(*line),
+            names,
+            at: template.lines[*line].at,
+        });
     }
     for (id, axis) in template.axes.iter().enumerate() {
-        let name = axis.count.clone().unwrap_or_else(|| format!("{}s", axis.name));
-        let names = vec![name.clone(), format!("{name}_range"), format!("{}_range", axis.name)];
-        wishes.push(Wish { kind: Kind::Loop(id), names, at: axis.at });
+        let name = axis
+            .count
+            .clone()
+            .unwrap_or_else(|| format!("{}s", axis.name));
+        let names = vec![
+            name.clone(),
+            format!("{name}_range"),
+            format!("{}_range", axis.name),
+        ];
+        wishes.push(Wish {
+            kind: Kind::Loop(id),
+            names,
+            at: axis.at,
+        });
     }
     for (id, group) in template.groups.iter().enumerate() {
         let name = snake(&group.name);
         let mut wanted = vec![name.clone(), format!("{name}_group")];
         if group.path.is_empty() {
             wanted = wanted.iter().map(|name| name.to_uppercase()).collect();
-            wanted.retain(|name| name != "ALL" && name != "COUNT" && names.find(template, name).is_none());
+            wanted.retain(|name| {
+                name != "ALL" && name != "COUNT" && names.find(template, name).is_none()
+            });
             wanted.push(format!("{}_GROUP", name.to_uppercase()));
         }
-        wishes.push(Wish { kind: Kind::Group(id), names: wanted, at: group.at });
+        wishes.push(Wish {
+            kind: Kind::Group(id),
+            names: wanted,
+            at: group.at,
+        });
     }
     for (id, axis) in template.axes.iter().enumerate() {
         let names = vec![axis.name.clone(), format!("{}_index", axis.name)];
-        wishes.push(Wish { kind: Kind::Inverse(id), names, at: axis.at });
+        wishes.push(Wish {
+            kind: Kind::Inverse(id),
+            names,
+            at: axis.at,
+        });
     }
     wishes
 }
@@ -143,7 +225,9 @@ fn snake(name: &str) -> String {
     let mut snake = String::new();
     for (i, letter) in letters.iter().enumerate() {
         let after_lower = i > 0 && !letters[i - 1].is_uppercase() && letters[i - 1] != '_';
-        let before_lower = i > 0 && letters[i - 1].is_uppercase() && letters.get(i + 1).is_some_and(|c| c.is_lowercase());
+        let before_lower = i > 0
+            && letters[i - 1].is_uppercase()
+            && letters.get(i + 1).is_some_and(|c| c.is_lowercase());
         if letter.is_uppercase() && (after_lower || before_lower) {
             snake.push('_');
         }
@@ -154,7 +238,9 @@ fn snake(name: &str) -> String {
 
 /// `name` as a Rust name, raw if it is a keyword.
 fn identifier(name: &str) -> Option<Ident> {
-    syn::parse_str(name).or_else(|_| syn::parse_str(&format!("r#{name}"))).ok()
+    syn::parse_str(name)
+        .or_else(|_| syn::parse_str(&format!("r#{name}")))
+        .ok()
 }
 
 struct Writer<'w, 'a> {
@@ -194,9 +280,11 @@ impl Writer<'_, '_> {
 
     fn state(&self, ident: &Ident, line: usize) -> TokenStream {
         let line = &self.template.lines[line];
-        let name = &self.input.name;
         let (parameters, index) = self.place(&line.path, line.start);
-        let docs = self.docs(&format!("The state `{}`.", line.state.name.pattern()), &line.path);
+        let docs = self.docs(
+            &format!("The state `{}`.", line.state.name.pattern()),
+            &line.path,
+        );
         quote! {
             #[doc = #docs]
             #[must_use]
@@ -209,7 +297,10 @@ impl Writer<'_, '_> {
         let axis = &self.template.axes[axis];
         let first = Literal::usize_unsuffixed(axis.first as usize);
         let last = Literal::usize_unsuffixed(axis.last as usize);
-        let docs = format!("Every value of `{}` in the template: {}..={}.", axis.name, axis.first, axis.last);
+        let docs = format!(
+            "Every value of `{}` in the template: {}..={}.",
+            axis.name, axis.first, axis.last
+        );
         quote! {
             #[doc = #docs]
             #[must_use]
@@ -223,12 +314,26 @@ impl Writer<'_, '_> {
         let group = &self.template.groups[id];
         let lists = &self.model.groups[id];
         let name = &self.input.name;
-        let mut summary: Vec<String> = group.docs.iter().map(|line| line.value().trim().to_owned()).collect();
+        let mut summary: Vec<String> = group
+            .docs
+            .iter()
+            .map(|line| line.value().trim().to_owned())
+            .collect();
         if summary.is_empty() {
-            let removing = if group.exclusive { ", of which one at most is active" } else { "" };
-            summary.push(format!("The states of the group `{}`{removing}.", group.name));
+            let removing = if group.exclusive {
+                ", of which one at most is active"
+            } else {
+                ""
+            };
+            summary.push(format!(
+                "The states of the group `{}`{removing}.",
+                group.name
+            ));
         }
-        let summary = summary.join("\n");
+        let mut summary = summary.join("\n");
+        for variable in self.template.variables(&group.path) {
+            summary = summary.replace(&format!("{{{variable}}}"), &format!("`{variable}`"));
+        }
         if group.path.is_empty() {
             let mut words = vec![0_u64; self.model.len().div_ceil(64)];
             for state in lists.items.iter().map(|state| *state as usize) {
@@ -254,7 +359,11 @@ impl Writer<'_, '_> {
             Listing::Names(_) => {
                 let len = lists.ends.first().copied().unwrap_or_default() as usize;
                 let round = self.round(&group.path);
-                let members = crate::expand::states(name, self.model, lists.items.iter().map(|state| *state as usize));
+                let members = crate::expand::states(
+                    name,
+                    self.model,
+                    lists.items.iter().map(|state| *state as usize),
+                );
                 let len = Literal::usize_unsuffixed(len);
                 quote! {
                     const MEMBERS: &[#name] = &[#members];
@@ -290,7 +399,9 @@ impl Writer<'_, '_> {
     fn inverse(&self, ident: &Ident, axis: usize) -> TokenStream {
         let name = &self.template.axes[axis].name;
         let index = Literal::usize_unsuffixed(axis);
-        let docs = format!("The `{name}` that the state belongs to; `None` for a state outside the loops over `{name}`.");
+        let docs = format!(
+            "The `{name}` that the state belongs to; `None` for a state outside the loops over `{name}`."
+        );
         quote! {
             #[doc = #docs]
             #[must_use]
@@ -306,6 +417,16 @@ mod tests {
     #[test]
     fn snake_case_splits_words() {
         let names = ["GoToGate", "OnTime", "HTTPServer", "Gate", "Err4Foo", "A"];
-        assert_eq!(names.map(snake), ["go_to_gate", "on_time", "http_server", "gate", "err4_foo", "a"]);
+        assert_eq!(
+            names.map(snake),
+            [
+                "go_to_gate",
+                "on_time",
+                "http_server",
+                "gate",
+                "err4_foo",
+                "a"
+            ]
+        );
     }
 }

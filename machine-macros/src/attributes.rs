@@ -14,8 +14,16 @@ pub(crate) const ADD: usize = 1;
 pub(crate) const REMOVE: usize = 2;
 pub(crate) const AFTER: usize = 3;
 
-const ALL: [&str; 8] =
-    ["require", "add", "remove", "after", "auto", "multi", "payload", "require_cycle"];
+const ALL: [&str; 8] = [
+    "require",
+    "add",
+    "remove",
+    "after",
+    "auto",
+    "multi",
+    "payload",
+    "require_cycle",
+];
 
 /// What the attributes of a state say.
 #[derive(Default)]
@@ -58,7 +66,10 @@ pub(crate) fn of_state(attributes: &[Attribute], errors: &mut Errors) -> Marks {
             bare(attribute, &name, errors);
             marks.require_cycle = Some(span(attribute));
         } else {
-            errors.at(span(attribute), say::unknown_attribute(&name, say::similar(&name, ALL)));
+            errors.at(
+                span(attribute),
+                say::unknown_attribute(&name, say::similar(&name, ALL)),
+            );
         }
     }
     marks
@@ -80,11 +91,19 @@ pub(crate) fn of_group(attributes: &[Attribute], errors: &mut Errors) -> Vec<Lit
 
 fn name(attribute: &Attribute) -> String {
     let segments = &attribute.path().segments;
-    segments.iter().map(|segment| segment.ident.to_string()).collect::<Vec<_>>().join("::")
+    segments
+        .iter()
+        .map(|segment| segment.ident.to_string())
+        .collect::<Vec<_>>()
+        .join("::")
 }
 
 fn span(attribute: &Attribute) -> Span {
-    attribute.path().segments.first().map_or_else(Span::call_site, |segment| segment.ident.span())
+    attribute
+        .path()
+        .segments
+        .first()
+        .map_or_else(Span::call_site, |segment| segment.ident.span())
 }
 
 fn once(before: bool, attribute: &Attribute, name: &str, errors: &mut Errors) {
@@ -102,7 +121,10 @@ fn bare(attribute: &Attribute, name: &str, errors: &mut Errors) -> bool {
 
 fn doc(attribute: &Attribute, errors: &mut Errors) -> Option<LitStr> {
     if let Meta::NameValue(meta) = &attribute.meta
-        && let Expr::Lit(ExprLit { lit: Lit::Str(text), .. }) = &meta.value
+        && let Expr::Lit(ExprLit {
+            lit: Lit::Str(text),
+            ..
+        }) = &meta.value
     {
         return Some(text.clone());
     }
@@ -143,7 +165,9 @@ fn payload(attribute: &Attribute, errors: &mut Errors) -> Option<Payload> {
     };
     let parsed = match &attribute.meta {
         Meta::List(list) => list.parse_args_with(read),
-        Meta::Path(_) | Meta::NameValue(_) => Err(syn::Error::new(span(attribute), say::PAYLOAD_FORM)),
+        Meta::Path(_) | Meta::NameValue(_) => {
+            Err(syn::Error::new(span(attribute), say::PAYLOAD_FORM))
+        }
     };
     parsed.map_err(|error| errors.push(error)).ok()
 }

@@ -44,9 +44,14 @@ impl Call {
         let mut ahead = tokens.clone().into_iter();
         let marked = matches!(ahead.next(), Some(proc_macro2::TokenTree::Punct(punct)) if punct.as_char() == '@');
         if marked {
-            Parser::parse2(Self::parse_answer, tokens).map_err(|error| syn::Error::new(error.span(), say::CARRIER))
+            Parser::parse2(Self::parse_answer, tokens)
+                .map_err(|error| syn::Error::new(error.span(), say::CARRIER))
         } else {
-            Ok(Self { original: tokens, sets: Vec::new(), asked: 0 })
+            Ok(Self {
+                original: tokens,
+                sets: Vec::new(),
+                asked: 0,
+            })
         }
     }
 
@@ -71,7 +76,11 @@ impl Call {
                 sets.push(set);
             }
         }
-        Ok(Self { original: original.parse()?, sets, asked: base + 1 })
+        Ok(Self {
+            original: original.parse()?,
+            sets,
+            asked: base + 1,
+        })
     }
 
     /// The question to the next carrier, if not all have been asked.
@@ -94,14 +103,25 @@ impl Inherited {
         let name: Ident = input.parse()?;
         braced!(given in input);
         braced!(template in input);
-        let mut counts = Resolved { complete: true, ..Resolved::default() };
+        let mut counts = Resolved {
+            complete: true,
+            ..Resolved::default()
+        };
         while !given.is_empty() {
             let count: Ident = given.parse()?;
-            counts.values.push((count.to_string(), given.parse::<LitInt>()?.base10_parse()?));
+            counts
+                .values
+                .push((count.to_string(), given.parse::<LitInt>()?.base10_parse()?));
         }
         let body: TokenStream = template.parse()?;
         let tokens = set(&name, &counts, &body);
-        Ok(Self { base, name: name.to_string(), counts, body, tokens })
+        Ok(Self {
+            base,
+            name: name.to_string(),
+            counts,
+            body,
+            tokens,
+        })
     }
 
     /// Whether both are the same set, reached on two ways.
@@ -119,12 +139,20 @@ fn set(name: &Ident, counts: &Resolved, body: &TokenStream) -> TokenStream {
 }
 
 /// The carrier of an enum: a macro under the enum's name.
-pub(crate) fn carrier(input: &Input, counts: &Resolved, body: &TokenStream, sets: &[Inherited]) -> TokenStream {
+pub(crate) fn carrier(
+    input: &Input,
+    counts: &Resolved,
+    body: &TokenStream,
+    sets: &[Inherited],
+) -> TokenStream {
     let own = set(&input.name, counts, body);
     let inherited = sets.iter().map(|set| &set.tokens);
     let sets = quote!(#own #(#inherited)*);
     let name = &input.name;
-    let hidden = Ident::new(&format!("__states_{name}_{:016x}", digest(&sets.to_string())), Span::call_site());
+    let hidden = Ident::new(
+        &format!("__states_{name}_{:016x}", digest(&sets.to_string())),
+        Span::call_site(),
+    );
     let visibility = &input.visibility;
     let export = matches!(visibility, Visibility::Public(_)).then(|| quote!(#[macro_export]));
     quote! {
@@ -142,5 +170,7 @@ pub(crate) fn carrier(input: &Input, counts: &Resolved, body: &TokenStream, sets
 
 /// FNV-1a: tells the carriers of enums of the same name apart, within a crate.
 fn digest(text: &str) -> u64 {
-    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
 }

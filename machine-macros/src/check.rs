@@ -52,7 +52,11 @@ impl Check<'_, '_> {
             for other in self.model.relations[REMOVE].get(state) {
                 removed.insert(*other);
             }
-            let Some(required) = self.require(state).iter().find(|required| removed.contains(**required)) else {
+            let Some(required) = self
+                .require(state)
+                .iter()
+                .find(|required| removed.contains(**required))
+            else {
                 continue;
             };
             found[state] = true;
@@ -60,7 +64,10 @@ impl Check<'_, '_> {
                 let required = *required as usize;
                 let (name, target) = (self.model.name(state), self.model.name(required));
                 let group = self.exclusive(state, required);
-                errors.at(self.requirement(state, required), say::contradiction(name, target, group));
+                errors.at(
+                    self.requirement(state, required),
+                    say::contradiction(name, target, group),
+                );
             }
         }
         found
@@ -68,7 +75,8 @@ impl Check<'_, '_> {
 
     /// Whether these states and their relations come from inherited sets alone, which told it already.
     fn foreign(&self, states: &[usize]) -> bool {
-        states.iter().all(|state| self.inherited(*state)) && self.template.groups.iter().all(|group| group.inherited)
+        states.iter().all(|state| self.inherited(*state))
+            && self.template.groups.iter().all(|group| group.inherited)
     }
 
     /// Where `state` says that it requires `required`.
@@ -80,17 +88,30 @@ impl Check<'_, '_> {
             self.template.write_name(&name.pieces, &values, &mut text);
             let group = self.template.group(&text);
             text == self.model.name(required)
-                || group.is_some_and(|group| self.model.groups[group].items.contains(&crate::model::small(required)))
+                || group.is_some_and(|group| {
+                    self.model.groups[group]
+                        .items
+                        .contains(&crate::model::small(required))
+                })
         });
-        written.filter(|_| line.inherited.is_none()).map_or(line.at, |name| name.at)
+        written
+            .filter(|_| line.inherited.is_none())
+            .map_or(line.at, |name| name.at)
     }
 
     /// The exclusive group that both states are members of.
     fn exclusive(&self, a: usize, b: usize) -> Option<&str> {
         let (a, b) = (crate::model::small(a), crate::model::small(b));
-        let mut groups = self.template.groups.iter().zip(&self.model.groups).filter(|(group, _)| group.exclusive);
+        let mut groups = self
+            .template
+            .groups
+            .iter()
+            .zip(&self.model.groups)
+            .filter(|(group, _)| group.exclusive);
         let both = groups.find(|(_, lists)| {
-            (0..lists.ends.len()).map(|round| lists.get(round)).any(|list| list.contains(&a) && list.contains(&b))
+            (0..lists.ends.len())
+                .map(|round| lists.get(round))
+                .any(|list| list.contains(&a) && list.contains(&b))
         });
         both.map(|(group, _)| group.name.as_str())
     }
@@ -118,7 +139,12 @@ impl Check<'_, '_> {
             }
         }
         for (line, cyclic) in self.template.lines.iter().zip(cyclic) {
-            if let Some(span) = line.state.marks.require_cycle.filter(|_| !cyclic && line.inherited.is_none()) {
+            if let Some(span) = line
+                .state
+                .marks
+                .require_cycle
+                .filter(|_| !cyclic && line.inherited.is_none())
+            {
                 errors.at(span, say::no_cycle(&line.state.name.pattern()));
             }
         }
@@ -174,26 +200,37 @@ impl Check<'_, '_> {
                 next += 1;
             }
             let conflict = closure.iter().find_map(|member| {
-                let removed = self.model.relations[REMOVE].get(*member);
-                steps += removed.len() + 1;
-                removed.iter().find(|removed| seen.contains(**removed)).map(|removed| (*member, *removed as usize))
+                let victim = self.model.relations[REMOVE].get(*member);
+                steps += victim.len() + 1;
+                victim
+                    .iter()
+                    .find(|victim| seen.contains(**victim))
+                    .map(|victim| (*member, *victim as usize))
             });
-            if let Some((remover, removed)) = conflict {
-                conflicts.push((state, remover, removed));
+            if let Some((killer, victim)) = conflict {
+                conflicts.push((state, killer, victim));
             }
         }
         for (state, ..) in &conflicts {
             dead[*state] = true;
         }
-        for (state, remover, removed) in conflicts {
+        for (state, killer, victim) in conflicts {
             let root = self.require(state).iter().all(|required| {
                 let required = *required as usize;
                 !dead[required] || components.of[required] == components.of[state]
             });
             if root && errors.first(Topic::Dead, self.line(state)) && !self.foreign(&[state]) {
-                let group = self.exclusive(remover, removed);
-                let [state_name, remover, removed] = [state, remover, removed].map(|state| self.model.name(state));
-                errors.at(self.template.lines[self.line(state)].at, say::dead(state_name, remover, removed, group));
+                let group = self.exclusive(killer, victim);
+                let (killer, victim) = match group {
+                    Some(_) => (killer.min(victim), killer.max(victim)),
+                    None => (killer, victim),
+                };
+                let [state_name, killer, victim] =
+                    [state, killer, victim].map(|state| self.model.name(state));
+                errors.at(
+                    self.template.lines[self.line(state)].at,
+                    say::dead(state_name, killer, victim, group),
+                );
             }
         }
     }
@@ -212,7 +249,10 @@ fn components(model: &Model) -> Components {
     const NONE: usize = usize::MAX;
     let require = |state: usize| model.relations[REQUIRE].get(state);
     let len = model.len();
-    let mut found = Components { of: vec![NONE; len], cycles: Vec::new() };
+    let mut found = Components {
+        of: vec![NONE; len],
+        cycles: Vec::new(),
+    };
     let (mut index, mut low) = (vec![NONE; len], vec![NONE; len]);
     let (mut stack, mut calls) = (Vec::new(), Vec::new());
     let (mut count, mut component) = (0, 0);
@@ -240,7 +280,10 @@ fn components(model: &Model) -> Components {
                 low[*caller] = low[*caller].min(low[state]);
             }
             if low[state] == index[state] {
-                let start = stack.iter().rposition(|member| *member == state).unwrap_or(0);
+                let start = stack
+                    .iter()
+                    .rposition(|member| *member == state)
+                    .unwrap_or(0);
                 let members: Vec<usize> = stack.drain(start..).collect();
                 for member in &members {
                     found.of[*member] = component;

@@ -26,7 +26,10 @@ pub(crate) struct Resolved {
 
 impl Resolved {
     pub(crate) fn value(&self, name: &str) -> Option<u32> {
-        self.values.iter().find(|(known, _)| known == name).map(|(_, value)| *value)
+        self.values
+            .iter()
+            .find(|(known, _)| known == name)
+            .map(|(_, value)| *value)
     }
 }
 
@@ -76,13 +79,21 @@ pub(crate) fn resolve(counts: &Counts, used: &[&Ident], errors: &mut Errors) -> 
         let name = ident.to_string();
         let found = given.iter().flatten().find(|(known, _)| *known == name);
         if found.is_none() && given.is_some() {
-            let candidate = say::similar(&name, given.iter().flatten().map(|(known, _)| known.as_str()));
-            errors.at(ident.span(), match counts {
-                Counts::Nowhere => say::no_counts(&name),
-                _ => say::count_missing(&name, &place, candidate),
-            });
+            let candidate = say::similar(
+                &name,
+                given.iter().flatten().map(|(known, _)| known.as_str()),
+            );
+            errors.at(
+                ident.span(),
+                match counts {
+                    Counts::Nowhere => say::no_counts(&name),
+                    _ => say::count_missing(&name, &place, candidate),
+                },
+            );
         }
-        resolved.values.push((name, found.and_then(|(_, value)| *value).unwrap_or(1)));
+        resolved
+            .values
+            .push((name, found.and_then(|(_, value)| *value).unwrap_or(1)));
     }
     resolved.complete = errors.len() == before;
     errors.counts_made_up |= !resolved.complete;
@@ -101,11 +112,16 @@ fn inline(counts: &[(Ident, Option<syn::LitInt>)], used: &[&Ident], errors: &mut
             continue;
         }
         if !used.contains(&ident) {
-            errors.at(ident.span(), say::count_unused(&name, unmet(&name, used, counts).as_deref()));
+            errors.at(
+                ident.span(),
+                say::count_unused(&name, unmet(&name, used, counts).as_deref()),
+            );
         }
         let value = literal.as_ref().and_then(|literal| {
             let value = checked(&name, literal.base10_parse().ok(), literal.base10_digits());
-            value.map_err(|message| errors.at(literal.span(), message)).ok()
+            value
+                .map_err(|message| errors.at(literal.span(), message))
+                .ok()
         });
         given.push((name, value));
     }
@@ -136,7 +152,9 @@ fn checked(name: &str, value: Option<i64>, text: &str) -> Result<u32, String> {
 
 /// The text of the file at `path`, which is relative to the file that the literal stands in.
 fn read(path: &LitStr) -> Result<String, String> {
-    let file = proc_macro::is_available().then(|| path.span().unwrap().local_file()).flatten();
+    let file = proc_macro::is_available()
+        .then(|| path.span().unwrap().local_file())
+        .flatten();
     let file = file.ok_or_else(|| say::FILE_UNKNOWN.to_owned())?;
     std::fs::read_to_string(file.with_file_name(path.value()))
         .map_err(|error| say::file_unreadable(&path.value(), &error))
@@ -154,17 +172,29 @@ impl File<'_> {
         let counts = parse(&self.text, used, shared, &mut found);
         found.sort_by_key(|(span, _): &(Range<usize>, String)| span.start);
         for (span, message) in found {
-            errors.at(self.path.span(), located(&self.path.value(), &self.text, &span, &message));
+            errors.at(
+                self.path.span(),
+                located(&self.path.value(), &self.text, &span, &message),
+            );
         }
         counts
     }
 }
 
 /// Reads `text`; mistakes go into `found` with their place.
-fn parse(text: &str, used: &[&Ident], shared: bool, found: &mut Vec<(Range<usize>, String)>) -> Option<Given> {
+fn parse(
+    text: &str,
+    used: &[&Ident],
+    shared: bool,
+    found: &mut Vec<(Range<usize>, String)>,
+) -> Option<Given> {
     let (table, syntax) = DeTable::parse_recoverable(text);
     if !syntax.is_empty() {
-        found.extend(syntax.iter().map(|error| (error.span().unwrap_or(0..0), error.message().to_owned())));
+        found.extend(
+            syntax
+                .iter()
+                .map(|error| (error.span().unwrap_or(0..0), error.message().to_owned())),
+        );
         return None;
     }
     let mut given = None;
@@ -197,8 +227,14 @@ fn table_counts(
     for (key, value) in counts {
         let name = key.get_ref().as_ref();
         if !shared && !used.iter().any(|used| used == name) {
-            let unmet = used.iter().map(String::as_str).filter(|used| !counts.contains_key(*used));
-            found.push((key.span(), say::count_unused_in_file(name, say::similar(name, unmet))));
+            let unmet = used
+                .iter()
+                .map(String::as_str)
+                .filter(|used| !counts.contains_key(*used));
+            found.push((
+                key.span(),
+                say::count_unused_in_file(name, say::similar(name, unmet)),
+            ));
         }
         let value = count(name, value).map_err(|message| found.push((value.span(), message)));
         given.push((name.to_owned(), value.ok()));
@@ -222,14 +258,29 @@ fn located(path: &str, text: &str, span: &Range<usize>, message: &str) -> String
     let before = text.get(..start).unwrap_or_default();
     let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
     let number = before.matches('\n').count() + 1;
-    let line = text.get(line_start..).unwrap_or_default().lines().next().unwrap_or_default();
+    let line = text
+        .get(line_start..)
+        .unwrap_or_default()
+        .lines()
+        .next()
+        .unwrap_or_default();
     let lead = before.get(line_start..).unwrap_or_default();
     let column = lead.chars().count() + 1;
-    let blank: String = lead.chars().map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
-    let marked = text.get(start..span.end).unwrap_or_default().lines().next().unwrap_or_default();
+    let blank: String = lead
+        .chars()
+        .map(|c| if c == '\t' { '\t' } else { ' ' })
+        .collect();
+    let marked = text
+        .get(start..span.end)
+        .unwrap_or_default()
+        .lines()
+        .next()
+        .unwrap_or_default();
     let carets = "^".repeat(marked.chars().count().max(1));
     let margin = " ".repeat(number.to_string().len());
-    format!("{path}:{number}:{column}: {message}\n{margin} |\n{number} | {line}\n{margin} | {blank}{carets}")
+    format!(
+        "{path}:{number}:{column}: {message}\n{margin} |\n{number} | {line}\n{margin} | {blank}{carets}"
+    )
 }
 
 #[cfg(test)]
@@ -243,8 +294,10 @@ mod tests {
         let used = ["flights", "gates"].map(|name| Ident::new(name, Span::call_site()));
         let mut found = Vec::new();
         parse(text, &used.each_ref(), false, &mut found);
-        let told: Vec<String> =
-            found.iter().map(|(span, message)| located("s.toml", text, span, message)).collect();
+        let told: Vec<String> = found
+            .iter()
+            .map(|(span, message)| located("s.toml", text, span, message))
+            .collect();
         assert_eq!(told, expected);
     }
 
@@ -256,25 +309,37 @@ mod tests {
 
     #[test]
     fn values_are_positive_integers() {
-        check("[counts]\nflights = 0\ngates = \"five\"", &[
-            "s.toml:2:11: count `flights` is 0: it must be at least 1\n  |\n2 | flights = 0\n  |           ^",
-            "s.toml:3:9: count `gates` is a string: it must be an integer, at least 1\n  |\n3 | gates = \"five\"\n  |         ^^^^^^",
-        ]);
-        check("[counts]\nflights = -3\ngates = 70000", &[
-            "s.toml:2:11: count `flights` is -3: it must be at least 1\n  |\n2 | flights = -3\n  |           ^^",
-            "s.toml:3:9: count `gates` is 70000: a machine has at most 65534 states\n  |\n3 | gates = 70000\n  |         ^^^^^",
-        ]);
+        check(
+            "[counts]\nflights = 0\ngates = \"five\"",
+            &[
+                "s.toml:2:11: count `flights` is 0: it must be at least 1\n  |\n2 | flights = 0\n  |           ^",
+                "s.toml:3:9: count `gates` is a string: it must be an integer, at least 1\n  |\n3 | gates = \"five\"\n  |         ^^^^^^",
+            ],
+        );
+        check(
+            "[counts]\nflights = -3\ngates = 70000",
+            &[
+                "s.toml:2:11: count `flights` is -3: it must be at least 1\n  |\n2 | flights = -3\n  |           ^^",
+                "s.toml:3:9: count `gates` is 70000: a machine has at most 65534 states\n  |\n3 | gates = 70000\n  |         ^^^^^",
+            ],
+        );
     }
 
     #[test]
     fn keys_are_known() {
-        check("[count]\nflights = 1", &[
-            "s.toml:1:2: unknown key `count`, did you mean `counts`?\n  |\n1 | [count]\n  |  ^^^^^",
-            "s.toml:1:1: the table `[counts]` is missing: it holds the counts, like `flights = 10`\n  |\n1 | [count]\n  | ^",
-        ]);
-        check("[counts]\nflight = 1\ngates = 2", &[
-            "s.toml:2:1: count `flight` is used by no loop, did you mean `flights`?\n  |\n2 | flight = 1\n  | ^^^^^^",
-        ]);
+        check(
+            "[count]\nflights = 1",
+            &[
+                "s.toml:1:2: unknown key `count`, did you mean `counts`?\n  |\n1 | [count]\n  |  ^^^^^",
+                "s.toml:1:1: the table `[counts]` is missing: it holds the counts, like `flights = 10`\n  |\n1 | [count]\n  | ^",
+            ],
+        );
+        check(
+            "[counts]\nflight = 1\ngates = 2",
+            &[
+                "s.toml:2:1: count `flight` is used by no loop, did you mean `flights`?\n  |\n2 | flight = 1\n  | ^^^^^^",
+            ],
+        );
     }
 
     #[test]

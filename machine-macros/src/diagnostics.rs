@@ -52,7 +52,9 @@ impl Errors {
     pub(crate) fn at(&mut self, at: impl Into<At>, message: impl Display) {
         let At { start, end } = at.into();
         let mut ends = TokenStream::new();
-        ends.extend([Ident::new("start", start), Ident::new("end", end)].map(proc_macro2::TokenTree::from));
+        ends.extend(
+            [Ident::new("start", start), Ident::new("end", end)].map(proc_macro2::TokenTree::from),
+        );
         self.push(syn::Error::new_spanned(ends, message));
     }
 
@@ -86,7 +88,10 @@ impl Errors {
 }
 
 /// The candidate that `name` was most likely meant to be.
-pub(crate) fn similar<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn similar<'a>(
+    name: &str,
+    candidates: impl IntoIterator<Item = &'a str>,
+) -> Option<&'a str> {
     let limit = (name.len() / 3).clamp(1, 3);
     candidates
         .into_iter()
@@ -116,32 +121,29 @@ fn distance(a: &str, b: &str) -> usize {
     last[b.len()]
 }
 
-/// `, did you mean …?` or, without a candidate, nothing.
-pub(crate) fn hint(candidate: Option<&str>) -> String {
-    candidate.map_or_else(String::new, |name| format!(", did you mean `{name}`?"))
-}
-
 // The header.
 
 pub(crate) const COUNTS_FORM: &str =
     "expected `counts = \"states.toml\";` or `counts = { flights = 10, gates = 5 };`";
 pub(crate) const ENUM_FORM: &str = "expected `enum Name { … }` or `enum Name: Basic + Other { … }`";
-pub(crate) const NO_BASE: &str = "expected a set to inherit after `:`, like `: Basic + StateSource`";
+pub(crate) const NO_BASE: &str =
+    "expected a set to inherit after `:`, like `: Basic + StateSource`";
 pub(crate) const TRAILING: &str = "`states!` takes one enum: nothing may follow it";
-pub(crate) const CARRIER: &str =
-    "this macro hands a set of states on to another `states!`; inherit it there with `enum Name: Set { … }`";
+pub(crate) const CARRIER: &str = "this macro hands a set of states on to another `states!`; inherit it there with `enum Name: Set { … }`";
 
 // The template.
 
-pub(crate) const ITEM_FORM: &str =
-    "expected a state, `exclusive Name { … }`, `group Name { … }` or `for variable in 1..=count { … }`";
+pub(crate) const ITEM_FORM: &str = "expected a state, `exclusive Name { … }`, `group Name { … }` or `for variable in 1..=count { … }`";
 pub(crate) const GROUP_NAME: &str = "a group needs a name: `exclusive Name { … }`";
-pub(crate) const GROUP_FORM: &str = "expected the members: `{ … }` declares them, `( … )` lists states declared elsewhere";
-pub(crate) const RANGE_FORM: &str = "expected `for variable in 1..=count { … }`: a number, `..=`, a count or a number";
+pub(crate) const GROUP_FORM: &str =
+    "expected the members: `{ … }` declares them, `( … )` lists states declared elsewhere";
+pub(crate) const RANGE_FORM: &str =
+    "expected `for variable in 1..=count { … }`: a number, `..=`, a count or a number";
 pub(crate) const RANGE_OPEN: &str = "write `..=`: the last value counts too";
 pub(crate) const RANGE_EMPTY: &str = "this loop never runs: its last value is below its first";
 pub(crate) const LOOP_ATTRIBUTE: &str = "attributes belong on states and groups, not on a loop";
-pub(crate) const INTERPOLATION: &str = "expected one loop variable in the braces, like `Flight{flight}`";
+pub(crate) const INTERPOLATION: &str =
+    "expected one loop variable in the braces, like `Flight{flight}`";
 pub(crate) const PIECE: &str = "expected letters, digits or `{variable}` in a name";
 pub(crate) const COMMA: &str = "expected `,` between states";
 pub(crate) const DOC_FORM: &str = "expected a doc comment or `#[doc = \"…\"]`";
@@ -150,11 +152,13 @@ pub(crate) const EXCEPTION: &str =
     "`Exception` is part of every machine: always first, multi and without relations; leave it out";
 
 pub(crate) fn unknown_attribute(name: &str, candidate: Option<&str>) -> String {
-    format!(
-        "unknown attribute `{name}`{}; a state takes `require`, `add`, `remove`, `after`, `auto`, `multi`, \
-         `payload`, `require_cycle` and doc comments",
-        hint(candidate)
-    )
+    match candidate {
+        Some(candidate) => format!("unknown attribute `{name}`, did you mean `{candidate}`?"),
+        None => format!(
+            "unknown attribute `{name}`: a state takes `require`, `add`, `remove`, `after`, `auto`, `multi`, \
+             `payload`, `require_cycle` and doc comments"
+        ),
+    }
 }
 
 pub(crate) fn group_attribute(name: &str) -> String {
@@ -178,12 +182,16 @@ pub(crate) fn repeated_attribute(name: &str) -> String {
 pub(crate) fn count_missing(name: &str, place: &str, candidate: Option<&str>) -> String {
     match candidate {
         Some(candidate) => format!("count `{name}` is not in {place}, did you mean `{candidate}`?"),
-        None => format!("count `{name}` is not in {place}: add `{name} = 1` there, or use a number here"),
+        None => format!(
+            "count `{name}` is not in {place}: add `{name} = 1` there, or use a number here"
+        ),
     }
 }
 
 pub(crate) fn no_counts(name: &str) -> String {
-    format!("count `{name}` comes from nowhere: begin with `counts = \"states.toml\";` or `counts = {{ {name} = 1 }};`")
+    format!(
+        "count `{name}` comes from nowhere: begin with `counts = \"states.toml\";` or `counts = {{ {name} = 1 }};`"
+    )
 }
 
 pub(crate) fn count_twice(name: &str) -> String {
@@ -192,7 +200,9 @@ pub(crate) fn count_twice(name: &str) -> String {
 
 pub(crate) fn count_unused(name: &str, candidate: Option<&str>) -> String {
     match candidate {
-        Some(candidate) => format!("count `{name}` is used by no loop, did you mean `{candidate}`?"),
+        Some(candidate) => {
+            format!("count `{name}` is used by no loop, did you mean `{candidate}`?")
+        }
         None => format!("count `{name}` is used by no loop: take it out"),
     }
 }
@@ -200,7 +210,10 @@ pub(crate) fn count_unused(name: &str, candidate: Option<&str>) -> String {
 pub(crate) fn count_unused_in_file(name: &str, candidate: Option<&str>) -> String {
     match candidate {
         Some(_) => count_unused(name, candidate),
-        None => format!("{}, or write `shared counts = …;` if another template uses it", count_unused(name, None)),
+        None => format!(
+            "{}, or write `shared counts = …;` if another template uses it",
+            count_unused(name, None)
+        ),
     }
 }
 
@@ -213,7 +226,10 @@ pub(crate) fn count_small(name: &str, value: &str) -> String {
 }
 
 pub(crate) fn count_large(name: &str, value: &str) -> String {
-    format!("count `{name}` is {value}: a machine has at most {} states", crate::model::MAX_STATES)
+    format!(
+        "count `{name}` is {value}: a machine has at most {} states",
+        crate::model::MAX_STATES
+    )
 }
 
 pub(crate) fn key_unknown(key: &str, candidate: Option<&str>) -> String {
@@ -223,15 +239,16 @@ pub(crate) fn key_unknown(key: &str, candidate: Option<&str>) -> String {
     }
 }
 
-pub(crate) const COUNTS_TABLE_MISSING: &str = "the table `[counts]` is missing: it holds the counts, like `flights = 10`";
-pub(crate) const COUNTS_TABLE_KIND: &str = "`counts` must be a table: write `[counts]` and one count per line";
+pub(crate) const COUNTS_TABLE_MISSING: &str =
+    "the table `[counts]` is missing: it holds the counts, like `flights = 10`";
+pub(crate) const COUNTS_TABLE_KIND: &str =
+    "`counts` must be a table: write `[counts]` and one count per line";
 
 pub(crate) fn file_unreadable(path: &str, error: &std::io::Error) -> String {
     format!("cannot read `{path}`: {error}; the path is relative to this source file")
 }
 
-pub(crate) const FILE_UNKNOWN: &str =
-    "the compiler does not say which file this is, so the path leads nowhere: write the counts inline, `counts = { flights = 10 };`";
+pub(crate) const FILE_UNKNOWN: &str = "the compiler does not say which file this is, so the path leads nowhere: write the counts inline, `counts = { flights = 10 };`";
 
 // Names.
 
@@ -245,13 +262,19 @@ pub(crate) fn keyword(name: &str) -> String {
 
 pub(crate) fn variable_unknown(name: &str, candidate: Option<&str>) -> String {
     match candidate {
-        Some(candidate) => format!("`{name}` is no variable of a loop around this, did you mean `{candidate}`?"),
-        None => format!("`{name}` is no variable of a loop around this: write `for {name} in 1..=count {{ … }}`"),
+        Some(candidate) => {
+            format!("`{name}` is no variable of a loop around this, did you mean `{candidate}`?")
+        }
+        None => format!(
+            "`{name}` is no variable of a loop around this: write `for {name} in 1..=count {{ … }}`"
+        ),
     }
 }
 
 pub(crate) fn variable_unused(name: &str, variable: &str) -> String {
-    format!("every `{variable}` would declare `{name}` again: put `{{{variable}}}` into the name, or move it out of the loop")
+    format!(
+        "every `{variable}` would declare `{name}` again: put `{{{variable}}}` into the name, or move it out of the loop"
+    )
 }
 
 pub(crate) fn variable_shadowed(name: &str) -> String {
@@ -266,18 +289,40 @@ pub(crate) fn variable_ranges(name: &str, here: (u32, u32), there: (u32, u32)) -
 }
 
 pub(crate) fn count_differs(name: &str, here: u32, there: u32) -> String {
-    format!("count `{name}` is {here} here but {there} in an inherited set: give one of them another name")
+    format!(
+        "count `{name}` is {here} here but {there} in an inherited set: give one of them another name"
+    )
 }
 
 pub(crate) fn target_unknown(name: &str, list: &str, candidate: Option<&str>) -> String {
     match candidate {
-        Some(candidate) => format!("unknown state or group `{name}` in `{list}`, did you mean `{candidate}`?"),
+        Some(candidate) => {
+            format!("unknown state or group `{name}` in `{list}`, did you mean `{candidate}`?")
+        }
         None => format!("unknown state or group `{name}` in `{list}`: declare it, or take it out"),
     }
 }
 
+pub(crate) fn target_out_of_range(
+    name: &str,
+    list: &str,
+    pattern: &str,
+    ranges: &[(&str, u32, u32)],
+) -> String {
+    let ranges: Vec<String> = ranges
+        .iter()
+        .map(|(name, first, last)| format!("`{name}` from {first} to {last}"))
+        .collect();
+    format!(
+        "unknown state `{name}` in `{list}`: `{pattern}` has {}",
+        ranges.join(" and ")
+    )
+}
+
 pub(crate) fn group_out_of_scope(name: &str, variable: &str) -> String {
-    format!("there is one group `{name}` for each `{variable}`: name it inside `for {variable} in … {{ }}`, or list its states")
+    format!(
+        "there is one group `{name}` for each `{variable}`: name it inside `for {variable} in … {{ }}`, or list its states"
+    )
 }
 
 pub(crate) fn group_below(name: &str) -> String {
@@ -285,7 +330,9 @@ pub(crate) fn group_below(name: &str) -> String {
 }
 
 pub(crate) fn accessor_taken(name: &str, what: &str) -> String {
-    format!("{what} would get the generated name `{name}`, which is taken or no Rust name: call it something else")
+    format!(
+        "{what} would get the generated name `{name}`, which is taken or no Rust name: call it something else"
+    )
 }
 
 // Sizes.
@@ -305,7 +352,8 @@ pub(crate) fn too_many_relations(name: &str) -> String {
 }
 
 pub(crate) fn too_many_variables() -> String {
-    "at most 255 loop variables are possible: use the same name for loops over the same range".to_owned()
+    "at most 255 loop variables are possible: use the same name for loops over the same range"
+        .to_owned()
 }
 
 // Relations.
@@ -322,27 +370,31 @@ pub(crate) fn contradiction(state: &str, target: &str, group: Option<&str>) -> S
     }
 }
 
-pub(crate) fn dead(state: &str, remover: &str, removed: &str, group: Option<&str>) -> String {
+pub(crate) fn dead(state: &str, killer: &str, victim: &str, group: Option<&str>) -> String {
     let needs = "its requirements, followed through, include";
     match group {
         Some(group) => format!(
-            "`{state}` can never be active: {needs} both `{remover}` and `{removed}`, \
+            "`{state}` can never be active: {needs} both `{killer}` and `{victim}`, \
              members of the exclusive group `{group}`"
         ),
-        None if removed == state => {
-            format!("`{state}` can never be active: {needs} `{remover}`, which removes it")
+        None if victim == state => {
+            format!("`{state}` can never be active: {needs} `{killer}`, which removes it")
         }
-        None if remover == state => {
-            format!("`{state}` can never be active: {needs} `{removed}`, which it removes")
+        None if killer == state => {
+            format!("`{state}` can never be active: {needs} `{victim}`, which it removes")
         }
         None => format!(
-            "`{state}` can never be active: {needs} `{remover}` and `{removed}`, and the one removes the other"
+            "`{state}` can never be active: {needs} `{killer}` and `{victim}`, and the one removes the other"
         ),
     }
 }
 
 pub(crate) fn cycle(path: &[&str]) -> String {
-    let shown = path.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(" -> ");
+    let shown = path
+        .iter()
+        .map(|name| format!("`{name}`"))
+        .collect::<Vec<_>>()
+        .join(" -> ");
     format!(
         "require cycle: {shown}; none can become active without the others. \
          Drop a requirement or, if they are meant to come and go together, mark each of them `#[require_cycle]`"
@@ -364,7 +416,11 @@ mod tests {
 
     #[test]
     fn a_typo_finds_its_candidate() {
-        check("Flight{flight}Departd", &["Flight{flight}Departed", "Flight{flight}Arrived"], Some("Flight{flight}Departed"));
+        check(
+            "Flight{flight}Departd",
+            &["Flight{flight}Departed", "Flight{flight}Arrived"],
+            Some("Flight{flight}Departed"),
+        );
         check("flihgts", &["gates", "flights"], Some("flights"));
         check("start", &["Start"], Some("Start"));
     }

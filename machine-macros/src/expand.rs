@@ -35,6 +35,8 @@ pub(crate) fn expand(
     quote! {
         #enumeration
         const _: () = {
+            #[allow(unused_imports)]
+            use ::core::primitive::{bool, str, u8, u16, u32, u64, usize};
             #(const _: &[u8] = ::core::include_bytes!(#watched);)*
             static TABLES: ::machine_runtime::__private::Tables = #tables;
             static SCHEMA: ::machine_runtime::__private::SchemaCell =
@@ -115,16 +117,9 @@ pub(crate) fn expand(
     }
 }
 
-/// What could be derived, were it not for the copy of all variants that each derivation takes.
-/// (`PartialEq` is, since constants are patterns only so.)
+/// What could be derived as well, were it not for the copy of all variants that each derivation takes.
 fn values(name: &Ident) -> TokenStream {
     quote! {
-        impl ::core::clone::Clone for #name {
-            fn clone(&self) -> Self { *self }
-        }
-
-        impl ::core::marker::Copy for #name {}
-
         impl ::core::cmp::Eq for #name {}
 
         impl ::core::cmp::PartialOrd for #name {
@@ -169,12 +164,23 @@ fn helpers() -> TokenStream {
 }
 
 fn enumeration(input: &Input, template: &Template<'_>, model: &Model) -> TokenStream {
-    let Input { attributes, visibility, name, .. } = input;
-    let docs: Vec<Docs> = template.lines.iter().map(|line| Docs::of(line, template, name)).collect();
+    let Input {
+        attributes,
+        visibility,
+        name,
+        ..
+    } = input;
+    let docs: Vec<Docs> = template
+        .lines
+        .iter()
+        .map(|line| Docs::of(line, template, name))
+        .collect();
     let mut variants = TokenStream::new();
     let mut states = model.lines.iter().enumerate();
     template.unroll(|_, values| {
-        let Some((state, line)) = states.next() else { return };
+        let Some((state, line)) = states.next() else {
+            return;
+        };
         let line = *line as usize;
         let span = template.lines[line].at.start;
         variants.extend(docs[line].write(template, values));
@@ -185,7 +191,7 @@ fn enumeration(input: &Input, template: &Template<'_>, model: &Model) -> TokenSt
     });
     quote! {
         #(#attributes)*
-        #[derive(::core::cmp::PartialEq)]
+        #[derive(::core::clone::Clone, ::core::marker::Copy, ::core::cmp::PartialEq)]
         #[repr(u16)]
         #visibility enum #name { #variants }
     }
@@ -201,7 +207,11 @@ enum Docs {
 impl Docs {
     fn of(line: &Line<'_>, template: &Template<'_>, name: &Ident) -> Self {
         let written = &line.state.marks.docs;
-        let text = written.iter().map(LitStr::value).collect::<Vec<_>>().join("\n");
+        let text = written
+            .iter()
+            .map(LitStr::value)
+            .collect::<Vec<_>>()
+            .join("\n");
         let used = |variable: &str| text.contains(&format!("{{{variable}}}"));
         if template.variables(&line.path).any(used) {
             return Self::Each(text);
@@ -209,7 +219,10 @@ impl Docs {
         if !written.is_empty() {
             return Self::Same(comment(&text));
         }
-        let group = line.groups.last().map(|group| &template.groups[*group].name);
+        let group = line
+            .groups
+            .last()
+            .map(|group| &template.groups[*group].name);
         let text = match (line.inherited, group) {
             (_, Some(group)) => format!("One of the group `{group}`."),
             (Some(set), None) => format!("Inherited from `{set}`."),
@@ -223,7 +236,12 @@ impl Docs {
             Self::Same(tokens) => tokens.clone(),
             Self::Each(text) => {
                 let mut text = text.clone();
-                for (axis, value) in template.axes.iter().zip(values).filter(|(_, value)| **value != u32::MAX) {
+                for (axis, value) in template
+                    .axes
+                    .iter()
+                    .zip(values)
+                    .filter(|(_, value)| **value != u32::MAX)
+                {
                     text = text.replace(&format!("{{{}}}", axis.name), &value.to_string());
                 }
                 comment(&text)
@@ -234,13 +252,20 @@ impl Docs {
 
 /// A doc comment, as a comment where it can be: the compiler keeps an attribute in ten times the memory.
 fn comment(text: &str) -> TokenStream {
-    let lines: String = text.lines().map(|line| format!("///{line}\n")).collect();
+    let lines = format!("///{}\n", text.replace('\n', "\n///"));
     let plain = !text.contains('\r') && !text.lines().any(|line| line.starts_with('/'));
-    TokenStream::from_str(&lines).ok().filter(|_| plain).unwrap_or_else(|| quote!(#[doc = #text]))
+    TokenStream::from_str(&lines)
+        .ok()
+        .filter(|_| plain)
+        .unwrap_or_else(|| quote!(#[doc = #text]))
 }
 
 /// `Name::A, Name::B, …`: the compiler's own lexer makes the tokens, several times as fast.
-pub(crate) fn states(name: &Ident, model: &Model, states: impl IntoIterator<Item = usize>) -> TokenStream {
+pub(crate) fn states(
+    name: &Ident,
+    model: &Model,
+    states: impl IntoIterator<Item = usize>,
+) -> TokenStream {
     let name = name.to_string();
     let mut text = String::new();
     for state in states {

@@ -29,7 +29,10 @@ pub(crate) enum Counts {
     Nowhere,
     /// Name and value; a value that is no literal number has been reported.
     Inline(Vec<(Ident, Option<LitInt>)>),
-    File { path: LitStr, shared: bool },
+    File {
+        path: LitStr,
+        shared: bool,
+    },
 }
 
 pub(crate) enum Item {
@@ -116,14 +119,19 @@ impl Name {
             if input.peek(token::Brace) {
                 let content;
                 let braces = braced!(content in input);
-                let variable = content.call(Ident::parse_any).ok().filter(|_| content.is_empty());
+                let variable = content
+                    .call(Ident::parse_any)
+                    .ok()
+                    .filter(|_| content.is_empty());
                 let Some(variable) = variable else {
                     content.parse::<TokenStream>()?;
                     return Err(syn::Error::new(braces.span.join(), say::INTERPOLATION));
                 };
                 at.end = braces.span.close();
                 pieces.push(Piece::Variable(variable));
-            } else if (input.peek(Ident::peek_any) || input.peek(syn::Lit)) && touches(at.end, input.span()) {
+            } else if (input.peek(Ident::peek_any) || input.peek(syn::Lit))
+                && touches(at.end, input.span())
+            {
                 let piece: TokenTree = input.parse()?;
                 let text = piece.to_string();
                 if !text.chars().all(|c| c.is_alphanumeric() || c == '_') {
@@ -171,7 +179,9 @@ impl Input {
             return Err(input.error(say::ENUM_FORM));
         }
         input.parse::<Token![enum]>()?;
-        let name: Ident = input.parse().map_err(|error| syn::Error::new(error.span(), say::ENUM_FORM))?;
+        let name: Ident = input
+            .parse()
+            .map_err(|error| syn::Error::new(error.span(), say::ENUM_FORM))?;
         let bases = bases(input)?;
         if !input.peek(token::Brace) {
             return Err(input.error(say::ENUM_FORM));
@@ -184,7 +194,15 @@ impl Input {
             errors.at(input.span(), say::TRAILING);
             input.parse::<TokenStream>()?;
         }
-        Ok(Self { counts, attributes, visibility, name, bases, body, items })
+        Ok(Self {
+            counts,
+            attributes,
+            visibility,
+            name,
+            bases,
+            body,
+            items,
+        })
     }
 }
 
@@ -204,7 +222,12 @@ fn bases(input: ParseStream<'_>) -> syn::Result<Vec<syn::Path>> {
 
 impl Counts {
     fn read(input: ParseStream<'_>, errors: &mut Errors) -> Self {
-        let keyword = |name: &str| input.cursor().ident().is_some_and(|(ident, _)| ident == name);
+        let keyword = |name: &str| {
+            input
+                .cursor()
+                .ident()
+                .is_some_and(|(ident, _)| ident == name)
+        };
         if !keyword("counts") && !keyword("shared") {
             return Self::Nowhere;
         }
@@ -252,14 +275,16 @@ impl Counts {
 
 /// A literal integer; anything else up to the comma is reported.
 fn inline_value(name: &Ident, input: ParseStream<'_>, errors: &mut Errors) -> Option<LitInt> {
-    if let Ok(value) = input.parse::<LitInt>() {
-        return Some(value);
+    if input.peek(LitInt) {
+        return input.parse().ok();
     }
     let mut start = input.span();
     let mut text = String::new();
     let mut first = true;
     while !input.is_empty() && !input.peek(Token![,]) {
-        let Ok(token) = input.parse::<TokenTree>() else { break };
+        let Ok(token) = input.parse::<TokenTree>() else {
+            break;
+        };
         if std::mem::take(&mut first) {
             start = token.span();
         }
@@ -310,7 +335,12 @@ impl Item {
         let keyword = fork.call(Ident::parse_any)?;
         if keyword == "exclusive" || keyword == "group" {
             input.advance_to(&fork);
-            return Ok(Self::Group(Group::read(&keyword, &attributes, input, errors)?));
+            return Ok(Self::Group(Group::read(
+                &keyword,
+                &attributes,
+                input,
+                errors,
+            )?));
         }
         let name = Name::parse(input)?;
         let marks = attributes::of_state(&attributes, errors);
@@ -331,7 +361,9 @@ impl Group {
             errors.at(keyword.span(), say::GROUP_NAME);
             Ident::new("Unnamed", keyword.span())
         } else {
-            input.parse().map_err(|error| syn::Error::new(error.span(), say::GROUP_NAME))?
+            input
+                .parse()
+                .map_err(|error| syn::Error::new(error.span(), say::GROUP_NAME))?
         };
         let content;
         let members = if input.peek(token::Brace) {
@@ -344,7 +376,12 @@ impl Group {
             return Err(input.error(say::GROUP_FORM));
         };
         let _comma = input.parse::<Option<Token![,]>>();
-        Ok(Self { exclusive: keyword == "exclusive", name, docs, members })
+        Ok(Self {
+            exclusive: keyword == "exclusive",
+            name,
+            docs,
+            members,
+        })
     }
 }
 
@@ -367,7 +404,11 @@ impl Loop {
             return Err(syn::Error::new(keyword.span, say::RANGE_FORM));
         };
         let range = range.map_err(|error| errors.push(error)).ok();
-        Ok(Self { variable, range, body })
+        Ok(Self {
+            variable,
+            range,
+            body,
+        })
     }
 }
 
@@ -421,9 +462,14 @@ fn comma(input: ParseStream<'_>, errors: &mut Errors) {
 /// Goes on behind the next comma, or before what clearly begins an item.
 fn skip(input: ParseStream<'_>) {
     while !input.is_empty() {
-        let Ok(token) = input.parse::<TokenTree>() else { return };
+        let Ok(token) = input.parse::<TokenTree>() else {
+            return;
+        };
         let comma = matches!(&token, TokenTree::Punct(punct) if punct.as_char() == ',');
-        let group = input.cursor().ident().is_some_and(|(ident, _)| ident == "exclusive" || ident == "group");
+        let group = input
+            .cursor()
+            .ident()
+            .is_some_and(|(ident, _)| ident == "exclusive" || ident == "group");
         if comma || group || input.peek(Token![for]) || input.peek(Token![#]) {
             return;
         }

@@ -1,4 +1,9 @@
-//! The `states!` macro. Use it through `machine_runtime::states`.
+//! The `states!` macro. Use it as `machine_runtime::states`.
+//!
+//! A call goes through these modules, one after the other: `carrier` (which sets are inherited),
+//! `input` and `attributes` (what is written), `counts`, `template` and `names` (which states there
+//! are, and where), `resolve` and `check` (what their relations are, and whether they can be), and
+//! `expand` with `accessors`, or `fallback` beside errors. `diagnostics` has every message.
 
 mod accessors;
 mod attributes;
@@ -15,7 +20,128 @@ mod pipeline;
 mod resolve;
 mod template;
 
-/// Docs follow.
+/// Generates an enum of states, and everything that a machine of them needs, from a template.
+///
+/// ```
+/// use machine_runtime::{Basic, States, states};
+///
+/// states! {
+///     counts = { flights = 10, gates = 5 };
+///
+///     /// Statuses of every flight of one airport.
+///     pub enum Airport: Basic {
+///         for flight in 1..=flights {
+///             /// Where flight {flight} is.
+///             exclusive Status {
+///                 #[auto]
+///                 Flight{flight}Scheduled,
+///                 #[remove(Flight{flight}Boarding)]
+///                 Flight{flight}Departed,
+///             }
+///             /// Passengers of flight {flight} are called.
+///             #[require(Ready, Gates)]
+///             Flight{flight}Boarding,
+///             group Gates { Flight{flight}AtGate }
+///             exclusive Places {
+///                 for gate in 1..=gates { Flight{flight}Gate{gate} }
+///             }
+///         }
+///         exclusive Weather { Calm, Storm }
+///     }
+/// }
+///
+/// assert_eq!(Airport::boarding(3), Airport::Flight3Boarding);
+/// assert_eq!(Airport::gate(3, 5).name(), "Flight3Gate5");
+/// assert_eq!(Airport::Flight3Gate5.gate_index(), Some(5));
+/// assert_eq!(Airport::status(3), [Airport::Flight3Scheduled, Airport::Flight3Departed]);
+/// assert!(Airport::WEATHER.contains(Airport::Storm));
+/// assert_eq!(Airport::flights().count(), 10);
+/// assert_eq!(Airport::COUNT, 1 + 10 * 9 + 2 + 6);
+/// ```
+///
+/// # Counts
+///
+/// `counts = { flights = 10, gates = 5 };` gives them inline. `counts = "states.toml";` reads them
+/// from a file, whose path is relative to the source file; an edit of it rebuilds:
+///
+/// ```toml
+/// [counts]
+/// flights = 10
+/// gates = 5
+/// ```
+///
+/// A count that no loop uses is an error. Where templates share a file, each says so:
+/// `shared counts = "states.toml";`. A template whose loops run to plain numbers needs no counts.
+/// One template for several sizes is an ordinary `macro_rules!` around the call.
+///
+/// # The template
+///
+/// * `Name,` declares a state. In a loop the name contains the loop's variable in braces:
+///   `Flight{flight}Gate{gate}`.
+/// * `for flight in 1..=flights { … }` repeats its body. The last value is a count or a number, the
+///   first is a number. Loops nest. Loops whose variables have the same name have the same range.
+/// * `exclusive Name { … }` is a group of states that remove each other, `group Name { … }` only
+///   names its states. Groups may contain loops and groups. In a loop there is one group per round.
+/// * `exclusive Name(A, B)` and `group Name(A, B)` list states and groups that are declared
+///   elsewhere, so that a state can be in several groups. A listed group that itself lists comes first.
+///
+/// Index order, the order of bits and on the wire: `Exception`, which every machine has (multi,
+/// without relations), then the states as written, then the inherited sets. A machine has at most
+/// 65,534 states, and its relations and groups at most 4,194,304 entries.
+///
+/// # Attributes
+///
+/// | attribute of a state | meaning |
+/// |---|---|
+/// | `#[require(A, B)]` | active only while all of them are |
+/// | `#[add(A, B)]` | activates them too |
+/// | `#[remove(A, B)]` | deactivates them, and blocks them while active |
+/// | `#[after(A, B)]` | handled after them, in one transition |
+/// | `#[auto]` | tried after every change |
+/// | `#[multi]` | can be activated again while active |
+/// | `#[payload(Type)]` | a mutation that activates it may carry a value of the type |
+/// | `#[payload(Type, retain)]` | the value is kept, and replicated, while the state is active |
+/// | `#[require_cycle]` | that it requires itself, through others, is meant |
+///
+/// Relations name states and groups; a group stands for its members, in order. Inside a loop,
+/// `Flight{flight}Boarding` and the name of a group mean those of the same round. Lists keep their
+/// order; repetitions, a state in its own Remove or After, and what it removes though it adds it,
+/// are dropped. The members of exclusive groups come first in Remove.
+///
+/// Doc comments go to the variants and groups, with the values of loop variables for `{flight}`.
+/// Attributes of the enum itself are passed on.
+///
+/// # Inheriting
+///
+/// `enum Airport: Basic + other::Doors` takes in the states, groups and loops of other `states!`
+/// enums, of this crate or another. Each brings what it inherits itself; a set reached twice counts
+/// once. Relations can name inherited states; a second state or group of the same name is an error.
+///
+/// # What it gives
+///
+/// The enum (`repr(u16)`; `Copy`, ordered by index, `Debug`, `Display` and `FromStr` by name, serde by
+/// name with the feature `serde`), an implementation of `machine_runtime::States`, and on the enum:
+///
+/// * `ALL`, `COUNT`, `index()`, `from_index(index)`, `name()`.
+/// * For every state in loops a function of the loop variables, all `usize`: the name's letters
+///   without the loops it begins with. `Flight{flight}GoToGate` is `go_to_gate(flight)`,
+///   `Flight{flight}Gate{gate}` is `gate(flight, gate)`. Where two would be equal, both keep all
+///   their letters (`flight_open`, `door_open`). Out of range they panic, as indexing does.
+/// * For every loop variable the range of its values, by the name of its count: `flights()`; for
+///   plain numbers the variable and an `s`. And the inverse, `state.flight()`: an `Option<usize>`.
+/// * For every group in loops a function like `status(flight)`, a slice of its members; for every
+///   other group a constant like `WEATHER`, a `StateSet`.
+///
+/// Where names clash, states come before ranges before groups before inverses, and the latter are
+/// called `gates_range()`, `gates_group(flight)`, `GATES_GROUP` and `gate_index()`.
+///
+/// # Errors
+///
+/// Every mistake is a compile error at the template line, once per line, all of them in one
+/// compile: unknown names, duplicates, a state that requires what it removes, a require cycle, a
+/// state that can never be active because its requirements exclude each other, a missing or
+/// senseless count, too many states, and a `states.toml` that cannot be read. Beside errors the enum
+/// is still generated, without relations, so that code which uses it compiles.
 #[proc_macro]
 pub fn states(tokens: proc_macro::TokenStream) -> proc_macro::TokenStream {
     pipeline::run(tokens.into()).into()

@@ -50,7 +50,11 @@ impl Model {
     }
 
     pub(crate) fn name(&self, state: usize) -> &str {
-        let start = if state == 0 { 0 } else { self.name_ends[state - 1] };
+        let start = if state == 0 {
+            0
+        } else {
+            self.name_ends[state - 1]
+        };
         &self.names[start as usize..self.name_ends[state] as usize]
     }
 }

@@ -30,7 +30,11 @@ enum Slot {
 
 /// The shape of the name made of `pieces`.
 pub(crate) fn shape(pieces: &[Piece]) -> Shape {
-    let mut shape = Shape { text: String::new(), slots: Vec::new(), clear: true };
+    let mut shape = Shape {
+        text: String::new(),
+        slots: Vec::new(),
+        clear: true,
+    };
     let mut variables: Vec<&Ident> = Vec::new();
     let mut after_variable = false;
     for piece in pieces {
@@ -41,7 +45,9 @@ pub(crate) fn shape(pieces: &[Piece]) -> Shape {
                 after_variable = false;
             }
             Piece::Variable(variable) => {
-                let digit = shape.text.ends_with(|c: char| c == '#' || c.is_ascii_digit());
+                let digit = shape
+                    .text
+                    .ends_with(|c: char| c == '#' || c.is_ascii_digit());
                 shape.clear &= !digit && !variables.contains(&variable);
                 variables.push(variable);
                 shape.text.push('#');
@@ -54,11 +60,18 @@ pub(crate) fn shape(pieces: &[Piece]) -> Shape {
 }
 
 impl Shape {
+    /// Whether names of both shapes differ in their numbers only.
+    pub(crate) fn resembles(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+
     fn push_text(&mut self, text: &str) {
         let mut rest = text;
         while let Some(start) = rest.find(|c: char| c.is_ascii_digit()) {
             let (before, digits) = rest.split_at(start);
-            let end = digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len());
+            let end = digits
+                .find(|c: char| !c.is_ascii_digit())
+                .unwrap_or(digits.len());
             let (digits, after) = digits.split_at(end);
             self.text.push_str(before);
             // No loop writes a leading zero, or a number beyond `u32`: such digits are plain text.
@@ -96,8 +109,13 @@ pub(crate) struct Names {
 impl Names {
     /// Collects the names of `template`; reports duplicates and drops their lines.
     pub(crate) fn collect(template: &mut Template<'_>, errors: &mut Errors) -> Self {
-        let mut names = Self { single: BTreeMap::new(), shapes: BTreeMap::new(), patterns: Vec::new() };
-        let has_variables = |template: &Template<'_>, line: usize| !template.lines[line].path.is_empty();
+        let mut names = Self {
+            single: BTreeMap::new(),
+            shapes: BTreeMap::new(),
+            patterns: Vec::new(),
+        };
+        let has_variables =
+            |template: &Template<'_>, line: usize| !template.lines[line].path.is_empty();
         for line in 0..template.lines.len() {
             let text = template.lines[line].state.name.pattern();
             names.patterns.push(text);
@@ -115,7 +133,9 @@ impl Names {
             }
         }
         for line in 0..template.lines.len() {
-            let Some(written) = template.lines.get(line).filter(|line| !line.dropped) else { continue };
+            let Some(written) = template.lines.get(line).filter(|line| !line.dropped) else {
+                continue;
+            };
             if !(has_variables(template, line) && written.shape.clear) {
                 names.add_singles(template, line, errors);
             }
@@ -125,9 +145,15 @@ impl Names {
     }
 
     fn add_shape(&mut self, template: &mut Template<'_>, line: usize, errors: &mut Errors) {
-        let others = self.shapes.entry(template.lines[line].shape.text.clone()).or_default();
+        let others = self
+            .shapes
+            .entry(template.lines[line].shape.text.clone())
+            .or_default();
         let twin = others.iter().find(|other| {
-            let (a, b) = (&template.lines[line].shape.slots, &template.lines[**other].shape.slots);
+            let (a, b) = (
+                &template.lines[line].shape.slots,
+                &template.lines[**other].shape.slots,
+            );
             a.iter().zip(b).all(|(a, b)| {
                 let (a, b) = (range(template, a), range(template, b));
                 a.0 <= b.1 && b.0 <= a.1
@@ -144,7 +170,10 @@ impl Names {
         let mut duplicate = None;
         let written = &template.lines[line];
         if template.group(&self.patterns[line]).is_some() {
-            errors.at(written.at, say::duplicate("name", &self.patterns[line], "a group"));
+            errors.at(
+                written.at,
+                say::duplicate("name", &self.patterns[line], "a group"),
+            );
         }
         template.rounds(&written.path, |values| {
             let mut name = String::new();
@@ -177,13 +206,18 @@ impl Names {
             let mut values = vec![u32::MAX; template.axes.len()];
             let slots = template.lines[*line].shape.slots.iter().zip(&numbers.slots);
             for (slot, number) in slots {
-                let Slot::Number(number) = *number else { return None };
+                let Slot::Number(number) = *number else {
+                    return None;
+                };
                 let (first, last) = range(template, slot);
                 if !(first..=last).contains(&number) {
                     return None;
                 }
                 if let Slot::Variable(variable) = slot {
-                    let axis = template.axes.iter().position(|axis| axis.name == *variable)?;
+                    let axis = template
+                        .axes
+                        .iter()
+                        .position(|axis| axis.name == *variable)?;
                     values[axis] = number;
                 }
             }
@@ -192,16 +226,23 @@ impl Names {
     }
 
     /// The line that is written exactly like `pattern`, whose shape is `shape`.
-    pub(crate) fn line(&self, template: &Template<'_>, pattern: &str, shape: &Shape) -> Option<usize> {
+    pub(crate) fn line(
+        &self,
+        template: &Template<'_>,
+        pattern: &str,
+        shape: &Shape,
+    ) -> Option<usize> {
         let lines = self.shapes.get(&shape.text)?;
         lines.iter().copied().find(|line| {
             self.patterns[*line] == pattern && !template.lines[*line].dropped && shape.clear
         })
     }
 
-    /// Whether a line that a mistake keeps out may have been meant by a name of this shape.
-    pub(crate) fn left_out(&self, template: &Template<'_>, shape: &Shape) -> bool {
-        template.lines.iter().any(|line| line.dropped && line.shape.text == shape.text)
+    /// The line whose names have this shape, if any line's do.
+    pub(crate) fn shaped(&self, shape: &Shape) -> Option<usize> {
+        self.shapes
+            .get(&shape.text)
+            .and_then(|lines| lines.first().copied())
     }
 
     /// How every line writes its name.
@@ -220,16 +261,28 @@ fn range(template: &Template<'_>, slot: &Slot) -> (u32, u32) {
     }
 }
 
+/// Reports that `line` declares the name of `first` again, and drops it.
 fn report(template: &mut Template<'_>, line: usize, first: usize, name: &str, errors: &mut Errors) {
-    let other = &template.lines[first];
+    template.lines[line].dropped = true;
+    // Of an inherited state and one of the template, the latter is the one to change.
+    let swapped =
+        template.lines[line].inherited.is_some() && template.lines[first].inherited.is_none();
+    let (told, other) = if swapped {
+        (first, line)
+    } else {
+        (line, first)
+    };
+    let other = &template.lines[other];
     let pattern = other.state.name.pattern();
     let place = match other.inherited {
         Some(set) => format!("inherited from `{set}`"),
         None if pattern == name || line == first => "declared above".to_owned(),
         None => format!("declared by `{pattern}`"),
     };
-    errors.at(template.lines[line].at, say::duplicate("state", name, &place));
-    template.lines[line].dropped = true;
+    errors.at(
+        template.lines[told].at,
+        say::duplicate("state", name, &place),
+    );
 }
 
 /// Whether a variant can have the name written as `pattern`.

@@ -26,7 +26,9 @@ pub(crate) fn run(tokens: TokenStream) -> TokenStream {
 
 /// Expands a call as far as its mistakes allow.
 pub(crate) fn expansion(tokens: TokenStream, errors: &mut Errors) -> Option<TokenStream> {
-    let call = Call::parse(tokens).map_err(|error| errors.push(error)).ok()?;
+    let call = Call::parse(tokens)
+        .map_err(|error| errors.push(error))
+        .ok()?;
     let input = Input::parse(call.original.clone(), errors)?;
     if let Some(question) = call.ask(&input) {
         // What is wrong is told when all sets are there.
@@ -34,7 +36,11 @@ pub(crate) fn expansion(tokens: TokenStream, errors: &mut Errors) -> Option<Toke
         return Some(question);
     }
     let counts = counts::resolve(&input.counts, &counts::used(&input.items), errors);
-    let bodies: Vec<Vec<Item>> = call.sets.iter().map(|set| Item::inherited(set.body.clone())).collect();
+    let bodies: Vec<Vec<Item>> = call
+        .sets
+        .iter()
+        .map(|set| Item::inherited(set.body.clone()))
+        .collect();
     let sets = sets(&input, &counts, &call, &bodies);
     let exception = exception(input.name.span());
 
@@ -42,7 +48,11 @@ pub(crate) fn expansion(tokens: TokenStream, errors: &mut Errors) -> Option<Toke
     let names = Names::collect(&mut template, errors);
     let mut model = resolve(&input.name, &template, &names, errors);
     check(&template, &model, errors);
-    let accessors = accessors(&input, &template, &model, &names, errors);
+    let mut unnamed = Errors::default();
+    let accessors = accessors(&input, &template, &model, &names, &mut unnamed);
+    if errors.is_empty() {
+        *errors = unnamed;
+    }
 
     let mut body = input.body.clone();
     if !errors.is_empty() {
@@ -54,19 +64,51 @@ pub(crate) fn expansion(tokens: TokenStream, errors: &mut Errors) -> Option<Toke
     Some(expansion)
 }
 
-fn sets<'a>(input: &'a Input, counts: &'a Resolved, call: &'a Call, bodies: &'a [Vec<Item>]) -> Vec<Set<'a>> {
-    let mut sets = vec![Set { items: &input.items, counts, inherited: None }];
+fn sets<'a>(
+    input: &'a Input,
+    counts: &'a Resolved,
+    call: &'a Call,
+    bodies: &'a [Vec<Item>],
+) -> Vec<Set<'a>> {
+    let mut sets = vec![Set {
+        items: &input.items,
+        counts,
+        inherited: None,
+    }];
     sets.extend(call.sets.iter().zip(bodies).map(|(set, items)| {
-        let path = input.bases.get(set.base).and_then(|path| path.segments.last());
+        let path = input
+            .bases
+            .get(set.base)
+            .and_then(|path| path.segments.last());
         let span = path.map_or_else(Span::call_site, |segment| segment.ident.span());
-        Set { items, counts: &set.counts, inherited: Some((&set.name, span)) }
+        Set {
+            items,
+            counts: &set.counts,
+            inherited: Some((&set.name, span)),
+        }
     }));
     sets
 }
 
 /// The state that every machine begins with (rule R3).
 fn exception(span: Span) -> State {
-    let docs = vec![syn::LitStr::new(" An error occurred; left only by an explicit removal.", span)];
-    let name = Name { pieces: vec![Piece::Text("Exception".to_owned())], at: Ident::new("Exception", span).span().into() };
-    State { name, marks: Marks { docs, multi: true, ..Marks::default() } }
+    let docs = vec![syn::LitStr::new(
+        " An error occurred; left only by an explicit removal.",
+        span,
+    )];
+    let name = Name {
+        pieces: vec![Piece::Text("Exception".to_owned())],
+        at: Ident::new("Exception", span).span().into(),
+    };
+    State {
+        name,
+        marks: Marks {
+            docs,
+            multi: true,
+            ..Marks::default()
+        },
+    }
 }
+
+#[cfg(test)]
+mod tests;

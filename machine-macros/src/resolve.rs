@@ -14,7 +14,7 @@ enum Target<'a> {
     /// States next to each other: one, or all of a group that declares them.
     Run(Place, usize),
     /// The members of a group that lists them.
-    Listed(Vec<Target<'a>>),
+    Listed(Vec<Self>),
     /// A name that has to be looked up in every round.
     Lookup { pieces: &'a [Piece], id: usize },
     /// Nothing; the reason has been reported.
@@ -37,7 +37,12 @@ struct Resolver<'t, 'a> {
 type Targets<'a> = [Vec<Target<'a>>; 4];
 
 /// Builds the model of `template`; reports names that lead nowhere.
-pub(crate) fn resolve<'a>(name: &Ident, template: &Template<'a>, names: &Names, errors: &mut Errors) -> Model {
+pub(crate) fn resolve<'a>(
+    name: &Ident,
+    template: &Template<'a>,
+    names: &Names,
+    errors: &mut Errors,
+) -> Model {
     let mut resolver = Resolver {
         template,
         names,
@@ -46,13 +51,18 @@ pub(crate) fn resolve<'a>(name: &Ident, template: &Template<'a>, names: &Names, 
         seen: Stamps::new(template.len),
         scratch: Vec::new(),
     };
-    let mut model = Model { axes: vec![Vec::new(); template.axes.len()], ..Model::default() };
+    let mut model = Model {
+        axes: vec![Vec::new(); template.axes.len()],
+        ..Model::default()
+    };
     let listed = resolver.groups(errors);
     for (group, targets) in template.groups.iter().zip(&listed) {
         let lists = resolver.members(group, targets, errors);
         model.groups.push(lists);
     }
-    let targets: Vec<Targets<'a>> = (0..template.lines.len()).map(|line| resolver.targets(line, errors)).collect();
+    let targets: Vec<Targets<'a>> = (0..template.lines.len())
+        .map(|line| resolver.targets(line, errors))
+        .collect();
     resolver.fill(&mut model, &targets, errors);
     if resolver.entries > MAX_RELATIONS {
         errors.at(name.span(), say::too_many_relations(&name.to_string()));
@@ -73,7 +83,9 @@ impl<'a> Resolver<'_, 'a> {
             let mut targets = Vec::new();
             for name in written {
                 let below = template.group(&name.pattern()).filter(|other| *other >= id);
-                if below.is_some_and(|other| matches!(template.groups[other].members, Listing::Names(_))) {
+                if below.is_some_and(|other| {
+                    matches!(template.groups[other].members, Listing::Names(_))
+                }) {
                     if !group.inherited {
                         errors.at(name.at, say::group_below(&name.pattern()));
                     }
@@ -92,7 +104,15 @@ impl<'a> Resolver<'_, 'a> {
         std::array::from_fn(|relation| {
             relations[relation]
                 .iter()
-                .map(|name| self.target(name, RELATIONS[relation], &line.path, line.inherited.is_some(), errors))
+                .map(|name| {
+                    self.target(
+                        name,
+                        RELATIONS[relation],
+                        &line.path,
+                        line.inherited.is_some(),
+                        errors,
+                    )
+                })
                 .collect()
         })
     }
@@ -114,20 +134,30 @@ impl<'a> Resolver<'_, 'a> {
             if !known.contains(&variable_name.as_str()) {
                 if !inherited {
                     let similar = say::similar(&variable_name, known.iter().copied());
-                    errors.at(variable.span(), say::variable_unknown(&variable_name, similar));
+                    errors.at(
+                        variable.span(),
+                        say::variable_unknown(&variable_name, similar),
+                    );
                 }
                 return Target::Nothing;
             }
         }
         if let Some(group) = template.group(&pattern) {
-            let outside = template.variables(&template.groups[group].path).find(|name| !known.contains(name));
-            let Some(variable) = outside else { return self.group_target(group) };
+            let outside = template
+                .variables(&template.groups[group].path)
+                .find(|name| !known.contains(name));
+            let Some(variable) = outside else {
+                return self.group_target(group);
+            };
             if !inherited {
                 errors.at(name.at, say::group_out_of_scope(&pattern, variable));
             }
             return Target::Nothing;
         }
-        if let Some(line) = self.names.line(template, &pattern, &names::shape(&name.pieces)) {
+        if let Some(line) = self
+            .names
+            .line(template, &pattern, &names::shape(&name.pieces))
+        {
             let line = &template.lines[line];
             return Target::Run(template.place_of(&line.path, line.start), 1);
         }
@@ -140,20 +170,34 @@ impl<'a> Resolver<'_, 'a> {
             };
             let line = &template.lines[line];
             let base = template.place_of(&line.path, line.start).index(&values);
-            return Target::Run(Place { base, steps: Vec::new() }, 1);
+            return Target::Run(
+                Place {
+                    base,
+                    steps: Vec::new(),
+                },
+                1,
+            );
         }
         self.lookups.push((name, list));
-        Target::Lookup { pieces: &name.pieces, id: self.lookups.len() - 1 }
+        Target::Lookup {
+            pieces: &name.pieces,
+            id: self.lookups.len() - 1,
+        }
     }
 
     fn group_target(&mut self, group: usize) -> Target<'a> {
         let group = &self.template.groups[group];
         match group.members {
-            Listing::Run { start, len } => Target::Run(self.template.place_of(&group.path, start), len),
+            Listing::Run { start, len } => {
+                Target::Run(self.template.place_of(&group.path, start), len)
+            }
             Listing::Names(names) => {
                 let mut ignored = Errors::default();
                 Target::Listed(
-                    names.iter().map(|name| self.target(name, "group", &group.path, true, &mut ignored)).collect(),
+                    names
+                        .iter()
+                        .map(|name| self.target(name, "group", &group.path, true, &mut ignored))
+                        .collect(),
                 )
             }
         }
@@ -161,7 +205,25 @@ impl<'a> Resolver<'_, 'a> {
 
     fn unknown(&self, name: &Name, shown: &str, list: &str, errors: &mut Errors) {
         let shape = names::shape(&name.pieces);
-        if self.names.left_out(self.template, &shape) || errors.uncertain(shown) {
+        if self.template.left_out(&shape) || errors.uncertain(shown) {
+            return;
+        }
+        if let Some(line) = self
+            .names
+            .shaped(&names::shape(&[Piece::Text(shown.to_owned())]))
+        {
+            let line = &self.template.lines[line];
+            let axes = line
+                .path
+                .iter()
+                .map(|id| &self.template.axes[self.template.loops[*id].axis]);
+            let ranges = axes
+                .map(|axis| (axis.name.as_str(), axis.first, axis.last))
+                .collect::<Vec<_>>();
+            errors.at(
+                name.at,
+                say::target_out_of_range(shown, list, &line.state.name.pattern(), &ranges),
+            );
             return;
         }
         let groups = self.template.groups.iter().map(|group| group.name.as_str());
@@ -170,7 +232,13 @@ impl<'a> Resolver<'_, 'a> {
     }
 
     /// Appends the states that `target` stands for.
-    fn expand(&mut self, target: &Target<'a>, values: &[u32], into: &mut Vec<u32>, errors: &mut Errors) {
+    fn expand(
+        &mut self,
+        target: &Target<'a>,
+        values: &[u32],
+        into: &mut Vec<u32>,
+        errors: &mut Errors,
+    ) {
         if self.entries > MAX_RELATIONS {
             return;
         }
@@ -188,18 +256,14 @@ impl<'a> Resolver<'_, 'a> {
             Target::Lookup { pieces, id } => {
                 let mut name = String::new();
                 self.template.write_name(pieces, values, &mut name);
-                match self.names.find(self.template, &name) {
-                    Some((line, values)) => {
-                        let line = &self.template.lines[line];
-                        self.entries += 1;
-                        into.push(small(self.template.place_of(&line.path, line.start).index(&values)));
-                    }
-                    None => {
-                        let (written, list) = self.lookups[*id];
-                        if errors.first(Topic::Target, *id) {
-                            self.unknown(written, &name, list, errors);
-                        }
-                    }
+                if let Some((line, values)) = self.names.find(self.template, &name) {
+                    let line = &self.template.lines[line];
+                    let place = self.template.place_of(&line.path, line.start);
+                    self.entries += 1;
+                    into.push(small(place.index(&values)));
+                } else if errors.first(Topic::Target, *id) {
+                    let (written, list) = self.lookups[*id];
+                    self.unknown(written, &name, list, errors);
                 }
             }
             Target::Nothing => {}
@@ -220,7 +284,9 @@ impl<'a> Resolver<'_, 'a> {
         for target in targets {
             self.expand(target, values, &mut states, errors);
         }
-        lists.items.extend(states.drain(..).filter(|state| self.seen.insert(*state)));
+        lists
+            .items
+            .extend(states.drain(..).filter(|state| self.seen.insert(*state)));
         self.scratch = states;
     }
 
@@ -229,7 +295,9 @@ impl<'a> Resolver<'_, 'a> {
         let template = self.template;
         let mut lists = Lists::default();
         let run = match group.members {
-            Listing::Run { start, len } => Some(Target::Run(template.place_of(&group.path, start), len)),
+            Listing::Run { start, len } => {
+                Some(Target::Run(template.place_of(&group.path, start), len))
+            }
             Listing::Names(_) => None,
         };
         template.rounds(&group.path, |values| {
@@ -243,13 +311,21 @@ impl<'a> Resolver<'_, 'a> {
     /// Names, flags and relations of every state.
     fn fill(&mut self, model: &mut Model, targets: &[Targets<'a>], errors: &mut Errors) {
         let template = self.template;
-        let runs: Vec<Vec<Target<'a>>> = template.lines.iter().map(|line| self.exclusive(&line.groups)).collect();
+        let runs: Vec<Vec<Target<'a>>> = template
+            .lines
+            .iter()
+            .map(|line| self.exclusive(&line.groups))
+            .collect();
         let peers = listed_peers(template, &model.groups);
         let mut peers = peers.iter().peekable();
         template.unroll(|line, values| {
             let state = small(model.len());
             let marks = &template.lines[line].state.marks;
-            template.write_name(&template.lines[line].state.name.pieces, values, &mut model.names);
+            template.write_name(
+                &template.lines[line].state.name.pieces,
+                values,
+                &mut model.names,
+            );
             model.name_ends.push(small(model.names.len()));
             model.lines.push(small(line));
             model.flags.push(flags(marks));
@@ -269,7 +345,9 @@ impl<'a> Resolver<'_, 'a> {
                 let members = model.groups[*group].get(*round);
                 self.entries += members.len();
                 if self.entries <= MAX_RELATIONS {
-                    remove.items.extend(members.iter().filter(|member| self.seen.insert(**member)));
+                    remove
+                        .items
+                        .extend(members.iter().filter(|member| self.seen.insert(**member)));
                 }
             }
             self.push(&targets[line][REMOVE], values, remove, errors);
@@ -284,10 +362,15 @@ impl<'a> Resolver<'_, 'a> {
 
     /// The exclusive ones of `groups`, as lists of their members.
     fn exclusive(&self, groups: &[usize]) -> Vec<Target<'a>> {
-        let groups = groups.iter().map(|group| &self.template.groups[*group]).filter(|group| group.exclusive);
+        let groups = groups
+            .iter()
+            .map(|group| &self.template.groups[*group])
+            .filter(|group| group.exclusive);
         groups
             .filter_map(|group| match group.members {
-                Listing::Run { start, len } => Some(Target::Run(self.template.place_of(&group.path, start), len)),
+                Listing::Run { start, len } => {
+                    Some(Target::Run(self.template.place_of(&group.path, start), len))
+                }
                 Listing::Names(_) => None,
             })
             .collect()
@@ -300,7 +383,12 @@ fn listed_peers(template: &Template<'_>, members: &[Lists]) -> Vec<(u32, usize, 
     for (id, group) in template.groups.iter().enumerate() {
         if group.exclusive && matches!(group.members, Listing::Names(_)) {
             for round in 0..members[id].ends.len() {
-                peers.extend(members[id].get(round).iter().map(|member| (*member, id, round)));
+                peers.extend(
+                    members[id]
+                        .get(round)
+                        .iter()
+                        .map(|member| (*member, id, round)),
+                );
             }
         }
     }
@@ -325,7 +413,10 @@ pub(crate) struct Stamps {
 
 impl Stamps {
     pub(crate) fn new(len: usize) -> Self {
-        Self { stamps: vec![0; len], now: 1 }
+        Self {
+            stamps: vec![0; len],
+            now: 1,
+        }
     }
 
     pub(crate) fn clear(&mut self) {

@@ -65,7 +65,10 @@ pub(crate) struct Group<'a> {
 #[derive(Clone, Copy)]
 pub(crate) enum Listing<'a> {
     /// Declared in the group, hence next to each other: place in the body of the innermost loop.
-    Run { start: usize, len: usize },
+    Run {
+        start: usize,
+        len: usize,
+    },
     Names(&'a [Name]),
 }
 
@@ -91,7 +94,7 @@ pub(crate) struct Axis {
 
 enum Entry {
     Line(usize),
-    Loop(usize, Vec<Entry>),
+    Loop(usize, Vec<Self>),
     Open(usize),
     Close(usize),
 }
@@ -105,7 +108,12 @@ struct Scope<'s, 'a> {
 
 impl<'a> Template<'a> {
     /// Lays out `sets` one behind the other, `exception` before them.
-    pub(crate) fn build(name: &Ident, exception: &'a input::State, sets: &[Set<'a>], errors: &mut Errors) -> Self {
+    pub(crate) fn build(
+        name: &Ident,
+        exception: &'a input::State,
+        sets: &[Set<'a>],
+        errors: &mut Errors,
+    ) -> Self {
         let mut template = Self {
             lines: Vec::new(),
             groups: Vec::new(),
@@ -129,7 +137,11 @@ impl<'a> Template<'a> {
         });
         for set in sets {
             template.add_counts(set, errors);
-            let mut scope = Scope { set, path: Vec::new(), groups: Vec::new() };
+            let mut scope = Scope {
+                set,
+                path: Vec::new(),
+                groups: Vec::new(),
+            };
             template.declare(set.items, &mut scope, &mut tree, errors);
         }
         template.tree = tree;
@@ -138,7 +150,10 @@ impl<'a> Template<'a> {
         }
         template.measure();
         if template.len > MAX_STATES {
-            errors.at(name.span(), say::too_many_states(&name.to_string(), template.len));
+            errors.at(
+                name.span(),
+                say::too_many_states(&name.to_string(), template.len),
+            );
             errors.counts_made_up = true;
             for looped in &mut template.loops {
                 looped.last = looped.first;
@@ -164,7 +179,13 @@ impl<'a> Template<'a> {
         }
     }
 
-    fn declare(&mut self, items: &'a [Item], scope: &mut Scope<'_, 'a>, into: &mut Vec<Entry>, errors: &mut Errors) {
+    fn declare(
+        &mut self,
+        items: &'a [Item],
+        scope: &mut Scope<'_, 'a>,
+        into: &mut Vec<Entry>,
+        errors: &mut Errors,
+    ) {
         for item in items {
             match item {
                 Item::State(state) => self.declare_state(state, scope, into, errors),
@@ -190,14 +211,26 @@ impl<'a> Template<'a> {
         }
     }
 
-    fn declare_state(&mut self, state: &'a input::State, scope: &Scope<'_, 'a>, into: &mut Vec<Entry>, errors: &mut Errors) {
-        let at = scope.set.inherited.map_or(state.name.at, |(_, span)| span.into());
+    fn declare_state(
+        &mut self,
+        state: &'a input::State,
+        scope: &Scope<'_, 'a>,
+        into: &mut Vec<Entry>,
+        errors: &mut Errors,
+    ) {
+        let at = scope
+            .set
+            .inherited
+            .map_or(state.name.at, |(_, span)| span.into());
         let known: Vec<&str> = self.variables(&scope.path).collect();
         let mut dropped = false;
         for variable in state.name.variables() {
             let name = variable.to_string();
             if !known.contains(&name.as_str()) {
-                errors.at(variable.span(), say::variable_unknown(&name, say::similar(&name, known.iter().copied())));
+                errors.at(
+                    variable.span(),
+                    say::variable_unknown(&name, say::similar(&name, known.iter().copied())),
+                );
                 dropped = true;
             }
         }
@@ -220,9 +253,17 @@ impl<'a> Template<'a> {
         });
     }
 
-    fn declare_group(&mut self, group: &'a input::Group, scope: &Scope<'_, 'a>, errors: &mut Errors) -> usize {
+    fn declare_group(
+        &mut self,
+        group: &'a input::Group,
+        scope: &Scope<'_, 'a>,
+        errors: &mut Errors,
+    ) -> usize {
         let name = group.name.to_string();
-        let at = scope.set.inherited.map_or(At::from(group.name.span()), |(_, span)| span.into());
+        let at = scope
+            .set
+            .inherited
+            .map_or(At::from(group.name.span()), |(_, span)| span.into());
         let id = self.groups.len();
         if self.group_names.insert(name.clone(), id).is_some() {
             errors.at(at, say::duplicate("group", &name, "a group"));
@@ -243,9 +284,17 @@ impl<'a> Template<'a> {
         id
     }
 
-    fn declare_loop(&mut self, looped: &'a input::Loop, scope: &Scope<'_, 'a>, errors: &mut Errors) -> usize {
+    fn declare_loop(
+        &mut self,
+        looped: &'a input::Loop,
+        scope: &Scope<'_, 'a>,
+        errors: &mut Errors,
+    ) -> usize {
         let name = looped.variable.to_string();
-        let at = scope.set.inherited.map_or(At::from(looped.variable.span()), |(_, span)| span.into());
+        let at = scope
+            .set
+            .inherited
+            .map_or(At::from(looped.variable.span()), |(_, span)| span.into());
         if self.variables(&scope.path).any(|outer| outer == name) {
             errors.at(at, say::variable_shadowed(&name));
         }
@@ -254,7 +303,11 @@ impl<'a> Template<'a> {
             Some((first, Last::Number(last))) => (*first, *last, None),
             Some((first, Last::Count(count))) => {
                 let count = count.to_string();
-                (*first, scope.set.counts.value(&count).unwrap_or(1), Some(count))
+                (
+                    *first,
+                    scope.set.counts.value(&count).unwrap_or(1),
+                    Some(count),
+                )
             }
         };
         let sound = looped.range.is_some() && scope.set.counts.complete;
@@ -262,25 +315,52 @@ impl<'a> Template<'a> {
             errors.at(at, say::RANGE_EMPTY);
         }
         let last = last.max(first);
-        let axis = self.axes.iter().position(|axis| axis.name == name).unwrap_or_else(|| {
-            self.axes.push(Axis { name: name.clone(), first, last, count, at });
-            self.axes.len() - 1
-        });
+        let axis = self
+            .axes
+            .iter()
+            .position(|axis| axis.name == name)
+            .unwrap_or_else(|| {
+                self.axes.push(Axis {
+                    name: name.clone(),
+                    first,
+                    last,
+                    count,
+                    at,
+                });
+                self.axes.len() - 1
+            });
         let known = &self.axes[axis];
         if sound && (known.first, known.last) != (first, last) {
-            errors.at(at, say::variable_ranges(&name, (first, last), (known.first, known.last)));
+            errors.at(
+                at,
+                say::variable_ranges(&name, (first, last), (known.first, known.last)),
+            );
         }
-        self.loops.push(Loop { axis, first: known.first, last: known.last, start: 0, stride: 0 });
+        self.loops.push(Loop {
+            axis,
+            first: known.first,
+            last: known.last,
+            start: 0,
+            stride: 0,
+        });
         self.loops.len() - 1
     }
 
     /// The variables of the loops in `path`.
     pub(crate) fn variables(&self, path: &[usize]) -> impl Iterator<Item = &str> {
-        path.iter().map(|id| self.axes[self.loops[*id].axis].name.as_str())
+        path.iter()
+            .map(|id| self.axes[self.loops[*id].axis].name.as_str())
     }
 
     pub(crate) fn group(&self, name: &str) -> Option<usize> {
         self.group_names.get(name).copied()
+    }
+
+    /// Whether a line that a mistake keeps out may have been meant by a name of this shape.
+    pub(crate) fn left_out(&self, shape: &Shape) -> bool {
+        self.lines
+            .iter()
+            .any(|line| line.dropped && line.shape.resembles(shape))
     }
 
     /// Gives every loop, line and group its place; needed again when lines are dropped.
@@ -305,7 +385,12 @@ impl<'a> Template<'a> {
                     let rounds = (looped.last - looped.first) as usize + 1;
                     offset = offset.saturating_add(stride.saturating_mul(rounds));
                 }
-                Entry::Open(group) => self.groups[*group].members = Listing::Run { start: offset, len: 0 },
+                Entry::Open(group) => {
+                    self.groups[*group].members = Listing::Run {
+                        start: offset,
+                        len: 0,
+                    }
+                }
                 Entry::Close(group) => {
                     if let Listing::Run { start, len } = &mut self.groups[*group].members {
                         *len = offset - *start;
@@ -323,7 +408,12 @@ impl<'a> Template<'a> {
         self.unroll_entries(&self.tree, &mut values, &mut visit);
     }
 
-    fn unroll_entries(&self, entries: &[Entry], values: &mut [u32], visit: &mut impl FnMut(usize, &[u32])) {
+    fn unroll_entries(
+        &self,
+        entries: &[Entry],
+        values: &mut [u32],
+        visit: &mut impl FnMut(usize, &[u32]),
+    ) {
         for entry in entries {
             match entry {
                 Entry::Line(line) if !self.lines[*line].dropped => visit(*line, values),
@@ -363,11 +453,18 @@ impl<'a> Template<'a> {
 
     /// The index of what starts at `start` in the innermost of the loops in `path`.
     pub(crate) fn place_of(&self, path: &[usize], start: usize) -> Place {
-        let mut place = Place { base: start, steps: Vec::new() };
+        let mut place = Place {
+            base: start,
+            steps: Vec::new(),
+        };
         for id in path {
             let looped = &self.loops[*id];
             place.base += looped.start;
-            place.steps.push(Step { axis: looped.axis, first: looped.first, stride: looped.stride });
+            place.steps.push(Step {
+                axis: looped.axis,
+                first: looped.first,
+                stride: looped.stride,
+            });
         }
         place
     }
