@@ -149,10 +149,8 @@ pub(crate) fn carrier(
     let inherited = sets.iter().map(|set| &set.tokens);
     let sets = quote!(#own #(#inherited)*);
     let name = &input.name;
-    let hidden = Ident::new(
-        &format!("__states_{name}_{:016x}", digest(&sets.to_string())),
-        Span::call_site(),
-    );
+    let place = format!("{} {} {sets}", place(name.span()), place(Span::call_site()));
+    let hidden = format_ident!("__states_{name}_{:016x}", digest(&place));
     let visibility = &input.visibility;
     let export = matches!(visibility, Visibility::Public(_)).then(|| quote!(#[macro_export]));
     quote! {
@@ -166,6 +164,15 @@ pub(crate) fn carrier(
         #[allow(unused_imports, unreachable_pub)]
         #visibility use #hidden as #name;
     }
+}
+
+/// Where a span starts, as far as the compiler tells.
+fn place(span: Span) -> String {
+    if !proc_macro::is_available() {
+        return String::new();
+    }
+    let span = span.unwrap();
+    format!("{}:{}:{}", span.file(), span.line(), span.column())
 }
 
 /// FNV-1a: tells the carriers of enums of the same name apart, within a crate.

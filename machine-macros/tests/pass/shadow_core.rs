@@ -1,6 +1,6 @@
 //! Names of the standard library, of the prelude and of the macro's own helpers mean something else.
 
-#![allow(dead_code, non_camel_case_types)]
+#![allow(dead_code, non_camel_case_types, unused_macros)]
 
 mod core {}
 mod std {}
