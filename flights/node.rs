@@ -76,7 +76,7 @@ impl Node {
         let source = Source::new(&view, options);
         let http = Http::new(
             &config.name,
-            view.clone(),
+            &view,
             link.clone(),
             source.stats().clone(),
         );
