@@ -95,9 +95,44 @@ impl Lines {
     }
 }
 
-/// The status as lines of at most `width` columns, always as many for as many rows.
-pub fn render(rows: &[Row], lines: &Lines, hints: &[String], width: usize) -> Vec<String> {
+/// The status as lines, for a screen of so many columns and lines. What a small screen has no
+/// place for is left out: first the hints, then the last nodes.
+pub fn render(
+    rows: &[Row],
+    lines: &Lines,
+    hints: &[String],
+    (width, height): (usize, usize),
+) -> Vec<String> {
     let mut out = vec![lines.title(), String::new()];
+    out.extend(table(rows));
+    out.push(String::new());
+    let left = height.saturating_sub(out.len());
+    let with_hints = left
+        .checked_sub(hints.len() + 1)
+        .filter(|left| *left >= SHOWN / 2);
+    let shown = with_hints.unwrap_or(left).min(SHOWN);
+    let mut news: Vec<String> = lines
+        .newest()
+        .iter()
+        .flat_map(|line| wrapped(line, width))
+        .collect();
+    news.drain(..news.len().saturating_sub(shown));
+    news.resize(shown, String::new());
+    out.extend(news);
+    if with_hints.is_some() {
+        out.push(String::new());
+        out.extend_from_slice(hints);
+    }
+    out.truncate(height);
+    for line in &mut out {
+        truncate(line, width);
+    }
+    out
+}
+
+/// A line a node, under a head.
+fn table(rows: &[Row]) -> Vec<String> {
+    let mut out = Vec::new();
     let names = rows
         .iter()
         .map(|row| 2 * indent(row) + row.name.len())
@@ -146,18 +181,27 @@ pub fn render(rows: &[Row], lines: &Lines, hints: &[String], width: usize) -> Ve
         }
         out.push(line);
     }
-    out.push(String::new());
-    let mut news = lines.newest();
-    news.resize(SHOWN, String::new());
-    out.extend(news);
-    if !hints.is_empty() {
-        out.push(String::new());
-        out.extend_from_slice(hints);
-    }
-    for line in &mut out {
-        truncate(line, width);
-    }
     out
+}
+
+/// The line in pieces of at most `width` columns, broken between words; all but the first are
+/// indented.
+fn wrapped(line: &str, width: usize) -> Vec<String> {
+    const INDENT: &str = "    ";
+    let mut pieces = vec![String::new()];
+    let mut columns = 0;
+    for word in line.split_inclusive(' ') {
+        let len = word.trim_end().chars().count();
+        if columns > INDENT.len() && columns + len > width {
+            pieces.push(INDENT.to_owned());
+            columns = INDENT.len();
+        }
+        if let Some(piece) = pieces.last_mut() {
+            piece.push_str(word);
+        }
+        columns += word.chars().count();
+    }
+    pieces
 }
 
 fn indent(row: &Row) -> usize {
@@ -204,7 +248,7 @@ mod tests {
     #[test]
     fn a_row_tells_how_far_a_node_is_behind() {
         let rows = [row("root", 0, 10), row("rep-1", 1, 7)];
-        let lines = render(&rows, &Lines::default(), &[], 200);
+        let lines = render(&rows, &Lines::default(), &[], (200, 50));
         assert_eq!(
             lines[3..5],
             [
@@ -215,19 +259,35 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_lines_are_shown_and_none_is_too_long() {
+    fn the_newest_lines_are_shown_whole_and_none_is_too_wide() {
         let news = Lines::default();
         for i in 0..100 {
-            news.push(format!("line {i} {}", "ä".repeat(300)));
+            news.push(format!("line {i}"));
         }
-        let lines = render(&[row("root", 0, 1)], &news, &["hint".to_owned()], 80);
+        news.push(format!("{}end", "a word or two ".repeat(12)));
+        let lines = render(&[row("root", 0, 1)], &news, &["hint".to_owned()], (80, 30));
         assert!(lines.iter().all(|line| line.chars().count() <= 80));
-        assert!(lines.iter().any(|line| line.starts_with("line 99")));
-        assert!(!lines.iter().any(|line| line.starts_with("line 91")));
-        assert_eq!(
-            lines.len(),
-            render(&[row("root", 0, 1)], &Lines::default(), &["x".into()], 9).len()
-        );
+        assert!(lines.iter().any(|line| line.ends_with(" two end")));
+        assert!(lines.iter().any(|line| line == "line 99"));
+        assert!(!lines.iter().any(|line| line == "line 91"));
+        assert_eq!(lines.last().map(String::as_str), Some("hint"));
+    }
+
+    #[test]
+    fn the_status_keeps_its_height_and_fits_any_screen() {
+        let rows = vec![row("root", 0, 1); 9];
+        let hints = vec!["hint".to_owned(); 4];
+        let news = Lines::default();
+        let before = render(&rows, &news, &hints, (80, 40)).len();
+        news.push("something".to_owned());
+        assert_eq!(render(&rows, &news, &hints, (80, 40)).len(), before);
+        for height in 1..50 {
+            let lines = render(&rows, &news, &hints, (80, height));
+            assert!(lines.len() <= height, "{height}");
+        }
+        let small = render(&rows, &news, &hints, (80, 20));
+        assert!(!small.iter().any(|line| line == "hint"));
+        assert!(small.iter().any(|line| line == "something"));
     }
 
     #[test]

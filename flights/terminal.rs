@@ -94,9 +94,9 @@ impl Terminal {
             return out.flush();
         }
         let (width, height) = terminal::size().unwrap_or((80, 24));
-        let mut picture = render(&rows(), lines, hints, width.into());
         // The last line of the terminal stays empty: that is where the cursor waits.
-        picture.truncate(usize::from(height.max(2) - 1));
+        let size = (width.into(), usize::from(height.max(2) - 1));
+        let picture = render(&rows(), lines, hints, size);
         if self.drawn > 0 {
             queue!(out, MoveToPreviousLine(self.drawn))?;
         }

@@ -182,6 +182,9 @@ pub(crate) struct Shared {
     /// When what we show was last known to be the root's newest, in ns after `start`;
     /// `ALWAYS_FRESH` on the root.
     fresh: AtomicU64,
+    /// Announces that `fresh` moved.
+    #[cfg(feature = "replica")]
+    pub(crate) freshened: tokio::sync::Notify,
     /// How many links there are to the root; `NO_TIER` until that is known.
     tier: AtomicU32,
 }
@@ -451,6 +454,8 @@ impl Publisher {
             ring: Mutex::new(Ring::new(options.ring_deltas, options.ring_bytes)),
             start: Instant::now(),
             fresh: AtomicU64::new(if root { ALWAYS_FRESH } else { 0 }),
+            #[cfg(feature = "replica")]
+            freshened: tokio::sync::Notify::new(),
             tier: AtomicU32::new(if root { 0 } else { NO_TIER }),
         });
         let view = View {
@@ -560,6 +565,7 @@ impl Publisher {
         let fresh = self.shared.start.elapsed().saturating_sub(age).as_nanos();
         let fresh = u64::try_from(fresh).unwrap_or(ALWAYS_FRESH - 1);
         self.shared.fresh.fetch_max(fresh, Ordering::Relaxed);
+        self.shared.freshened.notify_waiters();
     }
 }
 

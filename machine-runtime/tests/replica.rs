@@ -362,6 +362,44 @@ async fn a_node_that_is_cut_off_serves_on_and_grows_stale() {
     ));
 }
 
+#[tokio::test(start_paused = true)]
+async fn age_does_not_add_up_along_the_tree() {
+    let machine = Machine::with_schema(schema());
+    let (root, owner) = Owner::new(machine, Epoch(1), ViewOptions::default());
+    let mut nodes = Nodes::default();
+    nodes.tasks.spawn(async move {
+        owner.run(std::future::pending()).await;
+    });
+    let mut views = vec![root.view().clone()];
+    for _ in 0..5 {
+        let (near, far) = tokio::io::duplex(1 << 16);
+        let source = Source::new(views.last().unwrap(), SourceOptions::new("parent"));
+        nodes
+            .tasks
+            .spawn(async move { source.serve_connection(far).await });
+        let options = FollowerOptions::new("child");
+        let (view, follower) = Follower::new::<DynState>(schema(), options);
+        nodes
+            .tasks
+            .spawn(follower.run(Once(Some(near)), std::future::pending()));
+        views.push(view);
+    }
+    let position = root.add(DynState(1)).await.unwrap().position;
+    for view in &views {
+        reach(view, position).await;
+    }
+    for _ in 0..300 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        for (tier, view) in views.iter().enumerate() {
+            assert!(
+                view.age() <= Duration::from_millis(1_100),
+                "{tier}: {:?}",
+                view.age()
+            );
+        }
+    }
+}
+
 /// What a root's history is at each revision, as a machine of our own computes it.
 struct History {
     epoch: Epoch,

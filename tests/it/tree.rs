@@ -23,7 +23,7 @@ fn addresses(tree: &Program) -> BTreeMap<&'static str, String> {
 
 #[tokio::test]
 async fn a_day_ends_with_nine_nodes_at_one_position() {
-    for arg in ["--speed=max", "--processes"] {
+    for arg in ["--log=warn", "--processes"] {
         let tree = Program::start(&["tree", "--speed=max", "--http-port=0", "--rpc-port=0", arg]);
         let addresses = addresses(&tree);
         let account = tree.line(|line| {

@@ -235,7 +235,10 @@ impl Source {
         hold: Duration,
         not_before: Option<Instant>,
     ) -> News {
-        let end = Instant::now() + hold;
+        // On a replica the next heartbeat from above is the better answer; it comes about as
+        // often as our followers want one, so it gets a little more time.
+        let relayed = self.shared.tier() != Some(0);
+        let end = Instant::now() + if relayed { hold + hold / 2 } else { hold };
         let mut positions = self.shared.positions();
         loop {
             positions.borrow_and_update();
@@ -246,11 +249,18 @@ impl Source {
             if let Some(news) = self.look(after, every, resync) {
                 return news;
             }
+            // None of the branches holds anything that is lost with it.
             tokio::select! {
+                biased;
                 changed = positions.changed() => if changed.is_err() {
                     return News::Closing;
                 },
                 () = sleep_until(end) => return News::Idle { age_ms: self.age_ms() },
+                // A heartbeat of our own parent: passed on at once, it keeps ages from adding
+                // up along the tree.
+                () = self.shared.freshened.notified() => {
+                    return News::Idle { age_ms: self.age_ms() };
+                }
             }
         }
     }
