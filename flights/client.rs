@@ -226,7 +226,9 @@ impl Events {
                 .into_iter()
                 .flatten()
                 .filter_map(Value::as_str);
-            names.fold(String::new(), |list, name| list + " " + &sign.to_string() + name)
+            names.fold(String::new(), |list, name| {
+                list + " " + &sign.to_string() + name
+            })
         };
         match self.name.as_str() {
             "delta" => println!(

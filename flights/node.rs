@@ -74,12 +74,7 @@ impl Node {
         let mut options = SourceOptions::new(&config.name);
         options.push_interval = config.push_interval;
         let source = Source::new(&view, options);
-        let http = Http::new(
-            &config.name,
-            &view,
-            link.clone(),
-            source.stats().clone(),
-        );
+        let http = Http::new(&config.name, &view, link.clone(), source.stats().clone());
         let stopped = tasks.stopped();
         tasks.spawn(async move { source.serve(sockets.rpc, stopped).await });
         let mut http_addr = None;
