@@ -49,6 +49,7 @@ impl Delta {
 }
 
 /// What a ring has to say to a follower at some revision.
+#[cfg(feature = "replica")]
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Since {
     /// The follower has everything.
@@ -158,6 +159,7 @@ impl Ring {
 
     /// What led from `after` to the newest revision: as one delta, or with `every` as the deltas
     /// there are, at most `most` of them.
+    #[cfg(feature = "replica")]
     pub(crate) fn since(&self, after: Position, every: bool, most: usize) -> Since {
         if after.epoch != self.epoch {
             return Since::OtherEpoch;
@@ -233,7 +235,7 @@ fn payload_len((_, payload): &(u32, Option<Bytes>)) -> usize {
     payload.as_ref().map_or(0, Bytes::len)
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "replica"))]
 mod tests {
     use super::*;
 

@@ -12,7 +12,7 @@ pub struct Tables {
     pub names: &'static str,
     /// Per state: where its name ends in `names`.
     pub name_ends: &'static [u8],
-    /// Per state one byte, see [`flag`].
+    /// Per state one byte, see `flag`.
     pub flags: &'static [u8],
     /// Require, Add, Remove and After, sanitised (rule R2), each list in its written order.
     pub relations: [Lists; 4],

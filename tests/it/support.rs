@@ -93,6 +93,19 @@ impl Program {
         self.line(|line| line.strip_prefix(start).map(str::to_owned))
     }
 
+    /// All lines up to and with the first that is the `last` one.
+    pub(crate) fn lines_until(&self, last: impl Fn(&str) -> bool) -> Vec<String> {
+        let mut lines = Vec::new();
+        loop {
+            let line = self.line(|line| Some(line.to_owned()));
+            let is_last = last(&line);
+            lines.push(line);
+            if is_last {
+                return lines;
+            }
+        }
+    }
+
     /// The lines that were printed since the last one that was looked at.
     pub(crate) fn new_lines(&self) -> Vec<String> {
         self.lines.try_iter().collect()

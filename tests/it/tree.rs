@@ -13,26 +13,34 @@ const NAMES: [&str; 9] = [
     "root", "rep-1", "rep-1-1", "rep-1-2", "rep-1-3", "rep-2", "rep-2-1", "rep-2-2", "rep-2-3",
 ];
 
-/// The HTTP addresses that a tree prints once it is ready.
-fn addresses(tree: &Program) -> BTreeMap<&'static str, String> {
-    let addr = |line: String| line.trim_end_matches('/').to_owned();
-    NAMES
-        .map(|name| (name, addr(tree.line_after(&format!("{name}: http://")))))
-        .into()
+/// The HTTP addresses that a tree prints once it is ready, among these lines.
+fn addresses(lines: &[String]) -> BTreeMap<&'static str, String> {
+    let addr = |name| {
+        let start = format!("{name}: http://");
+        let mut addrs = lines.iter().filter_map(|line| line.strip_prefix(&start));
+        // With processes, the root says so itself before.
+        addrs.next_back().unwrap().trim_end_matches('/').to_owned()
+    };
+    NAMES.map(|name| (name, addr(name))).into()
 }
 
 #[tokio::test]
 async fn a_day_ends_with_nine_nodes_at_one_position() {
     for arg in ["--log=warn", "--processes"] {
         let tree = Program::start(&["tree", "--speed=max", "--http-port=0", "--rpc-port=0", arg]);
-        let addresses = addresses(&tree);
-        let account = tree.line(|line| {
-            line.split_once("the replay is over: ")
-                .map(|(_, account)| account.to_owned())
-        });
+        let lines = tree.lines_until(|line| line.starts_with("all 9 nodes are at "));
+        let addresses = addresses(&lines);
+        let mut accounts = lines
+            .iter()
+            .filter_map(|line| line.split_once("the replay is over: "));
+        let (_, account) = accounts.next().unwrap();
         assert!(account.starts_with("1004 departures = "), "{account}");
         assert!(account.contains(", 0 refused"), "{account}");
-        let place = tree.line_after("all 9 nodes are at ");
+        let place = lines
+            .last()
+            .unwrap()
+            .strip_prefix("all 9 nodes are at ")
+            .unwrap();
         let (position, digest) = place.split_once(", digest ").unwrap();
         for (name, addr) in &addresses {
             let states = json(addr, "/v1/states").await;
@@ -217,15 +225,15 @@ async fn killed_nodes_come_back_and_nobody_shows_what_the_root_never_had() {
         "--rpc-port=0",
         &seed_arg,
     ]);
-    let mut pids = BTreeMap::new();
-    while pids.len() < NAMES.len() {
-        let (name, pid) = tree.line(|line| {
-            line.split_once(" is process ")
-                .map(|(name, pid)| (name.to_owned(), pid.to_owned()))
-        });
-        pids.insert(name, pid.parse().unwrap());
-    }
-    let addresses = addresses(&tree);
+    // The last of the lines on how to reach the nodes; all are up by then.
+    let lines = tree.lines_until(|line| line.contains("curl -N "));
+    let addresses = addresses(&lines);
+    let pids = lines.iter().filter_map(|line| {
+        let (name, pid) = line.split_once(" is process ")?;
+        Some((name.to_owned(), pid.parse().ok()?))
+    });
+    let pids: BTreeMap<String, u32> = pids.collect();
+    assert_eq!(pids.len(), NAMES.len());
     let history = History::new(seed);
     let mut watched = Watched {
         tree,
