@@ -1,6 +1,7 @@
 //! What each subcommand does.
 
 use std::io::{self, Read};
+use std::time::Duration;
 
 use anyhow::Context;
 use tokio::net::TcpListener;
@@ -13,6 +14,10 @@ use crate::status::{Lines, Row};
 use crate::terminal::Terminal;
 use crate::traffic::Traffic;
 use crate::tree::Tree;
+
+/// How soon after the first a second signal is the same one told twice: `timeout` and shells
+/// signal a process and its group.
+const REPEAT: Duration = Duration::from_millis(100);
 
 /// Runs a whole tree until it is interrupted.
 ///
@@ -159,7 +164,7 @@ async fn end(tasks: &Tasks, signals: &mut Signals) -> anyhow::Result<()> {
             anyhow::ensure!(left == 0, "{left} tasks did not end in time");
             Ok(())
         }
-        () = signals.next() => anyhow::bail!("interrupted while ending"),
+        () = signals.next_after(REPEAT) => anyhow::bail!("interrupted while ending"),
     }
 }
 

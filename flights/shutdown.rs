@@ -82,6 +82,17 @@ impl Signals {
         })
     }
 
+    /// Waits for the next one that does not come within `pause` from now.
+    pub async fn next_after(&mut self, pause: Duration) {
+        let end = tokio::time::Instant::now() + pause;
+        loop {
+            self.next().await;
+            if tokio::time::Instant::now() >= end {
+                return;
+            }
+        }
+    }
+
     /// Waits for the next one.
     ///
     /// # Cancel safety
