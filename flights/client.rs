@@ -5,6 +5,7 @@
     reason = "printing is what they are for"
 )]
 
+use std::io::{self, Write};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -32,7 +33,7 @@ const RETRY: Duration = Duration::from_millis(500);
 pub struct Unreachable {
     addr: String,
     #[source]
-    source: std::io::Error,
+    source: io::Error,
 }
 
 /// An answer as a whole.
@@ -115,7 +116,7 @@ pub async fn print_states(args: &GetArgs) -> anyhow::Result<()> {
             "text/plain"
         };
         let answer = checked(get(addr, "/", accept).await?)?;
-        print!("{}", ended(&String::from_utf8_lossy(&answer.body)));
+        print(&ended(&String::from_utf8_lossy(&answer.body)))?;
         return Ok(());
     }
     for state in &args.states {
@@ -123,7 +124,7 @@ pub async fn print_states(args: &GetArgs) -> anyhow::Result<()> {
         let answer = checked(answer)?;
         let text = String::from_utf8_lossy(&answer.body);
         if args.json {
-            print!("{}", ended(&text));
+            print(&ended(&text))?;
             continue;
         }
         let value: Value = serde_json::from_str(&text).context("the node's answer is no JSON")?;
@@ -132,11 +133,12 @@ pub async fn print_states(args: &GetArgs) -> anyhow::Result<()> {
         } else {
             "inactive"
         };
-        print!("{state} is {activity}, tick {}", value["tick"]);
-        match &value["payload"] {
-            Value::Null => println!(),
-            payload => println!(", {payload}"),
-        }
+        let payload = match &value["payload"] {
+            Value::Null => String::new(),
+            payload => format!(", {payload}"),
+        };
+        let tick = &value["tick"];
+        print(&format!("{state} is {activity}, tick {tick}{payload}\n"))?;
     }
     Ok(())
 }
@@ -153,7 +155,7 @@ pub async fn watch(args: &WatchArgs) -> anyhow::Result<()> {
     loop {
         match events.follow(addr, args.json).await {
             Ok(()) => eprintln!("{addr} ended the stream, connecting again"),
-            Err(error) if first => return Err(error),
+            Err(error) if first || error.is::<io::Error>() => return Err(error),
             Err(error) => eprintln!("{error:#}, connecting again"),
         }
         first = false;
@@ -189,20 +191,20 @@ impl Events {
             rest.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data));
             while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = rest.drain(..=end).collect();
-                self.line(String::from_utf8_lossy(&line).trim_end(), json);
+                self.line(String::from_utf8_lossy(&line).trim_end(), json)?;
             }
         }
         Ok(())
     }
 
-    fn line(&mut self, line: &str, json: bool) {
+    fn line(&mut self, line: &str, json: bool) -> io::Result<()> {
         if line.is_empty() {
             if !self.data.is_empty() {
-                self.print(json);
+                print(&self.told(json))?;
             }
             self.name.clear();
             self.data.clear();
-            return;
+            return Ok(());
         }
         let (field, value) = line.split_once(':').unwrap_or((line, ""));
         let value = value.strip_prefix(' ').unwrap_or(value);
@@ -212,35 +214,34 @@ impl Events {
             "id" => self.last = Some(value.to_owned()),
             _ => {}
         }
+        Ok(())
     }
 
-    fn print(&self, json: bool) {
+    /// The event as a line.
+    fn told(&self, json: bool) -> String {
         if json {
-            println!("{{\"event\":\"{}\",\"data\":{}}}", self.name, self.data);
-            return;
+            return format!("{{\"event\":\"{}\",\"data\":{}}}\n", self.name, self.data);
         }
         let data: Value = serde_json::from_str(&self.data).unwrap_or_default();
-        let states = |key: &str, sign: char| -> String {
-            let names = data[key]
-                .as_array()
-                .into_iter()
-                .flatten()
-                .filter_map(Value::as_str);
-            names.fold(String::new(), |list, name| {
-                list + " " + &sign.to_string() + name
-            })
+        let states = |key: &str, sign: &str| -> String {
+            let names = data[key].as_array().into_iter().flatten();
+            let names = names.filter_map(Value::as_str);
+            names.fold(String::new(), |list, name| list + " " + sign + name)
         };
+        let revision = &data["revision"];
         match self.name.as_str() {
-            "delta" => println!(
-                "{}{}{}",
-                data["revision"],
-                states("off", '-'),
-                states("on", '+')
-            ),
-            "snapshot" => println!("{} ={}", data["revision"], states("active", '+')),
-            other => println!("{other} {}", self.data),
+            "delta" => format!("{revision}{}{}\n", states("off", "-"), states("on", "+")),
+            "snapshot" => format!("{revision} ={}\n", states("active", "+")),
+            other => format!("{other} {}\n", self.data),
         }
     }
+}
+
+/// Writes to standard output; whoever reads it may have gone.
+fn print(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()
 }
 
 /// The answer, unless it is the node's word that something is wrong.

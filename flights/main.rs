@@ -1,5 +1,6 @@
 //! The command: parses, sets up, runs, and maps what came of it to an exit code.
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -26,6 +27,8 @@ const UNREACHABLE: u8 = 3;
 fn main() -> ExitCode {
     match try_main() {
         Ok(()) => ExitCode::SUCCESS,
+        // Whoever read our output has seen enough.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             print_error(&error);
             ExitCode::from(if error.is::<Unreachable>() {
@@ -37,6 +40,11 @@ fn main() -> ExitCode {
             })
         }
     }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let io = error.downcast_ref::<io::Error>();
+    io.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
 #[expect(clippy::print_stderr, reason = "the one place where an error is told")]
@@ -59,8 +67,9 @@ fn try_main() -> anyhow::Result<()> {
         Command::Watch(args) => on(one_thread()?, client::watch(&args)),
         Command::Completions { shell } => {
             let mut command = Cli::command();
-            clap_complete::generate(shell, &mut command, "flights", &mut std::io::stdout());
-            Ok(())
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut command, "flights", &mut script);
+            Ok(io::stdout().write_all(&script)?)
         }
     }
 }
