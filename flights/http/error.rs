@@ -23,7 +23,6 @@ struct Body<'a> {
 struct Inner<'a> {
     code: &'a str,
     message: &'a str,
-    #[serde(skip_serializing_if = "<[String]>::is_empty")]
     allowed: &'a [String],
 }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::atomic::AtomicU64;
 
-use machine_runtime::replica::Resync;
+use machine_runtime::replica::{Link, Resync};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
@@ -205,12 +205,12 @@ fn registry(http: &Http) -> Registry {
     counter(
         "deltas_applied",
         "Deltas applied",
-        link.map_or(0, |l| l.deltas()),
+        link.map_or(0, Link::deltas),
     );
     counter(
         "connects",
         "Times the parent welcomed us",
-        link.map_or(0, |l| l.connects()),
+        link.map_or(0, Link::connects),
     );
     let resyncs = Family::<ReasonLabels, Counter<u64, AtomicU64>>::default();
     for reason in Resync::ALL {

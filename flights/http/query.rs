@@ -125,8 +125,8 @@ impl Query {
                 })?);
             }
             _ => {
-                let mut axes = schema.axes().iter();
-                let Some(axis) = axes.position(|axis| axis.name() == name) else {
+                let found = schema.axes().iter().position(|axis| axis.name() == name);
+                let Some(axis) = found else {
                     return Err(Problem::unknown_parameter(name, allowed(schema)));
                 };
                 let (first, last) = schema.axes()[axis].bounds();

@@ -149,10 +149,10 @@ pub(super) fn respond(body: impl Into<Bytes>, content_type: HeaderValue) -> Resp
 }
 
 /// A header as text, if it is there and is text.
-pub(super) fn header<'a>(
-    headers: &'a HeaderMap,
+pub(super) fn header(
+    headers: &HeaderMap,
     name: impl warp::http::header::AsHeaderName,
-) -> Option<&'a str> {
+) -> Option<&str> {
     headers.get(name)?.to_str().ok()
 }
 

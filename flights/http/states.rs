@@ -28,10 +28,7 @@ pub(super) fn root(http: &Http, query: &str, headers: &HeaderMap) -> Result<Resp
     query::none(query)?;
     let format = Format::preferred(header(headers, &ACCEPT));
     let rendered = http.plain(format)?;
-    let mut response = http.conditional(&rendered, format.content_type(), headers);
-    let vary = HeaderValue::from_static("accept");
-    response.headers_mut().insert(VARY, vary);
-    Ok(response)
+    Ok(http.conditional(&rendered, format.content_type(), headers))
 }
 
 /// `GET /v1/states`.
@@ -80,7 +77,6 @@ pub(super) fn state(http: &Http, name: &str, query: &str) -> Result<Response, Pr
         state: &'a str,
         active: bool,
         tick: u64,
-        #[serde(skip_serializing_if = "Option::is_none")]
         payload: Option<serde_json::Value>,
     }
     query::none(query)?;
@@ -167,17 +163,23 @@ impl Http {
         let headers = response.headers_mut();
         headers.reserve(8);
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-        headers.insert(ETAG, rendered.tag.clone());
-        self.mark(&mut response, Some(rendered.position_header.clone()));
+        self.tag(&mut response, rendered);
         response
     }
 
     fn unchanged(&self, rendered: &Rendered) -> Response {
         let mut response = Response::new(bytes::Bytes::new().into());
         *response.status_mut() = StatusCode::NOT_MODIFIED;
-        response.headers_mut().insert(ETAG, rendered.tag.clone());
-        self.mark(&mut response, Some(rendered.position_header.clone()));
+        self.tag(&mut response, rendered);
         response
+    }
+
+    /// What a reader needs to ask again.
+    fn tag(&self, response: &mut Response, rendered: &Rendered) {
+        let headers = response.headers_mut();
+        headers.insert(ETAG, rendered.tag.clone());
+        headers.insert(VARY, HeaderValue::from_static("accept"));
+        self.mark(response, Some(rendered.position_header.clone()));
     }
 
     /// What changes without a position.
