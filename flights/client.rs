@@ -1,9 +1,5 @@
 //! A small HTTP client: `flights get` and `flights watch`, and the status of a tree in processes.
-#![expect(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "printing is what they are for"
-)]
+#![expect(clippy::print_stderr, reason = "standard output is for states")]
 
 use std::io::{self, Write};
 use std::time::Duration;

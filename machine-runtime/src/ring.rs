@@ -235,7 +235,8 @@ fn payload_len((_, payload): &(u32, Option<Bytes>)) -> usize {
     payload.as_ref().map_or(0, Bytes::len)
 }
 
-#[cfg(all(test, feature = "replica"))]
+#[cfg(test)]
+#[cfg(feature = "replica")]
 mod tests {
     use super::*;
 
