@@ -14,7 +14,7 @@ use crate::machine::{Machine, Transition};
 use crate::mutation::{IntoStates, Mutation, Outcome, Reason};
 use crate::position::{Epoch, Position};
 use crate::state::State;
-use crate::view::{Publisher, Snapshot, View, ViewOptions};
+use crate::view::{Publisher, Snapshot, View, ViewOptions, tick_of};
 use crate::when::{Closed, When};
 
 /// How many requests wait for the machine at most: the latency that a caller who is let in can
@@ -24,6 +24,7 @@ pub const CHANNEL: usize = 1024;
 /// How a mutation ended, and where the machine stood then.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
+#[must_use = "a mutation can be canceled"]
 pub struct Receipt<S> {
     /// How it ended.
     pub outcome: Outcome<S>,
@@ -64,12 +65,19 @@ impl<S: State> Handle<S> {
     ///
     /// # Errors
     ///
-    /// [`Closed`] if the machine has been shut down; then the mutation was not run.
+    /// [`Closed`] if the machine has been shut down. It finishes what was sent before; only if its
+    /// task was dropped or panicked may the mutation have run all the same.
+    ///
+    /// # Panics
+    ///
+    /// If it calls a state that the schema does not have (rule R4), as only a
+    /// [`DynState`](crate::DynState) can be.
     ///
     /// # Cancel safety
     ///
     /// If dropped, the mutation is either not run or run to its end unobserved.
     pub async fn mutate(&self, mutation: Mutation<S>) -> Result<Receipt<S>, Closed> {
+        self.check(&mutation);
         let (reply, answer) = oneshot::channel();
         self.jobs
             .send(Job::One(mutation, reply))
@@ -89,6 +97,7 @@ impl<S: State> Handle<S> {
     ///
     /// As [`Handle::mutate`].
     pub async fn mutate_all(&self, mutations: Vec<Mutation<S>>) -> Result<Vec<Receipt<S>>, Closed> {
+        mutations.iter().for_each(|mutation| self.check(mutation));
         let (reply, answer) = oneshot::channel();
         self.jobs
             .send(Job::Many(mutations, reply))
@@ -108,6 +117,7 @@ impl<S: State> Handle<S> {
     ///
     /// As [`Handle::mutate`].
     pub async fn try_mutate(&self, mutation: Mutation<S>) -> Result<Receipt<S>, Closed> {
+        self.check(&mutation);
         let (reply, answer) = oneshot::channel();
         match self.jobs.try_send(Job::One(mutation, reply)) {
             Ok(()) => answer.await.map_err(|_closed| Closed),
@@ -138,6 +148,15 @@ impl<S: State> Handle<S> {
     /// As [`Handle::mutate`].
     pub async fn remove(&self, states: impl IntoStates<S>) -> Result<Receipt<S>, Closed> {
         self.mutate(Mutation::remove(states)).await
+    }
+
+    /// A programming error shows in the caller, not in the machine's task.
+    fn check(&self, mutation: &Mutation<S>) {
+        let schema = self.view.schema();
+        for state in mutation.states() {
+            let known = state.index() < schema.len();
+            assert!(known, "{state:?} is no state of {}", schema.name());
+        }
     }
 
     /// See [`View::when`].
@@ -289,7 +308,7 @@ impl<S: State> Owner<S> {
                 let after = after
                     .filter(|c| c.state == state)
                     .map(|c| u64::from(c.ticks));
-                self.machine.ticks()[state as usize] - after.sum::<u64>()
+                tick_of(self.machine.ticks(), state) - after.sum::<u64>()
             };
             waiters.changed(transition.raw_changes().iter().map(|c| c.state), tick);
         }

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use crate::explain::Explanation;
 use crate::mutation::{IntoStates, MAX_PAYLOAD, Mutation, Op, Outcome, Reason, StateList};
 use crate::queue::{Enqueued, Queue, Waiting};
-use crate::schema::Schema;
+use crate::schema::{EXCEPTION, Schema};
 use crate::set::StateSet;
 use crate::state::{DynState, State, States, Words};
 use crate::transition::{Change, Record, Request, Status};
@@ -135,12 +135,18 @@ impl<S: State> Machine<S> {
         let op = self.decided(mutation.op(), &called);
         let compiled = self.schema.compiled();
         let mergeable = !called.iter().any(|state| compiled.is_multi(*state));
+        let exception = self.schema.find(EXCEPTION).map(crate::schema::as_index);
+        let urgent = exception.is_some_and(|exception| {
+            let active = self.status.active().contains(exception);
+            let opposite = if active { Op::Remove } else { Op::Add };
+            called[..] == [exception] && op == opposite
+        });
         let waiting = Waiting {
             op,
             called,
             payload: mutation.payload().cloned(),
         };
-        Ok(self.queue.push(waiting, mergeable))
+        Ok(self.queue.push(waiting, mergeable, urgent))
     }
 
     /// Runs what waits in the queue, in order. [`Machine::last_run`] starts anew here.
@@ -223,6 +229,10 @@ impl<S: State> Machine<S> {
     }
 
     /// Why `state` is or is not active, as far as relations tell.
+    ///
+    /// # Panics
+    ///
+    /// If the schema has no such state.
     pub fn explain(&self, state: S) -> Explanation<S> {
         Explanation::new(&self.schema, &self.active(), state, self.tick(state))
     }

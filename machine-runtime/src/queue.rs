@@ -61,7 +61,10 @@ impl Queue {
 
     /// Appends a mutation. It merges with a waiting one of the same kind on the same states, in
     /// any order, if neither has a payload and `mergeable` (no called state is multi).
-    pub(crate) fn push(&mut self, new: Waiting, mergeable: bool) -> Enqueued {
+    ///
+    /// A full queue still takes what is `urgent`: an add of `Exception` while it is inactive, or
+    /// its removal while it is active (rule R33).
+    pub(crate) fn push(&mut self, new: Waiting, mergeable: bool, urgent: bool) -> Enqueued {
         if mergeable && new.payload.is_none() {
             let twin = self.waiting.iter().position(|waiting| {
                 waiting.op == new.op
@@ -76,7 +79,7 @@ impl Queue {
                 return Enqueued::Merged(self.tick + place as u64 + 1);
             }
         }
-        if self.waiting.len() >= QUEUE_LIMIT {
+        if self.waiting.len() >= QUEUE_LIMIT && !urgent {
             return Enqueued::Full;
         }
         self.waiting.push_back(new);
@@ -105,22 +108,22 @@ mod tests {
     #[test]
     fn the_same_states_in_any_order_merge() {
         let mut queue = Queue::new();
-        assert_eq!(queue.push(add(&[1, 2]), true), Enqueued::Queued(2));
-        assert_eq!(queue.push(add(&[3]), true), Enqueued::Queued(3));
-        assert_eq!(queue.push(add(&[2, 1]), true), Enqueued::Merged(2));
-        assert_eq!(queue.push(add(&[2]), true), Enqueued::Queued(4));
+        assert_eq!(queue.push(add(&[1, 2]), true, false), Enqueued::Queued(2));
+        assert_eq!(queue.push(add(&[3]), true, false), Enqueued::Queued(3));
+        assert_eq!(queue.push(add(&[2, 1]), true, false), Enqueued::Merged(2));
+        assert_eq!(queue.push(add(&[2]), true, false), Enqueued::Queued(4));
     }
 
     #[test]
     fn opposites_in_between_do_not_hinder_a_merge() {
         let mut queue = Queue::new();
-        assert_eq!(queue.push(add(&[1]), true), Enqueued::Queued(2));
+        assert_eq!(queue.push(add(&[1]), true, false), Enqueued::Queued(2));
         let remove = Waiting {
             op: Op::Remove,
             ..add(&[1])
         };
-        assert_eq!(queue.push(remove, true), Enqueued::Queued(3));
-        assert_eq!(queue.push(add(&[1]), true), Enqueued::Merged(2));
+        assert_eq!(queue.push(remove, true, false), Enqueued::Queued(3));
+        assert_eq!(queue.push(add(&[1]), true, false), Enqueued::Merged(2));
     }
 
     #[test]
@@ -130,10 +133,10 @@ mod tests {
             payload: Some("x".into()),
             ..add(&[1])
         };
-        assert_eq!(queue.push(with_payload(), true), Enqueued::Queued(2));
-        assert_eq!(queue.push(with_payload(), true), Enqueued::Queued(3));
-        assert_eq!(queue.push(add(&[1]), false), Enqueued::Queued(4));
-        assert_eq!(queue.push(add(&[1]), false), Enqueued::Queued(5));
+        assert_eq!(queue.push(with_payload(), true, false), Enqueued::Queued(2));
+        assert_eq!(queue.push(with_payload(), true, false), Enqueued::Queued(3));
+        assert_eq!(queue.push(add(&[1]), false, false), Enqueued::Queued(4));
+        assert_eq!(queue.push(add(&[1]), false, false), Enqueued::Queued(5));
     }
 
     #[test]
@@ -141,12 +144,13 @@ mod tests {
         let mut queue = Queue::new();
         for i in 0..u32::try_from(QUEUE_LIMIT).unwrap() {
             assert_eq!(
-                queue.push(add(&[i]), true),
+                queue.push(add(&[i]), true, false),
                 Enqueued::Queued(u64::from(i) + 2)
             );
         }
-        assert_eq!(queue.push(add(&[5000]), true), Enqueued::Full);
-        assert_eq!(queue.push(add(&[0]), true), Enqueued::Merged(2));
+        assert_eq!(queue.push(add(&[5000]), true, false), Enqueued::Full);
+        assert_eq!(queue.push(add(&[0]), true, false), Enqueued::Merged(2));
+        assert_eq!(queue.push(add(&[9000]), true, true), Enqueued::Queued(1002));
         assert_eq!(queue.pop().unwrap().called[..], [0]);
         assert_eq!(queue.tick(), 2);
     }

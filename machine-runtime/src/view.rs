@@ -173,8 +173,9 @@ pub(crate) struct Shared {
     schema: Arc<Schema>,
     options: ViewOptions,
     current: ArcSwapOption<Snapshot>,
-    /// Announces each publication. What it carries is the position of `current`.
-    news: watch::Sender<Option<Position>>,
+    /// Announces each publication, and ends with the writer. What it carries is the position of
+    /// `current`.
+    news: watch::Receiver<Option<Position>>,
     pub(crate) waiters: Arc<Waiters>,
     // Nothing awaits under it; it is held while deltas are appended or copied out.
     ring: Mutex<Ring>,
@@ -205,7 +206,9 @@ impl Shared {
     }
 
     pub(crate) fn positions(&self) -> watch::Receiver<Option<Position>> {
-        self.news.subscribe()
+        let mut positions = self.news.clone();
+        positions.mark_unchanged();
+        positions
     }
 
     pub(crate) fn current(&self) -> Option<Arc<Snapshot>> {
@@ -289,6 +292,10 @@ impl<S: State> View<S> {
     }
 
     /// Why `state` is or is not active, as far as relations tell.
+    ///
+    /// # Panics
+    ///
+    /// If the schema has no such state.
     pub fn explain(&self, state: S) -> Explanation<S> {
         let active = self.snapshot().map(|s| s.active_set()).unwrap_or_default();
         Explanation::new(&self.shared.schema, &active, state, self.tick(state))
@@ -362,7 +369,7 @@ impl<S: State> View<S> {
     fn wait(&self, condition: Condition) -> When {
         self.shared.waiters.wait(condition, || {
             let current = self.shared.current.load_full()?;
-            Some(move |state: u32| current.ticks.get(state as usize).copied().unwrap_or(0))
+            Some(move |state: u32| tick_of(&current.ticks, state))
         })
     }
 
@@ -398,9 +405,11 @@ impl<S: State> fmt::Debug for View<S> {
     }
 }
 
-/// The writing side of a view. When it drops, whoever waits is told so.
+/// The writing side of a view. When it drops, whoever waits is told so, and what is shown begins
+/// to age.
 pub(crate) struct Publisher {
     shared: Arc<Shared>,
+    news: watch::Sender<Option<Position>>,
     /// The moment before the published one, if no reader holds it: it is brought up to date
     /// with what it missed instead of copying all.
     spare: Option<Arc<Snapshot>>,
@@ -445,11 +454,12 @@ impl Publisher {
         options: ViewOptions,
         root: bool,
     ) -> (View<S>, Self) {
+        let (sender, news) = watch::channel(None);
         let shared = Arc::new(Shared {
             schema,
             options,
             current: ArcSwapOption::empty(),
-            news: watch::Sender::new(None),
+            news,
             waiters: Arc::default(),
             ring: Mutex::new(Ring::new(options.ring_deltas, options.ring_bytes)),
             start: Instant::now(),
@@ -464,6 +474,7 @@ impl Publisher {
         };
         let publisher = Self {
             shared,
+            news: sender,
             spare: None,
             missed: Batch::default(),
             batch: Batch::default(),
@@ -486,9 +497,9 @@ impl Publisher {
         if !self.shared.waiters.is_empty() {
             self.shared
                 .waiters
-                .replaced(|state| snapshot.ticks[state as usize]);
+                .replaced(|state| tick_of(&snapshot.ticks, state));
         }
-        self.shared.news.send_replace(Some(position));
+        self.news.send_replace(Some(position));
     }
 
     /// Notes a transition, or a delta, for the next publication and for followers.
@@ -537,9 +548,9 @@ impl Publisher {
         std::mem::swap(&mut self.missed, &mut self.batch);
         self.batch.clear();
         if !self.shared.waiters.is_empty() {
-            self.shared.waiters.published(|state| ticks[state as usize]);
+            self.shared.waiters.published(|state| tick_of(ticks, state));
         }
-        self.shared.news.send_replace(Some(position));
+        self.news.send_replace(Some(position));
     }
 
     /// Wakes those who waited for what `changes` led to.
@@ -549,7 +560,7 @@ impl Publisher {
             let states = changes.iter().map(|change| change.state);
             self.shared
                 .waiters
-                .changed(states, |state| ticks[state as usize]);
+                .changed(states, |state| tick_of(ticks, state));
         }
     }
 
@@ -583,8 +594,17 @@ fn fresh(
     ))
 }
 
+/// A tick; 0 for a state that the schema does not have, which one may wait for in vain.
+pub(crate) fn tick_of(ticks: &[u64], state: u32) -> u64 {
+    ticks.get(state as usize).copied().unwrap_or(0)
+}
+
 impl Drop for Publisher {
     fn drop(&mut self) {
+        let now = u64::try_from(self.shared.start.elapsed().as_nanos()).unwrap_or(0);
+        let fresh = &self.shared.fresh;
+        // It fails on a replica, whose age grows anyway.
+        let _ = fresh.compare_exchange(ALWAYS_FRESH, now, Ordering::Relaxed, Ordering::Relaxed);
         self.shared.waiters.close();
     }
 }

@@ -163,12 +163,12 @@ async fn waiting_ends_when_the_states_are_as_awaited() {
     let (red, not_red) = (handle.when(RED), handle.when_not([RED, OFF]));
     let twice = handle.when_ticks(RED, 2);
     let third = handle.view().when_time([(RED, 3), (GREEN, 1)]);
-    handle.add(RED).await.unwrap();
+    assert!(handle.add(RED).await.unwrap().outcome.is_executed());
     red.await.unwrap();
-    handle.add(GREEN).await.unwrap();
+    assert!(handle.add(GREEN).await.unwrap().outcome.is_executed());
     not_red.await.unwrap();
     twice.await.unwrap();
-    handle.add(RED).await.unwrap();
+    assert!(handle.add(RED).await.unwrap().outcome.is_executed());
     third.await.unwrap();
     handle.when(RED).await.unwrap();
     handle.when_not([]).await.unwrap();
@@ -223,12 +223,43 @@ async fn many_who_wait_are_each_woken_by_their_own_state() {
     for _ in 0..2_000 {
         tokio::task::yield_now().await;
     }
-    handle.add(RED).await.unwrap();
+    assert!(handle.add(RED).await.unwrap().outcome.is_executed());
     for _ in 0..500 {
         assert_eq!(waiting.join_next().await.unwrap().unwrap(), Ok(RED));
     }
-    handle.add(GREEN).await.unwrap();
+    assert!(handle.add(GREEN).await.unwrap().outcome.is_executed());
     assert_eq!(waiting.join_all().await, vec![Ok(GREEN); 500]);
+}
+
+#[tokio::test]
+async fn what_a_dead_machine_shows_grows_old() {
+    tokio::time::pause();
+    let (handle, owner) = owner();
+    let mut positions = handle.view().positions();
+    assert!(!handle.view().is_stale());
+    drop(owner);
+    assert!(positions.changed().await.is_err());
+    tokio::time::advance(std::time::Duration::from_secs(4)).await;
+    assert!(handle.view().is_stale());
+}
+
+#[tokio::test]
+async fn waiting_for_a_state_that_is_none_harms_nobody() {
+    let (handle, _tasks) = running();
+    let nobody = handle.when(DynState(999));
+    assert!(handle.add(RED).await.unwrap().outcome.is_executed());
+    drop(nobody);
+    assert!(handle.view().is_active(RED));
+}
+
+#[tokio::test]
+async fn calling_a_state_that_is_none_is_the_callers_mistake() {
+    let (handle, _tasks) = running();
+    let mut mistaken = JoinSet::new();
+    let other = handle.clone();
+    mistaken.spawn(async move { other.add(DynState(999)).await });
+    assert!(mistaken.join_next().await.unwrap().unwrap_err().is_panic());
+    assert!(handle.add(RED).await.unwrap().outcome.is_executed());
 }
 
 const fn assert_shareable<T: Send + Sync + Clone>() {}

@@ -363,6 +363,63 @@ async fn a_node_that_is_cut_off_serves_on_and_grows_stale() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_push_interval_makes_one_delta_of_what_happens_in_it() {
+    let machine = Machine::with_schema(schema());
+    let (root, owner) = Owner::new(machine, Epoch(1), ViewOptions::default());
+    let mut nodes = Nodes::default();
+    nodes.tasks.spawn(async move {
+        owner.run(std::future::pending()).await;
+    });
+    let mut options = SourceOptions::new("root");
+    options.push_interval = Duration::from_secs(10);
+    let source = Source::new(root.view(), options);
+    let (near, far) = tokio::io::duplex(1 << 16);
+    nodes
+        .tasks
+        .spawn(async move { source.serve_connection(far).await });
+    let (view, follower) = Follower::new::<DynState>(schema(), FollowerOptions::new("child"));
+    let link = follower.link().clone();
+    nodes
+        .tasks
+        .spawn(follower.run(Once(Some(near)), std::future::pending()));
+    let first = root.add(DynState(1)).await.unwrap().position;
+    reach(&view, first).await;
+    let start = tokio::time::Instant::now();
+    let deltas = link.deltas();
+    let mut last = first;
+    for _ in 0..20 {
+        last = root
+            .mutate(Mutation::toggle(DynState(1)))
+            .await
+            .unwrap()
+            .position;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    // What is held back is not the newest, and the view does not say that it is.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(view.position(), Some(first));
+    assert!(view.age() >= Duration::from_secs(1), "{:?}", view.age());
+    reach(&view, last).await;
+    assert!(start.elapsed() >= Duration::from_secs(9));
+    assert_eq!((link.deltas(), link.connects()), (deltas + 1, 1));
+}
+
+#[tokio::test]
+async fn a_machine_that_ended_is_told_to_its_followers() {
+    let mut nodes = Nodes::default();
+    let mut machine = Nodes::default();
+    let root = machine.root(1);
+    let addr = nodes.serve(root.view()).await;
+    let (view, link) = nodes.follow(addr);
+    reach(&view, root.view().position().unwrap()).await;
+    drop(machine);
+    let told = |state: &LinkState| state.to_string().ends_with("the parent shuts down");
+    while !told(&link.state()) {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn age_does_not_add_up_along_the_tree() {
     let machine = Machine::with_schema(schema());
     let (root, owner) = Owner::new(machine, Epoch(1), ViewOptions::default());

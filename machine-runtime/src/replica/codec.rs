@@ -11,8 +11,25 @@ use tarpc::tokio_serde::{Deserializer, Serializer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::codec::LengthDelimitedCodec;
 
-/// The longest frame in bytes unless told otherwise.
-pub(super) const FRAME: usize = 1 << 20;
+use crate::mutation::MAX_PAYLOAD;
+use crate::schema::Schema;
+
+/// The least that the longest frame is, in bytes, unless told otherwise.
+const FRAME: usize = 1 << 20;
+
+/// The most that a length prefix of three bytes can say.
+const MOST: usize = (1 << 24) - 1;
+
+/// The longest frame in bytes unless told otherwise: what a snapshot can take in which every tick
+/// is large and every state that can keeps the largest payload, and at least 1 MiB.
+pub(super) fn frame(schema: &Schema) -> usize {
+    const TICK: usize = 10;
+    const PAYLOAD: usize = MAX_PAYLOAD + 8;
+    const REST: usize = 1024;
+    let retained = (0..schema.len()).filter(|state| schema.is_retained(*state));
+    let snapshot = schema.len() * TICK + retained.count() * PAYLOAD + REST;
+    snapshot.clamp(FRAME, MOST)
+}
 
 /// A tarpc transport over `io`.
 pub(super) fn transport<T, Item, SinkItem>(

@@ -20,7 +20,7 @@ use crate::state::State;
 use crate::transition::payload_digest;
 use crate::view::{Publisher, Snapshot, View, ViewOptions};
 
-use super::codec::{FRAME, transport};
+use super::codec::{frame, transport};
 use super::connect::Connect;
 use super::link::{Link, LinkState, Resync};
 use super::wire::{
@@ -65,8 +65,8 @@ pub struct FollowerOptions {
     pub retry_least: Duration,
     /// The longest pause before it dials again.
     pub retry_most: Duration,
-    /// The longest frame in bytes.
-    pub max_frame: usize,
+    /// The longest frame in bytes; by default what a snapshot of the schema can take.
+    pub max_frame: Option<usize>,
 }
 
 impl FollowerOptions {
@@ -79,7 +79,7 @@ impl FollowerOptions {
             granularity: Granularity::Latest,
             retry_least: Duration::from_millis(20),
             retry_most: Duration::from_secs(2),
-            max_frame: FRAME,
+            max_frame: None,
         }
     }
 }
@@ -158,6 +158,7 @@ impl Follower {
     pub async fn run(mut self, mut parent: impl Connect, stop: impl Future<Output = ()>) {
         let mut stop = pin!(stop);
         let mut failures = 0;
+        let mut known = None;
         let mut pause = self.options.retry_least;
         loop {
             let connects = self.link.connects();
@@ -168,21 +169,30 @@ impl Follower {
             };
             if self.link.connects() > connects {
                 failures = 0;
+                known = None;
                 pause = self.options.retry_least;
                 tracing::info!(node = self.options.name, error = %lost, "lost the parent");
             }
             failures += 1;
+            let told = lost.to_string();
+            // Once for each reason, not once for each attempt.
+            if known.as_ref() != Some(&told) {
+                let node = &self.options.name;
+                if matches!(lost, Lost::Refused(_)) {
+                    tracing::error!(node, error = told, "the parent refuses us");
+                } else {
+                    tracing::info!(node, error = told, "cannot follow the parent");
+                }
+                known = Some(told.clone());
+            }
             self.link.set(match lost {
                 Lost::Refused(why) => {
-                    if failures == 1 {
-                        tracing::error!(node = self.options.name, why, "the parent refuses us");
-                    }
                     pause = self.options.retry_most;
                     LinkState::Refused { why }
                 }
-                lost => LinkState::Connecting {
+                _ => LinkState::Connecting {
                     failures,
-                    error: Some(lost.to_string()),
+                    error: Some(told),
                 },
             });
             let jitter = fastrand::f64() / 2.0 + 0.5;
@@ -201,7 +211,12 @@ impl Follower {
             Ok(Err(error)) => return Lost::Connect(error),
             Err(_elapsed) => return Lost::Timeout,
         };
-        let transport = transport(io, self.options.max_frame);
+        let transport = transport(
+            io,
+            self.options
+                .max_frame
+                .unwrap_or_else(|| frame(&self.schema)),
+        );
         let new = ReplicationClient::new(client::Config::default(), transport);
         tokio::select! {
             ended = new.dispatch => match ended {
@@ -238,13 +253,15 @@ impl Follower {
         };
         let welcome: Welcome = postcard::from_bytes(&body)
             .map_err(|error| Lost::Rpc(format!("malformed welcome: {error}")))?;
-        self.link.count_connect();
         self.publisher.set_tier(welcome.tier.saturating_add(1));
+        // Only a parent with something to give counts: any other is dialled with growing pauses.
+        self.take(welcome.news)?;
+        self.link.count_connect();
         tracing::info!(node = self.options.name, parent = welcome.node, "following");
         self.link.set(LinkState::Following {
             parent: welcome.node,
         });
-        self.take(welcome.news)
+        Ok(())
     }
 
     async fn ask(&mut self, client: &ReplicationClient) -> Result<(), Lost> {
@@ -345,7 +362,8 @@ impl Follower {
         }
         self.digest = digest;
         for change in &delta.changes {
-            self.ticks[change.state as usize] += u64::from(change.ticks);
+            let tick = &mut self.ticks[change.state as usize];
+            *tick = tick.wrapping_add(change.ticks.into());
         }
         for (state, payload) in &delta.payloads {
             match payload {
@@ -429,13 +447,11 @@ impl Follower {
                 }));
             }
             for theirs in &page {
-                if next == ours {
-                    let (ours, theirs) = (ours as usize, next as usize + 1);
-                    return Ok(Some(Difference::Count { ours, theirs }));
-                }
-                let difference = self.schema.difference(next as usize, theirs);
-                if difference.is_some() {
-                    return Ok(difference);
+                if next < ours {
+                    let difference = self.schema.difference(next as usize, theirs);
+                    if difference.is_some() {
+                        return Ok(difference);
+                    }
                 }
                 next += 1;
             }
@@ -443,14 +459,14 @@ impl Follower {
     }
 }
 
-/// Makes a call with a deadline, and gives up a little later in any case: the deadline only
-/// starts once the question is written.
+/// Makes a call and gives up after `patience` in any case: a deadline of tarpc's only starts once
+/// the question is written, and where it passes both sides log an error. So it is the later one.
 async fn within<F: Future>(
     patience: Duration,
     call: impl FnOnce(Context) -> F,
 ) -> Result<F::Output, Lost> {
     let mut ctx = context::current();
-    ctx.deadline = std::time::Instant::now() + patience;
+    ctx.deadline = std::time::Instant::now() + 2 * patience;
     timeout(patience, call(ctx))
         .await
         .map_err(|_elapsed| Lost::Timeout)

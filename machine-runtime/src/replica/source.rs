@@ -21,7 +21,7 @@ use crate::schema::{StateShape, as_index};
 use crate::state::State;
 use crate::view::{Shared, View};
 
-use super::codec::{FRAME, transport};
+use super::codec::{frame, transport};
 use super::wire::{
     Hello, News, PROTOCOL, Refusal, Replication, SCHEMA_PAGE, SnapshotCause, Watch, Welcome,
     encode_delta, encode_snapshot,
@@ -29,6 +29,10 @@ use super::wire::{
 
 /// The longest that a question is held, whatever the follower asks for.
 const LONGEST_HOLD: Duration = Duration::from_secs(20);
+
+/// How much longer than asked a replica holds a question at most, in wait of a heartbeat to pass
+/// on: half of what a follower's patience has to spare.
+const RELAY: Duration = Duration::from_secs(1);
 
 /// How many deltas one answer carries at most, where each is wanted.
 const DELTAS_AT_ONCE: usize = 256;
@@ -48,8 +52,8 @@ pub struct SourceOptions {
     /// The least time between two deltas to one follower; what happens in between is one delta.
     /// Zero sends each at once.
     pub push_interval: Duration,
-    /// The longest frame in bytes.
-    pub max_frame: usize,
+    /// The longest frame in bytes; by default what a snapshot of the schema can take.
+    pub max_frame: Option<usize>,
 }
 
 impl SourceOptions {
@@ -58,7 +62,7 @@ impl SourceOptions {
         Self {
             name: name.into(),
             push_interval: Duration::ZERO,
-            max_frame: FRAME,
+            max_frame: None,
         }
     }
 }
@@ -177,7 +181,13 @@ impl Source {
                 id,
             }),
         };
-        let channel = BaseChannel::with_defaults(transport(io, self.options.max_frame));
+        let config = tarpc::server::Config {
+            // Bounds what a follower that does not read makes us keep.
+            pending_response_buffer: QUESTIONS,
+        };
+        let max_frame = self.options.max_frame;
+        let max_frame = max_frame.unwrap_or_else(|| frame(self.shared.schema()));
+        let channel = BaseChannel::new(config, transport(io, max_frame));
         channel
             .execute(peer.serve())
             .for_each_concurrent(QUESTIONS, |answer| answer)
@@ -238,13 +248,27 @@ impl Source {
         // On a replica the next heartbeat from above is the better answer; it comes about as
         // often as our followers want one, so it gets a little more time.
         let relayed = self.shared.tier() != Some(0);
-        let end = Instant::now() + if relayed { hold + hold / 2 } else { hold };
+        let more = if relayed {
+            (hold / 2).min(RELAY)
+        } else {
+            Duration::ZERO
+        };
+        let end = Instant::now() + hold + more;
         let mut positions = self.shared.positions();
         loop {
             positions.borrow_and_update();
-            if not_before.is_some_and(|time| time > Instant::now()) && self.has_news(after) {
-                // Coalesce: look again once the interval is over.
-                sleep_until(not_before.unwrap_or(end)).await;
+            if let Some(time) = not_before.filter(|time| *time > Instant::now())
+                && self.has_news(after)
+            {
+                // Coalesce: look again once the interval is over, or the follower has waited as
+                // long as it would. It is told that what it has is as old as the news.
+                let held_back = Instant::now();
+                sleep_until(time.min(end)).await;
+                if time > end {
+                    let held_back = u32::try_from(held_back.elapsed().as_millis());
+                    let age_ms = self.age_ms().max(held_back.unwrap_or(u32::MAX));
+                    return News::Idle { age_ms };
+                }
             }
             if let Some(news) = self.look(after, every, resync) {
                 return news;
@@ -305,6 +329,13 @@ impl Drop for Leave {
 }
 
 impl Peer {
+    /// Remembers when something was pushed, where pushes have to keep a distance.
+    fn note(&self, news: &News) {
+        if !self.source.options.push_interval.is_zero() && !matches!(news, News::Idle { .. }) {
+            *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        }
+    }
+
     fn refuse(&self, refusal: Refusal) -> Refusal {
         self.source
             .stats
@@ -336,11 +367,16 @@ impl Replication for Peer {
             Ok(Err(_closed)) => return Err(Refusal::Closing),
             Err(_elapsed) => return Err(Refusal::NotReady),
         }
+        if positions.has_changed().is_err() {
+            // The machine behind it has ended; what is shown will not change any more.
+            return Err(Refusal::Closing);
+        }
         let news = source
             .look(hello.position, false, false)
             .unwrap_or_else(|| News::Idle {
                 age_ms: source.age_ms(),
             });
+        self.note(&news);
         tracing::debug!(follower = hello.node, "follower came");
         source.stats.table().insert(self.id, hello.node);
         let welcome = Welcome {
@@ -368,9 +404,7 @@ impl Replication for Peer {
                 not_before,
             )
             .await;
-        if !interval.is_zero() && !matches!(news, News::Idle { .. }) {
-            *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
-        }
+        self.note(&news);
         news
     }
 

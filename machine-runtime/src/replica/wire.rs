@@ -163,7 +163,7 @@ fn put<T: Serialize>(bytes: Vec<u8>, value: T) -> Vec<u8> {
 
 /// Encodes a delta. Its base is implied by the question:
 ///
-/// * the revision, less the base;
+/// * the revision, less the base, at least 1;
 /// * twice the number of changes, plus 1 if payloads follow;
 /// * per change: twice the distance to the state before, plus 1 if a tick count other than 1
 ///   follows;
@@ -209,7 +209,11 @@ pub(super) fn decode_delta(blob: &Blob, base: u64, states: usize) -> Result<Delt
         what: "delta",
     };
     let malformed = Malformed("delta");
-    let revision = base.checked_add(reader.take()?).ok_or(malformed)?;
+    let increment = reader.take()?;
+    if increment == 0 {
+        return Err(malformed);
+    }
+    let revision = base.checked_add(increment).ok_or(malformed)?;
     let head: u64 = reader.take()?;
     let mut changes = Vec::new();
     let mut place = Place::new(states, malformed);
