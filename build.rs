@@ -22,12 +22,9 @@ fn commit() -> Option<String> {
         return None;
     }
     println!("cargo::rerun-if-changed=.git/HEAD");
-    let name = git(&["symbolic-ref", "--quiet", "HEAD"]);
-    if let Some(branch) = name
-        .map(|name| Path::new(".git").join(name))
-        .filter(|f| f.exists())
-    {
-        println!("cargo::rerun-if-changed={}", branch.display());
+    // Grows with each commit, wherever the branch itself is kept.
+    if Path::new(".git/logs/HEAD").exists() {
+        println!("cargo::rerun-if-changed=.git/logs/HEAD");
     }
     git(&["rev-parse", "--short=12", "HEAD"])
 }

@@ -56,8 +56,7 @@ pub struct Usage(pub String);
     version = env!("FLIGHTS_VERSION"),
     about = ABOUT,
     long_about = LONG_ABOUT,
-    after_help = AFTER_HELP,
-    args_conflicts_with_subcommands = true
+    after_help = AFTER_HELP
 )]
 pub struct Cli {
     /// What to do; nothing is `tree`.
@@ -160,6 +159,10 @@ pub struct TreeArgs {
     /// How the links are.
     #[command(flatten)]
     pub link: LinkArgs,
+
+    /// What the nodes log, where they are processes: what `--log` says.
+    #[arg(skip)]
+    pub log: String,
 }
 
 /// Options of `flights node`.

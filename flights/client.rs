@@ -14,11 +14,16 @@ use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use crate::cli::{GetArgs, WatchArgs};
 
 /// How long a node may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long a stream may be silent: three of the node's comments.
+const SILENCE: Duration = Duration::from_secs(45);
 
 /// How long `watch` waits before it connects again.
 const RETRY: Duration = Duration::from_millis(500);
@@ -55,7 +60,8 @@ impl Answer {
 /// [`Unreachable`], or what went wrong on the way.
 pub async fn get(addr: &str, path: &str, accept: &str) -> anyhow::Result<Answer> {
     let whole = async {
-        let (head, body) = open(addr, path, accept, None).await?.into_parts();
+        let (response, _connection) = open(addr, path, accept, None).await?;
+        let (head, body) = response.into_parts();
         let body = body
             .collect()
             .await
@@ -66,9 +72,14 @@ pub async fn get(addr: &str, path: &str, accept: &str) -> anyhow::Result<Answer>
             body,
         })
     };
-    tokio::time::timeout(PATIENCE, whole)
-        .await
-        .with_context(|| format!("{addr} did not answer within {} s", PATIENCE.as_secs()))?
+    timeout(PATIENCE, whole).await.with_context(|| late(addr))?
+}
+
+/// Drives a connection for as long as somebody reads from it.
+type Connection = JoinSet<hyper::Result<()>>;
+
+fn late(addr: &str) -> String {
+    format!("{addr} did not answer within {} s", PATIENCE.as_secs())
 }
 
 /// Asks a node for `path` and returns the answer while its body is still to come.
@@ -77,9 +88,10 @@ async fn open(
     path: &str,
     accept: &str,
     last_event: Option<&str>,
-) -> anyhow::Result<Response<Incoming>> {
-    let stream = TcpStream::connect(addr)
+) -> anyhow::Result<(Response<Incoming>, Connection)> {
+    let stream = timeout(PATIENCE, TcpStream::connect(addr))
         .await
+        .unwrap_or_else(|_elapsed| Err(io::ErrorKind::TimedOut.into()))
         .map_err(|source| Unreachable {
             addr: addr.to_owned(),
             source,
@@ -90,12 +102,11 @@ async fn open(
         request = request.header("last-event-id", id);
     }
     let request = request.body(Empty::<Bytes>::new())?;
-    // The connection is driven until the body is read; it ends with the answer.
-    let mut tasks = tokio::task::JoinSet::new();
-    tasks.spawn(connection);
-    let response = sender.send_request(request).await?;
-    tasks.detach_all();
-    Ok(response)
+    let mut driver = Connection::new();
+    driver.spawn(connection);
+    let response = timeout(PATIENCE, sender.send_request(request)).await;
+    let response = response.with_context(|| late(addr))??;
+    Ok((response, driver))
 }
 
 /// `flights get`.
@@ -170,7 +181,8 @@ struct Events {
 impl Events {
     async fn follow(&mut self, addr: &str, json: bool) -> anyhow::Result<()> {
         let last = self.last.clone();
-        let response = open(addr, "/v1/events", "text/event-stream", last.as_deref()).await?;
+        let accept = "text/event-stream";
+        let (response, _connection) = open(addr, "/v1/events", accept, last.as_deref()).await?;
         if response.status() != StatusCode::OK {
             let (head, body) = response.into_parts();
             let body = body.collect().await?.to_bytes();
@@ -182,7 +194,10 @@ impl Events {
         }
         let mut body = response.into_body();
         let mut rest = Vec::new();
-        while let Some(frame) = body.frame().await {
+        while let Some(frame) = timeout(SILENCE, body.frame())
+            .await
+            .with_context(|| format!("{addr} has gone silent"))?
+        {
             let frame = frame.context("the stream broke off")?;
             rest.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data));
             while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {

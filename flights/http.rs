@@ -40,6 +40,9 @@ const CONNECTIONS: usize = 8192;
 /// How long a request's head may take, and a connection may idle.
 const HEAD: Duration = Duration::from_secs(30);
 
+/// How long requests under way may take once the node is stopped.
+const END: Duration = Duration::from_millis(400);
+
 /// How large the head of a request may be.
 const BUFFER: usize = 16 * 1024;
 
@@ -123,7 +126,9 @@ impl Http {
         }
         drop(listener);
         self.inner.stop.cancel();
-        while connections.join_next().await.is_some() {}
+        // Who sends half a request only is not waited for; what is left is dropped.
+        let ended = async { while connections.join_next().await.is_some() {} };
+        let _ = tokio::time::timeout(END, ended).await;
     }
 
     async fn connection(&self, stream: TcpStream) {

@@ -5,8 +5,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
-use clap::{CommandFactory, Parser};
-use flights::cli::{Cli, Command, Usage};
+use clap::parser::ValueSource;
+use clap::{CommandFactory, FromArgMatches};
+use flights::cli::{Cli, Command, TreeArgs, Usage};
 use flights::client::{self, Unreachable};
 use flights::run;
 use flights::status::Lines;
@@ -55,13 +56,19 @@ fn print_error(error: &anyhow::Error) {
 fn try_main() -> anyhow::Result<()> {
     let started = Instant::now();
     load_env_file()?;
-    let cli = Cli::parse();
+    let cli = parse()?;
     let command = cli.command.unwrap_or(Command::Tree(cli.tree));
     let lines = Lines::default();
     let live = matches!(command, Command::Tree(_)) && Terminal::new().is_live();
     telemetry::start(&cli.log, live.then(|| lines.clone()))?;
     match command {
-        Command::Tree(args) => on(several_threads()?, run::tree(args, lines, started)),
+        Command::Tree(args) => {
+            let args = TreeArgs {
+                log: cli.log,
+                ..args
+            };
+            on(several_threads()?, run::tree(args, lines, started))
+        }
         Command::Node(args) => on(one_thread()?, run::node(args)),
         Command::Get(args) => on(one_thread()?, client::print_states(&args)),
         Command::Watch(args) => on(one_thread()?, client::watch(&args)),
@@ -74,8 +81,29 @@ fn try_main() -> anyhow::Result<()> {
     }
 }
 
-/// `.env` fills in what the environment does not say.
+/// Options of a tree stand in front of no subcommand: they would go unheard.
+fn parse() -> anyhow::Result<Cli> {
+    let matches = Cli::command().get_matches();
+    if let Some((name, _)) = matches.subcommand() {
+        let said = |id: &&clap::Id| {
+            let source = matches.value_source(id.as_str());
+            *id != "log" && source == Some(ValueSource::CommandLine)
+        };
+        if let Some(id) = matches.ids().find(said) {
+            let flag = id.as_str().replace('_', "-");
+            let why = format!("--{flag} is heard only behind `{name}`, if that has it");
+            return Err(Usage(why).into());
+        }
+    }
+    Ok(Cli::from_arg_matches(&matches)?)
+}
+
+/// `.env` fills in what the environment does not say. A node of a tree in processes has been told
+/// everything by its supervisor.
 fn load_env_file() -> anyhow::Result<()> {
+    if std::env::args_os().any(|arg| arg == "--supervised") {
+        return Ok(());
+    }
     match dotenvy::dotenv() {
         Err(error) if !error.not_found() => Err(error).context("cannot read .env"),
         _ => Ok(()),

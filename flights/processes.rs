@@ -30,7 +30,7 @@ const RESTART_LEAST: Duration = Duration::from_millis(100);
 /// The longest pause before a process is started again.
 const RESTART_MOST: Duration = Duration::from_secs(5);
 
-/// A process that ran for this long is started again without delay.
+/// A process that ran for this long is started again after the shortest pause.
 const HEALTHY: Duration = Duration::from_secs(5);
 
 /// How long a process may take to end.
@@ -81,6 +81,7 @@ impl Processes {
                 name: place.name.clone(),
                 program: program.clone().into(),
                 args: node_args(place, parent, *rpc, *http, args),
+                log: args.log.clone(),
                 lines: lines.clone(),
                 over: over.clone(),
             };
@@ -141,6 +142,7 @@ struct Process {
     name: String,
     program: OsString,
     args: Vec<OsString>,
+    log: String,
     lines: Lines,
     over: CancellationToken,
 }
@@ -189,6 +191,7 @@ impl Process {
         }
         command
             .args(&self.args)
+            .env("RUST_LOG", &self.log)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

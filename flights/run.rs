@@ -78,9 +78,11 @@ pub async fn tree(mut args: TreeArgs, lines: Lines, started: Instant) -> anyhow:
             shown.context("cannot write to standard output")
         }
         () = signals.next() => Ok(()),
+        () = tasks.panicked() => Err(panicked()),
     };
     terminal
         .last(|| tree.rows(), &lines, &hints)
+        .await
         .context("cannot write to standard output")?;
     end(&tasks, &mut signals).await?;
     ended
@@ -144,9 +146,11 @@ pub async fn node(args: NodeArgs) -> anyhow::Result<()> {
         }
         () = signals.next() => Ok(()),
         () = input_ends(), if args.supervised => Ok(()),
+        () = tasks.panicked() => Err(panicked()),
     };
     terminal
         .last(Vec::new, &lines, &[])
+        .await
         .context("cannot write to standard output")?;
     end(&tasks, &mut signals).await?;
     ended
@@ -166,6 +170,10 @@ async fn end(tasks: &Tasks, signals: &mut Signals) -> anyhow::Result<()> {
         }
         () = signals.next_after(REPEAT) => anyhow::bail!("interrupted while ending"),
     }
+}
+
+fn panicked() -> anyhow::Error {
+    anyhow::anyhow!("a part of the program failed, see above; this is a bug")
 }
 
 /// Waits for the end of standard input, on a thread that the runtime does not wait for.

@@ -16,6 +16,7 @@ pub const PATIENCE: Duration = Duration::from_millis(700);
 pub struct Tasks {
     tracker: TaskTracker,
     stop: CancellationToken,
+    panicked: CancellationToken,
 }
 
 impl Tasks {
@@ -24,7 +25,18 @@ impl Tasks {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        self.tracker.spawn(task);
+        let task = self.tracker.spawn(task);
+        let panicked = self.panicked.clone();
+        self.tracker.spawn(async move {
+            if task.await.is_err() {
+                panicked.cancel();
+            }
+        });
+    }
+
+    /// Resolves once a task has panicked: without it the program is not whole.
+    pub fn panicked(&self) -> impl Future<Output = ()> + Send + 'static {
+        self.panicked.clone().cancelled_owned()
     }
 
     /// Runs `task` until it ends or everybody is told to stop; then it is dropped.

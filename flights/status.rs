@@ -1,7 +1,6 @@
 //! The live status: how each node is, and what changed last.
 
 use std::collections::VecDeque;
-use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -52,7 +51,11 @@ struct Inner {
 
 impl Lines {
     /// Appends a line. The oldest goes where nobody takes them.
-    pub fn push(&self, line: String) {
+    pub fn push(&self, mut line: String) {
+        // A line is one line on any screen.
+        if line.contains(char::is_control) {
+            line = line.replace(char::is_control, " ");
+        }
         let mut inner = self.inner();
         if inner.lines.len() == WAITING {
             inner.lines.pop_front();
@@ -166,20 +169,17 @@ fn table(rows: &[Row]) -> Vec<String> {
             }
             _ => "-".to_owned(),
         };
-        let mut line = format!(
+        let line = format!(
             "{name:names$}  {role:10}  {:https$}  {revision:>9}  {lag:>6}  {:>8}  {:>9}",
             row.http,
             age(row),
             row.requests
         );
-        if row.stale {
-            line.push_str("  stale");
-        }
-        if !row.note.is_empty() {
-            // Writing to a string cannot fail.
-            let _ = write!(line, "  {}", row.note);
-        }
         out.push(line);
+        if row.stale || !row.note.is_empty() {
+            let stale = if row.stale { "stale; " } else { "" };
+            out.push(format!("{:names$}  {stale}{}", "", row.note));
+        }
     }
     out
 }

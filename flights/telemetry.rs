@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::str::FromStr;
 
 use anyhow::Context;
-use tracing_subscriber::filter::Targets;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -24,8 +24,12 @@ pub fn start(filter: &str, lines: Option<Lines>) -> anyhow::Result<()> {
     let targets = Targets::from_str(filter).with_context(|| {
         format!("`{filter}` is no log filter; try `info` or `warn,machine_runtime=debug`")
     })?;
-    // tarpc logs every expired deadline of a peer as an error, and opens a span per call.
-    let targets = targets.with_target("tarpc", tracing::Level::WARN);
+    // tarpc logs as errors what a peer does and we tell in better words.
+    let targets = if filter.contains("tarpc") {
+        targets
+    } else {
+        targets.with_target("tarpc", LevelFilter::OFF)
+    };
     let to_lines = lines.is_some();
     let layer = tracing_subscriber::fmt::layer()
         .with_target(false)

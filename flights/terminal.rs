@@ -3,15 +3,20 @@
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
-use crossterm::cursor::MoveToPreviousLine;
+use crossterm::cursor::{MoveTo, MoveToPreviousLine};
 use crossterm::queue;
 use crossterm::style::Print;
 use crossterm::terminal::{self, Clear, ClearType};
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 
 use crate::status::{Lines, Row, render};
 
 /// How often it is redrawn.
 const FRAME: Duration = Duration::from_millis(200);
+
+/// How long the last of it may take.
+const LAST: Duration = Duration::from_millis(200);
 
 /// How often plain lines are printed.
 const FLUSH: Duration = Duration::from_millis(50);
@@ -21,6 +26,7 @@ const FLUSH: Duration = Duration::from_millis(50);
 pub struct Terminal {
     live: bool,
     drawn: u16,
+    size: (u16, u16),
 }
 
 impl Terminal {
@@ -29,6 +35,7 @@ impl Terminal {
         Self {
             live: io::stdout().is_terminal(),
             drawn: 0,
+            size: (0, 0),
         }
     }
 
@@ -37,6 +44,7 @@ impl Terminal {
         Self {
             live: false,
             drawn: 0,
+            size: (0, 0),
         }
     }
 
@@ -61,7 +69,8 @@ impl Terminal {
         hints: &[String],
     ) -> io::Result<()> {
         loop {
-            self.frame(&rows, lines, hints)?;
+            let frame = self.frame(&rows, lines, hints)?;
+            write(frame).await?;
             tokio::time::sleep(if self.live { FRAME } else { FLUSH }).await;
         }
     }
@@ -71,13 +80,15 @@ impl Terminal {
     /// # Errors
     ///
     /// If nobody reads standard output any more.
-    pub fn last(
+    pub async fn last(
         &mut self,
         rows: impl Fn() -> Vec<Row>,
         lines: &Lines,
         hints: &[String],
     ) -> io::Result<()> {
-        self.frame(&rows, lines, hints)
+        let frame = self.frame(&rows, lines, hints)?;
+        // Whoever has stopped reading does not keep us from ending.
+        timeout(LAST, write(frame)).await.unwrap_or(Ok(()))
     }
 
     fn frame(
@@ -85,19 +96,25 @@ impl Terminal {
         rows: &impl Fn() -> Vec<Row>,
         lines: &Lines,
         hints: &[String],
-    ) -> io::Result<()> {
-        let mut out = io::stdout().lock();
+    ) -> io::Result<Vec<u8>> {
+        let mut out = Vec::new();
         if !self.live {
             for line in lines.take() {
                 writeln!(out, "{line}")?;
             }
-            return out.flush();
+            return Ok(out);
         }
         let (width, height) = terminal::size().unwrap_or((80, 24));
         // The last line of the terminal stays empty: that is where the cursor waits.
         let size = (width.into(), usize::from(height.max(2) - 1));
         let picture = render(&rows(), lines, hints, size);
-        if self.drawn > 0 {
+        if self.size != (width, height) {
+            // Another size has put what was drawn somewhere else.
+            if self.size != (0, 0) {
+                queue!(out, Clear(ClearType::All), MoveTo(0, 0))?;
+            }
+            self.size = (width, height);
+        } else if self.drawn > 0 {
             queue!(out, MoveToPreviousLine(self.drawn))?;
         }
         for line in &picture {
@@ -110,8 +127,23 @@ impl Terminal {
         }
         queue!(out, Clear(ClearType::FromCursorDown))?;
         self.drawn = u16::try_from(picture.len()).unwrap_or(u16::MAX);
-        out.flush()
+        Ok(out)
     }
+}
+
+/// Writes on a thread of its own: a reader that has stopped reading must not stop the program.
+async fn write(frame: Vec<u8>) -> io::Result<()> {
+    if frame.is_empty() {
+        return Ok(());
+    }
+    let written = spawn_blocking(move || {
+        let mut out = io::stdout().lock();
+        out.write_all(&frame)?;
+        out.flush()
+    });
+    written
+        .await
+        .unwrap_or_else(|panic| Err(io::Error::other(panic)))
 }
 
 impl Default for Terminal {

@@ -97,7 +97,9 @@ impl<S: State> Handle<S> {
     ///
     /// As [`Handle::mutate`].
     pub async fn mutate_all(&self, mutations: Vec<Mutation<S>>) -> Result<Vec<Receipt<S>>, Closed> {
-        mutations.iter().for_each(|mutation| self.check(mutation));
+        for mutation in &mutations {
+            self.check(mutation);
+        }
         let (reply, answer) = oneshot::channel();
         self.jobs
             .send(Job::Many(mutations, reply))

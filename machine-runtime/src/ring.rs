@@ -14,6 +14,7 @@ pub const RING_DELTAS: usize = 4096;
 pub const RING_BYTES: usize = 1 << 20;
 
 /// What moved between two revisions.
+#[cfg(feature = "replica")]
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Delta {
     /// The revision that it applies to.
@@ -28,17 +29,11 @@ pub(crate) struct Delta {
     pub(crate) payloads: Vec<(u32, Option<Bytes>)>,
 }
 
+#[cfg(feature = "replica")]
 impl Delta {
-    /// Sums what happened to each state.
-    fn tidy(mut self) -> Self {
-        self.changes.sort_unstable_by_key(|change| change.state);
-        self.changes.dedup_by(|next, kept| {
-            let same = next.state == kept.state;
-            if same {
-                kept.ticks += next.ticks;
-            }
-            same
-        });
+    /// Sums what happened to each state. To be done once the ring is free again.
+    pub(crate) fn tidy(mut self) -> Self {
+        self.changes = summed(self.changes);
         // The last word on a payload counts; a stable sort keeps it last.
         self.payloads.sort_by_key(|(state, _)| *state);
         self.payloads.reverse();
@@ -46,6 +41,19 @@ impl Delta {
         self.payloads.reverse();
         self
     }
+}
+
+/// Each state once, in index order, with all its ticks.
+pub(crate) fn summed(mut changes: Vec<Change>) -> Vec<Change> {
+    changes.sort_unstable_by_key(|change| change.state);
+    changes.dedup_by(|next, kept| {
+        let same = next.state == kept.state;
+        if same {
+            kept.ticks += next.ticks;
+        }
+        same
+    });
+    changes
 }
 
 /// What a ring has to say to a follower at some revision.
@@ -183,16 +191,27 @@ impl Ring {
         }
     }
 
-    /// What moved from `after` to `until`, if both are revisions to resume from.
+    /// What moved from `after` to `until`, change by change, if both are revisions to resume
+    /// from.
     pub(crate) fn between(&self, after: Position, until: u64) -> Option<Vec<Change>> {
         if after.epoch != self.epoch || after.revision >= until {
             return None;
         }
-        let (start, end) = (
-            self.entries_up_to(after.revision)?,
-            self.entries_up_to(until)?,
-        );
-        Some(self.delta(start, end - 1).changes)
+        let end = |revision| {
+            let entries = self.entries_up_to(revision)?;
+            Some(if entries == 0 {
+                self.base.changes
+            } else {
+                self.entries[entries - 1].changes
+            })
+        };
+        let changes = self.place(end(after.revision)?)..self.place(end(until)?);
+        Some(self.changes.range(changes).copied().collect())
+    }
+
+    /// Where in `changes` the change is that was the `count`th ever.
+    fn place(&self, count: u64) -> usize {
+        usize::try_from(count - self.base.changes).expect("what the ring holds can be counted")
     }
 
     /// How many entries lead up to `revision`, if it is where one of them ends or the base.
@@ -206,7 +225,8 @@ impl Ring {
             .map(|i| i + 1)
     }
 
-    /// What the entries from `first` to `last` come to.
+    /// What the entries from `first` to `last` come to, not summed yet.
+    #[cfg(feature = "replica")]
     fn delta(&self, first: usize, last: usize) -> Delta {
         let before = if first == 0 {
             self.base
@@ -214,12 +234,11 @@ impl Ring {
             self.entries[first - 1]
         };
         let last = self.entries[last];
-        let range = |start: u64, end: u64, base: u64| {
-            let place = |n: u64| usize::try_from(n - base).expect("what the ring holds is few");
-            place(start)..place(end)
+        let payload = |count: u64| {
+            usize::try_from(count - self.base.payloads).expect("what the ring holds is few")
         };
-        let changes = range(before.changes, last.changes, self.base.changes);
-        let payloads = range(before.payloads, last.payloads, self.base.payloads);
+        let changes = self.place(before.changes)..self.place(last.changes);
+        let payloads = payload(before.payloads)..payload(last.payloads);
         Delta {
             base: before.revision,
             revision: last.revision,
@@ -227,7 +246,6 @@ impl Ring {
             changes: self.changes.range(changes).copied().collect(),
             payloads: self.payloads.range(payloads).cloned().collect(),
         }
-        .tidy()
     }
 }
 
@@ -273,6 +291,7 @@ mod tests {
             changes: vec![change(2, 1), change(3, 1), change(4, 1), change(9, 3)],
             payloads: vec![(7, Some("x".into()))],
         };
+        let deltas: Vec<_> = deltas.into_iter().map(Delta::tidy).collect();
         assert_eq!(deltas, [expected]);
     }
 
@@ -324,6 +343,7 @@ mod tests {
         let Since::Deltas(deltas) = ring.since(at(0), false, 10) else {
             panic!()
         };
+        let deltas: Vec<_> = deltas.into_iter().map(Delta::tidy).collect();
         assert_eq!(deltas[0].payloads, [(1, None)]);
     }
 

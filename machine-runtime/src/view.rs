@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use crate::explain::Explanation;
 use crate::mutation::{IntoStates, StateList};
 use crate::position::Position;
-use crate::ring::{RING_BYTES, RING_DELTAS, Ring};
+use crate::ring::{RING_BYTES, RING_DELTAS, Ring, summed};
 use crate::schema::{Schema, as_index};
 use crate::set::{StateSet, ones};
 use crate::state::{DynState, State, Words};
@@ -313,16 +313,15 @@ impl<S: State> View<S> {
             cmp::Ordering::Equal => Changes::Current,
             cmp::Ordering::Greater => Changes::Ahead,
             // The ring may be further than `now` already, or have dropped what leads to it.
-            cmp::Ordering::Less => match self.shared.ring().between(after, now.position.revision) {
-                Some(changes) => {
-                    let states = changes
-                        .iter()
-                        .map(|c| (c.state as usize, c.ticks))
-                        .collect();
-                    Changes::Ticked { now, states }
-                }
-                None => Changes::Compacted,
-            },
+            cmp::Ordering::Less => {
+                let changes = self.shared.ring().between(after, now.position.revision);
+                let Some(changes) = changes else {
+                    return Changes::Compacted;
+                };
+                let changes = summed(changes).into_iter();
+                let states = changes.map(|c| (c.state as usize, c.ticks)).collect();
+                Changes::Ticked { now, states }
+            }
         }
     }
 

@@ -60,7 +60,11 @@ fn the_version_is_that_of_the_package() {
 
 #[test]
 fn wrong_usage_is_exit_code_2_and_says_what_is_wrong() {
-    let cases: [(&[&str], &str); 8] = [
+    let cases: [(&[&str], &str); 9] = [
+        (
+            &["--speed", "max", "get"],
+            "--speed is heard only behind `get`, if that has it",
+        ),
         (&["--foo"], "unexpected argument '--foo'"),
         (&["tree", "--speed", "fast"], "fast"),
         (&["tree", "--random", "soon"], "soon"),
@@ -175,6 +179,65 @@ fn an_env_file_fills_in_what_the_environment_does_not_say() {
     let node = Program::start_command(&mut named);
     node.line_after("from-environment: tarpc ");
     assert!(node.interrupt().success());
+}
+
+#[tokio::test]
+async fn an_env_file_of_one_node_does_not_reach_the_processes_of_a_tree() {
+    let folder = Folder::new("env-processes");
+    let file = "TST_ADDR=127.0.0.1:0\nTST_PARENT_ADDR=localhost:1\nTST_MUT_US=1000000\n";
+    fs::write(folder.0.join(".env"), file).unwrap();
+    let args = [
+        "tree",
+        "--processes",
+        "--fanout=1",
+        "--http-port=0",
+        "--rpc-port=0",
+    ];
+    let tree = Program::start_command(command(&args).current_dir(&folder.0));
+    tree.line_after("2 nodes are ready");
+    assert!(tree.interrupt().success());
+}
+
+#[test]
+fn a_log_filter_reaches_every_node() {
+    let args = [
+        "--log=info",
+        "tree",
+        "--processes",
+        "--fanout=1",
+        "--http-port=0",
+        "--rpc-port=0",
+    ];
+    let tree = Program::start(&args);
+    tree.line(|line| (line.starts_with("rep-1: ") && line.contains("following")).then_some(()));
+    assert!(tree.interrupt().success());
+}
+
+#[test]
+fn an_interrupt_is_heard_while_nobody_reads_the_output() {
+    // More than a pipe holds, and nobody takes it out.
+    let mut table = flights_table().to_owned();
+    for _ in 0..40 {
+        table.push_str(flights_table().split_once('\n').unwrap().1);
+    }
+    let folder = Folder::new("stalled");
+    let file = folder.0.join("long.csv");
+    fs::write(&file, table).unwrap();
+    let mut node = command(&["node", "--addr=:0", "--speed=max", "--replay"])
+        .arg(&file)
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    // Its first byte shows that it has begun to write.
+    let mut out = node.stdout.take().unwrap();
+    std::io::Read::read_exact(&mut out, &mut [0]).unwrap();
+    crate::support::signal("INT", node.id());
+    assert!(node.wait().unwrap().success());
+}
+
+fn flights_table() -> &'static str {
+    include_str!("../../flights/data/nyc-2013-07-10.csv")
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long anything may take before a test gives up: never the time that it should take.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
@@ -77,10 +77,11 @@ impl Program {
 
     /// The next line that `pick` picks something from.
     pub(crate) fn line<T>(&self, pick: impl Fn(&str) -> Option<T>) -> T {
+        let end = Instant::now() + PATIENCE;
         loop {
             let line = self
                 .lines
-                .recv_timeout(PATIENCE)
+                .recv_timeout(end.saturating_duration_since(Instant::now()))
                 .expect("a line that was not printed");
             if let Some(picked) = pick(&line) {
                 return picked;
@@ -96,7 +97,9 @@ impl Program {
     /// All lines up to and with the first that is the `last` one.
     pub(crate) fn lines_until(&self, last: impl Fn(&str) -> bool) -> Vec<String> {
         let mut lines = Vec::new();
+        let end = Instant::now() + PATIENCE;
         loop {
+            assert!(Instant::now() < end, "the last of {lines:#?}");
             let line = self.line(|line| Some(line.to_owned()));
             let is_last = last(&line);
             lines.push(line);

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use flights::random::RandomTraffic;
 use flights::states::Flights;
-use machine_runtime::{Machine, Position};
+use machine_runtime::{Machine, Position, StateSet};
 
 use crate::support::{PATIENCE, Program, is_running, json, signal};
 
@@ -102,40 +102,47 @@ async fn get_and_watch_show_what_a_node_shows() {
 struct History {
     machine: Machine<Flights>,
     traffic: RandomTraffic<Flights>,
-    digests: Vec<u64>,
+    /// The digest and the active states at each revision.
+    moments: Vec<(u64, StateSet<Flights>)>,
     mutations: u64,
 }
 
 impl History {
     fn new(seed: u64) -> Self {
         let mut machine = Machine::new();
-        let mut digests = vec![0];
+        let mut moments = vec![(0, StateSet::EMPTY)];
         assert!(machine.add([Flights::Start, Flights::Ready]).is_executed());
-        digests.extend(changes(&machine));
+        append(&machine, &mut moments);
         Self {
             machine,
             traffic: RandomTraffic::new(seed),
-            digests,
+            moments,
             mutations: 0,
         }
     }
 
-    fn digest(&mut self, revision: u64) -> u64 {
+    fn moment(&mut self, revision: u64) -> &(u64, StateSet<Flights>) {
         while self.machine.revision() < revision {
             let exception = self.machine.is_active(Flights::Exception);
             let _ = self.machine.mutate(&self.traffic.next(exception));
-            self.digests.extend(changes(&self.machine));
+            append(&self.machine, &mut self.moments);
             self.mutations += 1;
         }
-        self.digests[usize::try_from(revision).unwrap()]
+        &self.moments[usize::try_from(revision).unwrap()]
     }
 }
 
-fn changes(machine: &Machine<Flights>) -> impl Iterator<Item = u64> + '_ {
-    let changed = machine
-        .last_run()
-        .filter(|transition| transition.changes().len() > 0);
-    changed.map(|transition| transition.digest())
+/// Appends what the last run of `machine` led to, transition by transition.
+fn append(machine: &Machine<Flights>, moments: &mut Vec<(u64, StateSet<Flights>)>) {
+    for transition in machine.last_run().filter(|t| t.changes().len() > 0) {
+        let mut active = moments.last().unwrap().1.clone();
+        for (state, _) in transition.changes().filter(|(_, ticks)| ticks % 2 == 1) {
+            if !active.remove(state) {
+                active.insert(state);
+            }
+        }
+        moments.push((transition.digest(), active));
+    }
 }
 
 /// The tree under load, and what is known of it.
@@ -168,11 +175,11 @@ impl Watched {
             };
             let position: Position = format!("{epoch}.{}", states["revision"]).parse().unwrap();
             let digest = u64::from_str_radix(states["digest"].as_str().unwrap(), 16).unwrap();
-            assert_eq!(
-                digest,
-                self.history.digest(position.revision),
-                "{name} at {position}"
-            );
+            let active = states["active"].as_array().unwrap().iter();
+            let active = active.map(|state| state.as_str().unwrap().parse::<Flights>().unwrap());
+            let shown = (digest, active.collect());
+            let had = self.history.moment(position.revision);
+            assert_eq!(shown, *had, "{name} at {position}");
             if let Some(before) = self.shown.insert(name, position)
                 && before.epoch == position.epoch
             {

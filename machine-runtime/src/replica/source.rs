@@ -215,7 +215,10 @@ impl Source {
                             .inner
                             .deltas
                             .fetch_add(deltas.len() as u64, Ordering::Relaxed);
-                        let mut deltas: Vec<_> = deltas.iter().map(encode_delta).collect();
+                        let mut deltas: Vec<_> = deltas
+                            .into_iter()
+                            .map(|delta| encode_delta(&delta.tidy()))
+                            .collect();
                         return Some(match deltas.pop() {
                             Some(delta) if deltas.is_empty() => News::Delta { age_ms, delta },
                             last => {
