@@ -4,20 +4,50 @@
 //! deactivated, and odd means active. A *mutation* calls states; the machine resolves the
 //! relations between them and either carries out one *transition* or refuses it and says why.
 //!
+//! ```
+//! use machine_runtime::{Basic, Machine, Outcome, Reason, states};
+//!
+//! states! {
+//!     counts = { doors = 2 };
+//!
+//!     /// A house and its doors.
+//!     pub enum House: Basic {
+//!         for door in 1..=doors {
+//!             exclusive Leaf { Door{door}Open, #[auto] Door{door}Shut }
+//!             #[require(Door{door}Shut)]
+//!             Door{door}Locked,
+//!         }
+//!     }
+//! }
+//!
+//! let mut house = Machine::<House>::new();
+//! assert!(house.add(House::Start).is_executed());
+//! // Doors shut by themselves, so one can be locked.
+//! assert!(house.add(House::locked(2)).is_executed());
+//! // What requires a state goes with it, and a refusal says why.
+//! assert!(house.add(House::open(2)).is_executed());
+//! let why = Reason::Missing { state: House::locked(2), requires: House::shut(2) };
+//! assert_eq!(house.add(House::locked(2)), Outcome::Canceled(why));
+//! ```
+//!
 //! # Layout
 //!
 //! * [`states!`] generates an enum and its tables; [`State`] and [`States`] are what it
 //!   implements, [`StateSet`] is a set of its states, [`Schema`] holds names, relations, groups.
 //! * [`Mutation`] is what one asks for, [`Outcome`] what came of it.
-//! * [`Machine`] is the core: synchronous, one owner, no clock, lock or I/O.
+//! * [`Machine`] is the core: synchronous, one owner, no clock, lock or I/O; [`Explanation`] says
+//!   why a state is or is not active.
+//! * With `tokio`, `Owner` is a task that owns a machine and `Handle` sends it mutations; a `View`
+//!   is what readers look at, of a machine or a replica, and where they wait (`When`).
+//! * With `replica`, `replica::Source` serves a view to followers and `replica::Follower` follows.
 //!
 //! # Features
 //!
 //! | feature | brings |
 //! |---|---|
 //! | `serde` | generated states as their names |
-//! | `tokio` | `handle`: a task that owns the machine, cloneable handles, views, waiting |
-//! | `replica` | `replica`: the tarpc service, its source side and its follower side |
+//! | `tokio` | a task that owns the machine, cloneable handles, views, waiting |
+//! | `replica` | replication over tarpc: its source side and its follower side |
 
 // Generated code names this crate by its absolute path, also inside it.
 extern crate self as machine_runtime;
