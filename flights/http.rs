@@ -1,170 +1,107 @@
-//! The readers' side of a node: HTTP from its own memory.
+//! The readers' side of a node: what it shows, over HTTP. The contract is `docs/http.md`.
 //!
-//! It serves the machine of any schema: what it knows of flights it has from the schema's groups
-//! and loop variables. Nothing else knows warp. The contract is on the page `docs/http.md`.
-//!
-//! warp has no limits of its own and no way to set any, so the connections are accepted here and
-//! its routes are run as a service.
+//! A request becomes a `Call` in `routes`, the only place that knows warp's filters; `answer`
+//! makes the response. The bodies that everybody asks for are `pages`, rendered once per
+//! position; what a query narrows is rendered for it. `server` owns sockets and connections.
+//! Nothing here knows what the states mean.
 
 use std::fmt;
 use std::future::Future;
-use std::io;
-use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
 
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use machine_runtime::replica::{Link, SourceStats};
 use machine_runtime::{DynState, State, View};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
+use tokio::net::TcpListener;
 
-mod error;
+mod accept;
+mod answer;
+mod etag;
 mod events;
 mod metrics;
-mod negotiate;
+mod pages;
+mod problem;
 mod query;
 mod render;
 mod routes;
-mod states;
+mod schema;
+mod server;
+mod similar;
+mod traffic;
+mod wait;
 
-use metrics::Requests;
-use render::Cache;
+use self::metrics::Metrics;
+use self::pages::Pages;
+use self::traffic::Traffic;
 
-/// How many connections a node serves at a time. Each costs some 10 kB while it is used.
-const CONNECTIONS: usize = 8192;
-
-/// How long a request's head may take, and a connection may idle.
-const HEAD: Duration = Duration::from_secs(30);
-
-/// How long requests under way may take once the node is stopped.
-const END: Duration = Duration::from_millis(400);
-
-/// How large the head of a request may be.
-const BUFFER: usize = 16 * 1024;
-
-/// How long `accept` rests after an error, such as too many open files.
-const REST: Duration = Duration::from_millis(100);
-
-/// What a connection too many is told.
-const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\n\
-    connection: close\r\ncontent-length: 0\r\n\r\n";
-
-/// Serves what a view shows. Cheap to clone.
+/// Answers readers from what a view shows. Cheap to clone.
 #[derive(Clone)]
 pub struct Http {
-    inner: Arc<Inner>,
+    site: Arc<Site>,
 }
 
-struct Inner {
-    node: String,
+/// What every request has in common.
+struct Site {
+    node: Node,
     view: View<DynState>,
     link: Option<Link>,
-    followers: SourceStats,
-    cache: Cache,
-    requests: Requests,
-    stop: CancellationToken,
+    pages: Pages,
+    traffic: Arc<Traffic>,
+    metrics: Metrics,
+}
+
+/// Who answers.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Node {
+    name: String,
+    role: &'static str,
 }
 
 impl Http {
-    /// The readers' side of the node `node`: `link` leads to its parent, if it has one, and
-    /// `followers` counts those it serves.
+    /// The readers' side of the node called `name`. A node without a link to a parent is a root.
     pub fn new<S: State>(
-        node: &str,
+        name: &str,
         view: &View<S>,
         link: Option<Link>,
-        followers: SourceStats,
+        source: SourceStats,
     ) -> Self {
+        let role = if link.is_some() { "replicant" } else { "root" };
+        let node = Node {
+            name: name.to_owned(),
+            role,
+        };
         let view = view.untyped();
+        let traffic = Arc::new(Traffic::default());
+        let metrics = Metrics::new(&node, &view, link.as_ref(), source, &traffic);
+        let pages = Pages::default();
         Self {
-            inner: Arc::new(Inner {
-                node: node.to_owned(),
-                cache: Cache::default(),
-                requests: Requests::new(),
-                stop: CancellationToken::new(),
+            site: Arc::new(Site {
+                node,
                 view,
                 link,
-                followers,
+                pages,
+                traffic,
+                metrics,
             }),
         }
     }
 
+    /// Answers whoever connects to `listener` until `stop` resolves; then nobody new is let in,
+    /// who waits is told so, and it returns once the last answers are written. Dropping it drops
+    /// all connections.
+    pub async fn serve(&self, listener: TcpListener, stop: impl Future<Output = ()>) {
+        server::serve(&self.site, listener, stop).await;
+    }
+
     /// How many requests were answered.
     pub fn requests(&self) -> u64 {
-        self.inner.requests.total()
-    }
-
-    /// Serves whoever connects to `listener` until `stop` resolves, then ends long polls and
-    /// streams, lets the requests under way end, and returns.
-    pub async fn serve(&self, listener: TcpListener, stop: impl Future<Output = ()>) {
-        let mut stop = pin!(stop);
-        let mut connections = JoinSet::new();
-        loop {
-            let accepted = tokio::select! {
-                () = &mut stop => break,
-                accepted = listener.accept() => accepted,
-                Some(_) = connections.join_next() => continue,
-            };
-            match accepted {
-                Ok((stream, _)) if connections.len() >= CONNECTIONS => {
-                    // Whether it is heard or not, the connection closes.
-                    let _ = stream.try_write(FULL);
-                }
-                Ok((stream, _)) => {
-                    let http = self.clone();
-                    connections.spawn(async move { http.connection(stream).await });
-                }
-                Err(error) if is_of_connection(&error) => {}
-                Err(error) => {
-                    tracing::warn!(%error, "cannot accept readers");
-                    tokio::time::sleep(REST).await;
-                }
-            }
-        }
-        drop(listener);
-        self.inner.stop.cancel();
-        // Who sends half a request only is not waited for; what is left is dropped.
-        let ended = async { while connections.join_next().await.is_some() {} };
-        let _ = tokio::time::timeout(END, ended).await;
-    }
-
-    async fn connection(&self, stream: TcpStream) {
-        // Answers are whole; waiting for more to send only delays them.
-        if stream.set_nodelay(true).is_err() {
-            return;
-        }
-        let service = TowerToHyperService::new(warp::service(routes::routes(self)));
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEAD)
-            .max_buf_size(BUFFER)
-            .serve_connection(TokioIo::new(stream), service);
-        let mut connection = pin!(connection);
-        // An error here is the peer's: it broke off, or sent no HTTP.
-        tokio::select! {
-            _ = connection.as_mut() => return,
-            () = self.inner.stop.cancelled() => {}
-        }
-        connection.as_mut().graceful_shutdown();
-        let _ = connection.await;
+        self.site.traffic.requests()
     }
 }
 
 impl fmt::Debug for Http {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Http")
-            .field("node", &self.inner.node)
+            .field("node", &self.site.node)
             .finish_non_exhaustive()
     }
-}
-
-fn is_of_connection(error: &io::Error) -> bool {
-    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
-    matches!(
-        error.kind(),
-        ConnectionAborted | ConnectionRefused | ConnectionReset
-    )
 }

@@ -1,149 +1,233 @@
-//! Changes as they happen: server-sent events.
+//! Server-sent events: what changes, as it does.
+//!
+//! Each stream remembers the position that its client was last told of and nothing else. It is
+//! asked for more only when the client has taken what there was, so what a slow one misses
+//! becomes one delta.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::stream;
+use bytes::Bytes;
+use futures_util::Stream;
+use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
 use machine_runtime::{Changes, Position, Snapshot};
 use serde::Serialize;
+use serde::ser::Serializer;
 use tokio::sync::watch;
-use tokio::time::{MissedTickBehavior, interval};
-use warp::Reply;
-use warp::http::header::{CACHE_CONTROL, HeaderMap, HeaderName, HeaderValue};
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+use warp::Reply as _;
 use warp::reply::Response;
-use warp::sse::Event;
 
-use super::Http;
-use super::error::Problem;
-use super::query;
-use super::render::{Seq, States, json};
-use super::routes::header;
+use super::Site;
+use super::accept::Representation;
+use super::render::json_line;
+use super::traffic::{Gauge, Inside};
 
-/// How often a comment is sent where nothing happens, so that proxies keep the connection.
+/// How long a stream is silent at most: proxies cut off what they take for dead.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
-/// How often it is looked whether the node has become stale.
-const LOOK: Duration = Duration::from_millis(500);
+/// How long a client that comes from a node further than this one waits for it to catch up,
+/// before it gets a snapshot.
+const CATCH_UP: Duration = Duration::from_secs(3);
 
-const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
-const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+/// How often a stale node looks whether it still is.
+const STALE_LOOK: Duration = Duration::from_millis(250);
 
-/// `GET /v1/events`.
-pub(super) fn events(http: &Http, query: &str, headers: &HeaderMap) -> Result<Response, Problem> {
-    let after = query::events(query)?;
-    http.snapshot()?;
-    // What is no position is none of ours: the reader gets a snapshot first.
-    let last = header(headers, &LAST_EVENT_ID).and_then(|id| id.parse().ok());
-    let reader = Reader {
-        http: http.clone(),
-        positions: http.inner.view.positions(),
-        last: last.or(after),
-        stale: false,
-    };
-    let events = stream::unfold(reader, |mut reader| async {
-        let event = reader.next().await?;
-        Some((Ok::<_, Infallible>(event), reader))
-    });
-    let alive = warp::sse::keep_alive().interval(KEEP_ALIVE).stream(events);
-    let mut response = warp::sse::reply(alive).into_response();
+/// What a client does when the stream breaks: it comes again after so many milliseconds.
+const GREETING: &[u8] = b"retry: 1000\n\n";
+
+/// The response whose body is `stream`.
+pub(super) fn response<S>(stream: S) -> Response
+where
+    S: Stream<Item = Result<Bytes, Infallible>> + Send + Sync + 'static,
+{
+    let mut response = warp::reply::stream(stream).into_response();
     let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(ACCEL_BUFFERING, HeaderValue::from_static("no"));
-    Ok(response)
+    let unbuffered = HeaderName::from_static("x-accel-buffering");
+    headers.insert(unbuffered, HeaderValue::from_static("no"));
+    response
 }
 
-/// One who reads events, and how far it is.
-struct Reader {
-    http: Http,
+/// The events of a site after `resume`, or from a snapshot on, until it stops.
+pub(super) fn stream(
+    site: Arc<Site>,
+    resume: Option<Position>,
+    stopping: CancellationToken,
+) -> impl Stream<Item = Result<Bytes, Infallible>> + Send + Sync + 'static {
+    let now = Instant::now();
+    let events = Events {
+        positions: site.view.positions(),
+        _inside: site.traffic.enter(Gauge::Streams),
+        site,
+        told: resume,
+        stale: false,
+        patience: now + CATCH_UP,
+        alive: now + KEEP_ALIVE,
+        ready: VecDeque::from([Bytes::from_static(GREETING)]),
+    };
+    futures_util::stream::unfold((events, stopping), |(mut events, stopping)| async move {
+        let bytes = events.next(&stopping).await?;
+        Some((Ok(bytes), (events, stopping)))
+    })
+}
+
+/// One client's stream.
+struct Events {
+    site: Arc<Site>,
     positions: watch::Receiver<Option<Position>>,
-    last: Option<Position>,
+    /// The position that the client was last told of.
+    told: Option<Position>,
+    /// Whether it was last told that the node is stale.
     stale: bool,
+    /// Until when a position ahead of ours is waited for.
+    patience: Instant,
+    /// When something has to be said.
+    alive: Instant,
+    /// What is on its way to the client; the parts of one event at most.
+    ready: VecDeque<Bytes>,
+    _inside: Inside,
 }
 
-#[derive(Serialize)]
-struct Stale {
-    stale: bool,
-    age_ms: u128,
-}
-
-impl Reader {
-    /// The next event; none once the node ends. A reader who is late gets what happened
-    /// meanwhile as one.
-    async fn next(&mut self) -> Option<Event> {
-        let mut look = interval(LOOK);
-        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let stop = self.http.inner.stop.clone();
+impl Events {
+    /// The next bytes, or none once the site stops or what it shows has ended.
+    async fn next(&mut self, stopping: &CancellationToken) -> Option<Bytes> {
         loop {
-            self.positions.borrow_and_update();
-            if let Some(event) = self.change() {
-                return Some(event);
+            if let Some(bytes) = self.ready.pop_front() {
+                self.alive = Instant::now() + KEEP_ALIVE;
+                return Some(bytes);
             }
-            let view = &self.http.inner.view;
-            if view.is_stale() != self.stale {
-                self.stale = !self.stale;
-                let age_ms = view.age().as_millis();
-                let stale = self.stale;
-                return Some(
-                    Event::default()
-                        .event("stale")
-                        .data(json(&Stale { stale, age_ms })),
-                );
+            self.look();
+            if !self.ready.is_empty() {
+                continue;
             }
-            // Whichever comes first, the others come again.
+            let wake = self.wake();
             tokio::select! {
+                biased;
+                () = stopping.cancelled() => return None,
                 changed = self.positions.changed() => changed.ok()?,
-                _ = look.tick() => {}
-                () = stop.cancelled() => return None,
+                () = sleep_until(wake) => {}
+            }
+            if Instant::now() >= self.alive {
+                self.ready.push_back(Bytes::from_static(b":\n\n"));
             }
         }
     }
 
-    fn change(&mut self) -> Option<Event> {
-        let view = &self.http.inner.view;
-        let changes = match self.last {
-            Some(last) => view.changes_since(last),
-            None => Changes::OtherEpoch,
+    /// Looks for something to tell.
+    fn look(&mut self) {
+        // Marked as seen first: what comes while we look makes us look again.
+        self.positions.borrow_and_update();
+        match self.told.map(|told| self.site.view.changes_since(told)) {
+            Some(Changes::Current) => {}
+            Some(Changes::Ticked { now, states }) => self.tell_delta(&now, &states),
+            Some(Changes::Ahead) if Instant::now() < self.patience => {}
+            _ => self.tell_snapshot(),
+        }
+        let stale = self.site.view.is_stale();
+        if self.ready.is_empty() && stale != self.stale {
+            self.tell_stale(stale);
+        }
+    }
+
+    fn tell_snapshot(&mut self) {
+        // The body that everybody gets who asks for all states; it ends its line itself.
+        let Some(page) = self.site.page(Representation::Json) else {
+            return;
         };
-        match changes {
-            Changes::Ticked { now, states } => {
-                self.last = Some(now.position());
-                Some(self.delta(&now, &states))
-            }
-            Changes::Compacted | Changes::OtherEpoch => {
-                let now = view.snapshot()?;
-                self.last = Some(now.position());
-                let body = json(&States::new(&self.http.inner.node, view, &now, None));
-                Some(event("snapshot", &now, body))
-            }
-            // A node that is behind its reader catches up.
-            _ => None,
-        }
+        let Some(position) = page.position() else {
+            return;
+        };
+        self.told = Some(position);
+        let head = format!("event: snapshot\nid: {position}\ndata: ");
+        self.ready
+            .extend([head.into(), page.body.clone(), Bytes::from_static(b"\n")]);
     }
 
-    fn delta(&self, now: &Snapshot, states: &[(usize, u32)]) -> Event {
+    fn tell_delta(&mut self, now: &Snapshot, states: &[(usize, u32)]) {
         #[derive(Serialize)]
-        struct Delta<On, Off> {
+        struct Delta<'a> {
             revision: u64,
-            on: On,
-            off: Off,
+            on: Names<'a>,
+            off: Names<'a>,
         }
-        let schema = self.http.inner.view.schema();
-        // A state that ticked an even number of times is as it was.
-        let turned = |to: bool| {
-            let turned = states.iter().filter(|(_, ticks)| ticks % 2 == 1);
-            let turned = turned.filter(move |(state, _)| now.is_active(*state) == to);
-            turned.map(|(state, _)| schema.name_of(*state))
+        let position = now.position();
+        let turned = |active| Names {
+            site: &self.site,
+            now,
+            states,
+            active,
         };
-        let delta = Delta {
-            revision: now.position().revision,
-            on: Seq(|| turned(true)),
-            off: Seq(|| turned(false)),
+        let body = json_line(&Delta {
+            revision: position.revision,
+            on: turned(true),
+            off: turned(false),
+        });
+        self.told = Some(position);
+        let head = format!("event: delta\nid: {position}\ndata: ");
+        self.ready
+            .extend([head.into(), body, Bytes::from_static(b"\n")]);
+    }
+
+    fn tell_stale(&mut self, stale: bool) {
+        #[derive(Serialize)]
+        struct Staleness {
+            stale: bool,
+            age_ms: u64,
+        }
+        self.stale = stale;
+        let age_ms = u64::try_from(self.site.view.age().as_millis()).unwrap_or(u64::MAX);
+        let body = json_line(&Staleness { stale, age_ms });
+        let id = self
+            .told
+            .map_or_else(String::new, |told| format!("id: {told}\n"));
+        let head = format!("event: stale\n{id}data: ");
+        self.ready
+            .extend([head.into(), body, Bytes::from_static(b"\n")]);
+    }
+
+    /// When to look again though no position came.
+    fn wake(&self) -> Instant {
+        let view = &self.site.view;
+        let now = Instant::now();
+        let stale = if self.stale {
+            now + STALE_LOOK
+        } else {
+            // Just past it: only then it is stale.
+            let left = view.stale_after().saturating_sub(view.age());
+            now + left + Duration::from_millis(1)
         };
-        event("delta", now, json(&delta))
+        let mut wake = stale.min(self.alive);
+        if self.patience > now {
+            wake = wake.min(self.patience);
+        }
+        wake
     }
 }
 
-fn event(name: &str, now: &Snapshot, data: String) -> Event {
-    let id = now.position().to_string();
-    Event::default().event(name).id(id).data(data)
+/// The names of the states among `states` that turned on, or off.
+struct Names<'a> {
+    site: &'a Site,
+    now: &'a Snapshot,
+    states: &'a [(usize, u32)],
+    active: bool,
 }
+
+impl Serialize for Names<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        // After an even number of ticks a state is as it was.
+        let turned = self
+            .states
+            .iter()
+            .filter(|(state, ticks)| ticks % 2 == 1 && self.now.is_active(*state) == self.active);
+        let schema = self.site.view.schema();
+        serializer.collect_seq(turned.map(|(state, _)| schema.name_of(*state)))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,265 +1,331 @@
-//! `/metrics`: what a first look needs.
+//! What Prometheus may want to know, collected when it asks.
 
 use std::fmt;
-use std::sync::atomic::AtomicU64;
+use std::sync::Arc;
 
-use machine_runtime::replica::{Link, Resync};
-use prometheus_client::encoding::text::encode;
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
-use prometheus_client::metrics::counter::{ConstCounter, Counter};
-use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
+use machine_runtime::replica::{Link, LinkState, Resync, SourceStats};
+use machine_runtime::{DynState, View};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue, NoLabelSet, text};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
-use warp::http::StatusCode;
-use warp::http::header::HeaderValue;
-use warp::reply::Response;
 
-use super::Http;
-use super::routes::{respond, text};
+use super::Node;
+use super::traffic::{Gauge, Traffic};
 
-const OPEN_METRICS: &str = "application/openmetrics-text";
+/// What all names begin with.
+const PREFIX: &str = "machine";
 
-/// The routes, as labels.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub(super) enum Route {
-    Root,
-    States,
-    State,
-    Schema,
-    Events,
-    Healthz,
-    Readyz,
-    Metrics,
-    Unknown,
+/// How metrics are written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Format {
+    /// Prometheus's text format 0.0.4, which every tool reads.
+    Classic,
+    /// `OpenMetrics` 1.0.
+    Open,
 }
 
-impl Route {
-    const ALL: [Self; 9] = [
-        Self::Root,
-        Self::States,
-        Self::State,
-        Self::Schema,
-        Self::Events,
-        Self::Healthz,
-        Self::Readyz,
-        Self::Metrics,
-        Self::Unknown,
-    ];
-}
-
-impl EncodeLabelValue for Route {
-    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
-        let name = match self {
-            Self::Root => "/",
-            Self::States => "/v1/states",
-            Self::State => "/v1/states/NAME",
-            Self::Schema => "/v1/schema",
-            Self::Events => "/v1/events",
-            Self::Healthz => "/healthz",
-            Self::Readyz => "/readyz",
-            Self::Metrics => "/metrics",
-            Self::Unknown => "unknown",
-        };
-        EncodeLabelValue::encode(&name, encoder)
+impl Format {
+    pub(super) fn content_type(self) -> &'static str {
+        match self {
+            Self::Classic => "text/plain; version=0.0.4; charset=utf-8",
+            Self::Open => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        }
     }
 }
 
-/// The statuses that answers have.
-const STATUSES: [u16; 8] = [200, 304, 400, 404, 405, 409, 503, 504];
-
-#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
-struct RequestLabels {
-    route: Route,
-    status: u16,
-}
-
-#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
-struct ReasonLabels {
-    reason: &'static str,
-}
-
-#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
-struct BuildLabels {
-    version: &'static str,
-}
-
-/// Requests by route and status. The counters are looked up once, not for each request.
+/// The metrics of a node.
 #[derive(Debug)]
-pub(super) struct Requests {
-    family: Family<RequestLabels, Counter<u64, AtomicU64>>,
-    counters: Vec<[Counter<u64, AtomicU64>; STATUSES.len()]>,
+pub(super) struct Metrics {
+    registry: Registry,
 }
 
-impl Requests {
-    pub(super) fn new() -> Self {
-        let family = Family::default();
-        let counters = Route::ALL.map(|route| {
-            STATUSES.map(|status| {
-                let counter: &Counter<_, _> =
-                    &family.get_or_create(&RequestLabels { route, status });
-                counter.clone()
-            })
-        });
-        let counters = counters.into();
-        Self { family, counters }
+impl Metrics {
+    pub(super) fn new(
+        node: &Node,
+        view: &View<DynState>,
+        link: Option<&Link>,
+        source: SourceStats,
+        traffic: &Arc<Traffic>,
+    ) -> Self {
+        let mut registry = Registry::with_prefix(PREFIX);
+        registry.register_collector(Box::new(Figures {
+            node: node.clone(),
+            view: view.clone(),
+            link: link.cloned(),
+            source,
+            traffic: Arc::clone(traffic),
+        }));
+        Self { registry }
     }
 
-    pub(super) fn count(&self, route: Route, status: StatusCode) {
-        if let Some(place) = STATUSES.iter().position(|known| *known == status.as_u16()) {
-            self.counters[route as usize][place].inc();
+    pub(super) fn render(&self, format: Format) -> String {
+        let mut metrics = String::new();
+        text::encode(&mut metrics, &self.registry).expect("a string takes all that is written");
+        match format {
+            Format::Open => metrics,
+            Format::Classic => classic(&metrics),
         }
     }
-
-    pub(super) fn total(&self) -> u64 {
-        self.counters.iter().flatten().map(Counter::get).sum()
-    }
 }
 
-/// `GET /metrics`: `OpenMetrics` for those who ask for it, else the classic text format.
-pub(super) fn answer(http: &Http, accept: Option<&str>) -> Response {
-    let mut open = String::new();
-    // Writing to a string cannot fail.
-    let _ = encode(&mut open, &registry(http));
-    if accept.is_some_and(|accept| accept.contains(OPEN_METRICS)) {
-        let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-        return respond(open, HeaderValue::from_static(content_type));
-    }
-    let mut response = respond(classic(&open), text());
-    let content_type = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-    response.headers_mut().insert("content-type", content_type);
-    response
-}
-
-/// Everything at this moment; a scrape is rare, so it is put together for each.
-fn registry(http: &Http) -> Registry {
-    let inner = &http.inner;
-    let view = &inner.view;
-    let snapshot = view.snapshot();
-    let (ring, ring_bytes) = view.ring_size();
-    let mut registry = Registry::with_prefix("machine");
-    let build = Family::<BuildLabels, Gauge>::default();
-    let version = env!("CARGO_PKG_VERSION");
-    build.get_or_create(&BuildLabels { version }).set(1);
-    registry.register("build_info", "The version that runs", build);
-    let mut gauge = |name: &str, help: &str, value: f64| {
-        registry.register(name, help, ConstGauge::new(value));
-    };
-    let revision = snapshot.as_ref().map_or(0, |s| s.position().revision);
-    let active = snapshot.as_ref().map_or(0, |s| s.active().count());
-    gauge(
-        "revision",
-        "Revision of the newest position",
-        number(revision),
-    );
-    gauge(
-        "states",
-        "States of the schema",
-        number(view.schema().len() as u64),
-    );
-    gauge("states_active", "Active states", number(active as u64));
-    gauge(
-        "age_seconds",
-        "How old what is shown may be",
-        view.age().as_secs_f64(),
-    );
-    gauge(
-        "stale",
-        "1 if that is too old",
-        f64::from(u8::from(view.is_stale())),
-    );
-    gauge(
-        "tier",
-        "Links to the root",
-        number(view.tier().unwrap_or(0).into()),
-    );
-    gauge(
-        "followers",
-        "Followers served now",
-        number(inner.followers.followers().len() as u64),
-    );
-    gauge("ring_deltas", "Deltas to resume from", number(ring as u64));
-    gauge(
-        "ring_bytes",
-        "Bytes of these deltas",
-        number(ring_bytes as u64),
-    );
-    let mut counter = |name: &str, help: &str, value: u64| {
-        registry.register(name, help, ConstCounter::new(value));
-    };
-    counter(
-        "deltas_sent",
-        "Deltas sent to followers",
-        inner.followers.deltas(),
-    );
-    counter(
-        "snapshots_sent",
-        "Snapshots sent to followers",
-        inner.followers.snapshots(),
-    );
-    counter(
-        "followers_refused",
-        "Handshakes refused",
-        inner.followers.refusals(),
-    );
-    let link = inner.link.as_ref();
-    counter(
-        "deltas_applied",
-        "Deltas applied",
-        link.map_or(0, Link::deltas),
-    );
-    counter(
-        "connects",
-        "Times the parent welcomed us",
-        link.map_or(0, Link::connects),
-    );
-    let resyncs = Family::<ReasonLabels, Counter<u64, AtomicU64>>::default();
-    for reason in Resync::ALL {
-        let count = resyncs.get_or_create(&ReasonLabels {
-            reason: reason.name(),
-        });
-        count.inc_by(link.map_or(0, |link| link.resyncs(reason)));
-    }
-    registry.register("resyncs", "Snapshots taken instead of deltas", resyncs);
-    let requests = inner.requests.family.clone();
-    registry.register(
-        "http_requests",
-        "HTTP requests by route and status",
-        requests,
-    );
-    registry
-}
-
-/// Gauges are floating point; nothing counted here comes near 2^53.
-#[expect(clippy::cast_precision_loss, reason = "see above")]
-fn number(count: u64) -> f64 {
-    count as f64
-}
-
-/// The classic text format 0.0.4 from what `prometheus_client` writes: there a counter's name
-/// ends in `_total` in its comments too, and there are no units and no end mark.
+/// Rewrites `OpenMetrics` as the classic text format. They differ in what describes a family: a
+/// counter's name lacks `_total` there, and units and the end have lines of their own.
 fn classic(open: &str) -> String {
-    let counters: Vec<&str> = open
-        .lines()
-        .filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" counter"))
-        .collect();
-    let mut classic = String::with_capacity(open.len());
-    for line in open
-        .lines()
-        .filter(|line| *line != "# EOF" && !line.starts_with("# UNIT "))
-    {
-        let mut words = line.splitn(4, ' ');
-        match (words.next(), words.next(), words.next(), words.next()) {
-            (Some("#"), Some(kind), Some(name), Some(rest)) if counters.contains(&name) => {
-                classic.push_str("# ");
-                classic.push_str(kind);
-                classic.push(' ');
-                classic.push_str(name);
-                classic.push_str("_total ");
-                classic.push_str(rest);
-            }
-            _ => classic.push_str(line),
+    let mut out = String::with_capacity(open.len());
+    let mut help = "";
+    for line in open.lines() {
+        if line.starts_with("# HELP ") {
+            // Its name depends on the type, which comes next.
+            help = line;
+        } else if let Some(described) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = described.rsplit_once(' ').unwrap_or((described, "untyped"));
+            let total = if kind == "counter" { "_total" } else { "" };
+            let kind = if kind == "unknown" { "untyped" } else { kind };
+            let told = help
+                .strip_prefix("# HELP ")
+                .and_then(|help| help.strip_prefix(name));
+            let told = told.unwrap_or_default();
+            out.extend([
+                "# HELP ",
+                name,
+                total,
+                told,
+                "\n# TYPE ",
+                name,
+                total,
+                " ",
+                kind,
+                "\n",
+            ]);
+        } else if !line.starts_with("# UNIT ") && line != "# EOF" {
+            out.extend([line, "\n"]);
         }
-        classic.push('\n');
     }
-    classic
+    out
+}
+
+/// Where the figures come from.
+struct Figures {
+    node: Node,
+    view: View<DynState>,
+    link: Option<Link>,
+    source: SourceStats,
+    traffic: Arc<Traffic>,
+}
+
+impl fmt::Debug for Figures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Figures")
+            .field("node", &self.node)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Collector for Figures {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let mut out = Writer { encoder };
+        out.gauges(
+            "build_info",
+            "The version of the program that runs, as a label",
+            [([("version", env!("FLIGHTS_VERSION"))], 1)],
+        )?;
+        out.gauges(
+            "node_info",
+            "The node's name and role, as labels",
+            [([("node", &*self.node.name), ("role", self.node.role)], 1)],
+        )?;
+        self.encode_view(&mut out)?;
+        self.encode_links(&mut out)?;
+        self.encode_traffic(&mut out)
+    }
+}
+
+impl Figures {
+    fn encode_view(&self, out: &mut Writer<'_>) -> fmt::Result {
+        let now = self.view.snapshot();
+        if let Some(now) = &now {
+            let help = "The transitions of the root that what is shown includes";
+            out.gauge("revision", help, now.position().revision)?;
+            let active = now.active().count() as u64;
+            out.gauge("states_active", "The states that are active", active)?;
+        }
+        drop(now);
+        let states = self.view.schema().len() as u64;
+        out.gauge("states", "The states of the schema", states)?;
+        if let Some(tier) = self.view.tier() {
+            out.gauge("tier", "The links to the root, 0 on it", tier)?;
+        }
+        let stale = self.view.is_stale();
+        let help = "How long ago what is shown was known to be the root's newest";
+        out.gauge("age_seconds", help, self.view.age().as_secs_f64())?;
+        let help = "1 if that is too long ago or nothing is shown yet; such a node is not ready";
+        out.gauge("stale", help, u32::from(stale))?;
+        let (deltas, bytes) = self.view.ring_size();
+        out.gauge(
+            "ring_deltas",
+            "The deltas that can be resumed from",
+            deltas as u64,
+        )?;
+        out.gauge("ring_bytes", "The bytes that they take", bytes as u64)
+    }
+
+    fn encode_links(&self, out: &mut Writer<'_>) -> fmt::Result {
+        let followers = self.source.followers().len() as u64;
+        out.gauge("followers", "The followers that are served", followers)?;
+        out.counter(
+            "deltas_sent",
+            "The deltas sent to followers",
+            self.source.deltas(),
+        )?;
+        out.counter(
+            "snapshots_sent",
+            "The snapshots sent to followers",
+            self.source.snapshots(),
+        )?;
+        out.counter(
+            "followers_refused",
+            "The handshakes refused",
+            self.source.refusals(),
+        )?;
+        let Some(link) = &self.link else {
+            return Ok(());
+        };
+        let following = matches!(*link.state(), LinkState::Following { .. });
+        let help = "1 if the parent serves this node";
+        out.gauge("link_up", help, u32::from(following))?;
+        out.counter(
+            "connects",
+            "How often the parent let this node in",
+            link.connects(),
+        )?;
+        out.counter("deltas_applied", "The deltas applied", link.deltas())?;
+        let resyncs = Resync::ALL.map(|why| ([("reason", why.name())], link.resyncs(why)));
+        out.counters(
+            "resyncs",
+            "The snapshots taken instead of deltas, by reason",
+            resyncs,
+        )
+    }
+
+    fn encode_traffic(&self, out: &mut Writer<'_>) -> fmt::Result {
+        let answers = self.traffic.answers().map(|(route, status, count)| {
+            (
+                [("route", route.to_owned()), ("status", status.to_string())],
+                count,
+            )
+        });
+        out.counters(
+            "http_requests",
+            "The HTTP requests answered, by route and status",
+            answers,
+        )?;
+        let connections = self.traffic.gauge(Gauge::Connections);
+        out.gauge(
+            "http_connections",
+            "The HTTP connections that are open",
+            connections,
+        )?;
+        let streams = self.traffic.gauge(Gauge::Streams);
+        out.gauge(
+            "http_event_streams",
+            "The streams of events among them",
+            streams,
+        )?;
+        let waiting = self.traffic.gauge(Gauge::Waiting);
+        out.gauge(
+            "http_waiting",
+            "The HTTP requests that wait for a position",
+            waiting,
+        )?;
+        let help = "The HTTP connections that there was no room for";
+        out.counter("http_connections_refused", help, self.traffic.refused())
+    }
+}
+
+/// A label's name and value.
+type Label<V> = (&'static str, V);
+
+struct Writer<'a> {
+    encoder: DescriptorEncoder<'a>,
+}
+
+impl Writer<'_> {
+    fn gauge(
+        &mut self,
+        name: &str,
+        help: &str,
+        value: impl EncodeGaugeValue + Copy,
+    ) -> fmt::Result {
+        let mut metric = self
+            .encoder
+            .encode_descriptor(name, help, None, MetricType::Gauge)?;
+        metric.encode_gauge(&value)
+    }
+
+    fn gauges<'a, const N: usize>(
+        &mut self,
+        name: &str,
+        help: &str,
+        values: impl IntoIterator<Item = ([Label<&'a str>; N], u64)>,
+    ) -> fmt::Result {
+        let mut metric = self
+            .encoder
+            .encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for (labels, value) in values {
+            metric.encode_family(&labels)?.encode_gauge(&value)?;
+        }
+        Ok(())
+    }
+
+    fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
+        let mut metric = self
+            .encoder
+            .encode_descriptor(name, help, None, MetricType::Counter)?;
+        metric.encode_counter::<NoLabelSet, _, f64>(&value, None)
+    }
+
+    fn counters<V, const N: usize>(
+        &mut self,
+        name: &str,
+        help: &str,
+        values: impl IntoIterator<Item = ([Label<V>; N], u64)>,
+    ) -> fmt::Result
+    where
+        Label<V>: prometheus_client::encoding::EncodeLabel,
+    {
+        let mut metric = self
+            .encoder
+            .encode_descriptor(name, help, None, MetricType::Counter)?;
+        for (labels, value) in values {
+            metric
+                .encode_family(&labels)?
+                .encode_counter::<NoLabelSet, _, f64>(&value, None)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_classic_format_names_counters_by_their_samples() {
+        let open = "# HELP machine_deltas_sent Deltas.\n\
+                    # TYPE machine_deltas_sent counter\n\
+                    machine_deltas_sent_total{to=\"a\"} 3\n\
+                    # HELP machine_age_seconds Age.\n\
+                    # TYPE machine_age_seconds gauge\n\
+                    # UNIT machine_age_seconds seconds\n\
+                    machine_age_seconds 0.5\n\
+                    # EOF\n";
+        let expected = "# HELP machine_deltas_sent_total Deltas.\n\
+                        # TYPE machine_deltas_sent_total counter\n\
+                        machine_deltas_sent_total{to=\"a\"} 3\n\
+                        # HELP machine_age_seconds Age.\n\
+                        # TYPE machine_age_seconds gauge\n\
+                        machine_age_seconds 0.5\n";
+        assert_eq!(classic(open), expected);
+    }
 }

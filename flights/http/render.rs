@@ -1,266 +1,238 @@
-//! Bodies: each representation is written once per position and shared.
+//! Bodies: one moment as text and as JSON.
 
-use std::sync::Arc;
+use std::fmt;
 
-use arc_swap::ArcSwapOption;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use machine_runtime::{DynState, Position, Relation, Schema, Snapshot, View};
-use serde::ser::{SerializeMap, SerializeSeq};
-use serde::{Serialize, Serializer};
-use warp::http::header::HeaderValue;
+use machine_runtime::{Schema, Snapshot};
+use serde::Serialize;
+use serde::ser::{SerializeMap, Serializer};
+use serde_json::value::RawValue;
 
-use super::negotiate::Format;
+use super::Node;
 use super::query::Query;
 
-/// A body and what goes with it.
-#[derive(Clone, Debug)]
-pub(super) struct Rendered {
-    pub(super) position: Position,
-    pub(super) position_header: HeaderValue,
-    pub(super) tag: HeaderValue,
-    pub(super) body: Bytes,
-    tier: Option<u32>,
+/// What a body is made from.
+#[derive(Clone, Copy)]
+pub(super) struct Scene<'a> {
+    pub(super) node: &'a Node,
+    pub(super) tier: Option<u32>,
+    pub(super) schema: &'a Schema,
+    pub(super) now: &'a Snapshot,
 }
 
-/// The newest body of each representation.
-#[derive(Debug, Default)]
-pub(super) struct Cache {
-    bodies: [ArcSwapOption<Rendered>; Format::ALL.len()],
-    schema: std::sync::OnceLock<Bytes>,
+/// All active states, one a line.
+pub(super) fn text(scene: Scene<'_>) -> Bytes {
+    lines(scene, scene.now.active())
 }
 
-impl Cache {
-    /// What everybody is shown, if the view shows anything. Whoever comes first after a change
-    /// writes it; two who come at once both do, which is cheaper than waiting for each other.
-    pub(super) fn body(
-        &self,
-        node: &str,
-        view: &View<DynState>,
-        format: Format,
-    ) -> Option<Arc<Rendered>> {
-        let position = view.position()?;
-        let place = &self.bodies[format as usize];
-        let cached = place.load();
-        if let Some(cached) = cached.as_ref()
-            && cached.position == position
-            && cached.tier == view.tier()
-        {
-            return Some(Arc::clone(cached));
-        }
-        let snapshot = view.snapshot()?;
-        let body = match format {
-            Format::Text | Format::Html => text(view.schema(), &snapshot),
-            Format::Json => json(&States::new(node, view, &snapshot, None)),
-        };
-        let rendered = Arc::new(Rendered::new(&snapshot, view.tier(), body, format.suffix()));
-        place.store(Some(Arc::clone(&rendered)));
-        Some(rendered)
-    }
-
-    /// The schema, which never changes.
-    pub(super) fn schema(&self, schema: &Schema) -> Bytes {
-        let body = self.schema.get_or_init(|| json(&SchemaBody(schema)).into());
-        body.clone()
-    }
+/// The active states among those that `query` asks for, one a line.
+pub(super) fn narrow_text(scene: Scene<'_>, query: &Query) -> Bytes {
+    let states = query.states(scene.schema);
+    lines(
+        scene,
+        states
+            .into_iter()
+            .filter(|state| scene.now.is_active(*state)),
+    )
 }
 
-impl Rendered {
-    pub(super) fn new(
-        snapshot: &Snapshot,
-        tier: Option<u32>,
-        body: impl Into<Bytes>,
-        suffix: &str,
-    ) -> Self {
-        let position = snapshot.position();
-        let header = |text: String| {
-            HeaderValue::try_from(text).unwrap_or_else(|_control| HeaderValue::from_static(""))
-        };
-        Self {
-            position,
-            position_header: header(position.to_string()),
-            tag: header(format!("\"{position}-{suffix}\"")),
-            body: body.into(),
-            tier,
-        }
-    }
-}
-
-/// A value as JSON. What is written here has strings as keys and cannot fail.
-pub(super) fn json(value: &impl Serialize) -> String {
-    serde_json::to_string(value).unwrap_or_default()
-}
-
-fn text(schema: &Schema, snapshot: &Snapshot) -> String {
+fn lines(scene: Scene<'_>, states: impl Iterator<Item = usize>) -> Bytes {
     let mut text = String::new();
-    for state in snapshot.active() {
-        text.push_str(schema.name_of(state));
+    for state in states {
+        text.push_str(scene.schema.name_of(state));
         text.push('\n');
     }
-    text
+    text.into()
 }
 
-/// The body of `/v1/states`.
-pub(super) struct States<'a> {
-    node: &'a str,
-    tier: Option<u32>,
-    schema: &'a Schema,
-    snapshot: &'a Snapshot,
-    query: Option<&'a Query>,
-    members: Option<Vec<u32>>,
+/// The active states and whose they are.
+pub(super) fn json(scene: Scene<'_>) -> Bytes {
+    json_line(&States::new(scene, None, None, None))
 }
 
-impl<'a> States<'a> {
-    pub(super) fn new(
-        node: &'a str,
-        view: &'a View<DynState>,
-        snapshot: &'a Snapshot,
-        query: Option<&'a Query>,
-    ) -> Self {
-        let schema = view.schema();
-        Self {
-            node,
-            tier: view.tier(),
-            schema,
-            snapshot,
-            query,
-            members: query.and_then(|query| query.selection.members(schema)),
-        }
+/// The same for what `query` asks for, with the details that it asks for.
+pub(super) fn narrow_json(scene: Scene<'_>, query: &Query) -> Bytes {
+    let narrow = query.is_narrow().then(|| query.states(scene.schema));
+    let states = narrow.as_deref();
+    let ticks = query.ticks.then_some(Ticks { scene, states });
+    let payloads = query.payloads.then_some(Payloads { scene, states });
+    json_line(&States::new(scene, states, ticks, payloads))
+}
+
+/// Whether one state is active, and what is known of it.
+pub(super) fn state(scene: Scene<'_>, index: usize) -> Bytes {
+    #[derive(Serialize)]
+    struct Body<'a> {
+        state: &'a str,
+        active: bool,
+        tick: u64,
+        payload: Option<Payload<'a>>,
     }
-
-    fn selects(&self, state: usize) -> bool {
-        let members = self.members.as_deref();
-        let Some(query) = self.query else { return true };
-        query.selection.has(self.schema, members, state)
-    }
-}
-
-impl Serialize for States<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let position = self.snapshot.position();
-        let role = if self.tier == Some(0) {
-            "root"
-        } else {
-            "replicant"
-        };
-        let mut map = serializer.serialize_map(None)?;
-        map.serialize_entry("node", self.node)?;
-        map.serialize_entry("role", role)?;
-        map.serialize_entry("tier", &self.tier)?;
-        map.serialize_entry("epoch", &position.epoch.to_string())?;
-        map.serialize_entry("revision", &position.revision)?;
-        map.serialize_entry("digest", &format!("{:016x}", self.snapshot.digest()))?;
-        let active = || {
-            let active = self.snapshot.active().filter(|state| self.selects(*state));
-            active.map(|state| self.schema.name_of(state))
-        };
-        map.serialize_entry("active", &Seq(active))?;
-        if self.query.is_some_and(|query| query.ticks) {
-            let ticks = self.snapshot.ticks().iter().enumerate();
-            let ticks = ticks.filter(|(state, _)| self.selects(*state));
-            let ticks = || {
-                ticks
-                    .clone()
-                    .map(|(state, tick)| (self.schema.name_of(state), tick))
-            };
-            map.serialize_entry("ticks", &Map(ticks))?;
-        }
-        if self.query.is_some_and(|query| query.payloads) {
-            let payloads = self.snapshot.retained().iter();
-            let payloads = payloads.filter(|(state, _)| self.selects(**state as usize));
-            let payloads = || {
-                payloads
-                    .clone()
-                    .map(|(state, bytes)| (self.schema.name_of(*state as usize), payload(bytes)))
-            };
-            map.serialize_entry("payloads", &Map(payloads))?;
-        }
-        map.end()
-    }
-}
-
-/// A payload as JSON: itself if it is JSON, a string if it is text, else `{"base64":…}`.
-pub(super) fn payload(bytes: &[u8]) -> serde_json::Value {
-    use base64::Engine as _;
-    serde_json::from_slice(bytes).unwrap_or_else(|_no_json| match std::str::from_utf8(bytes) {
-        Ok(text) => text.into(),
-        Err(_binary) => {
-            let text = base64::engine::general_purpose::STANDARD.encode(bytes);
-            serde_json::json!({ "base64": text })
-        }
+    json_line(&Body {
+        state: scene.schema.name_of(index),
+        active: scene.now.is_active(index),
+        tick: scene.now.ticks()[index],
+        payload: retained(scene.now, index),
     })
 }
 
-/// The body of `/v1/schema`.
-struct SchemaBody<'a>(&'a Schema);
+/// A value as one line of JSON.
+pub(super) fn json_line(value: &impl Serialize) -> Bytes {
+    let mut body = serde_json::to_vec(value).expect("what is shown has string keys only");
+    body.push(b'\n');
+    body.into()
+}
 
-impl Serialize for SchemaBody<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let schema = self.0;
-        let mut map = serializer.serialize_map(None)?;
-        map.serialize_entry("fingerprint", &schema.fingerprint().to_string())?;
-        map.serialize_entry("counts", &Map(|| schema.counts()))?;
-        map.serialize_entry(
-            "states",
-            &Seq(|| (0..schema.len()).map(|i| StateBody(schema, i))),
-        )?;
-        let groups = || {
-            schema.groups().iter().map(|group| {
-                let members = group.all_members().iter();
-                let members: Vec<_> = members.map(|i| schema.name_of(*i as usize)).collect();
-                (group.name(), members)
-            })
-        };
-        map.serialize_entry("groups", &Map(groups))?;
-        map.end()
+#[derive(Serialize)]
+struct States<'a> {
+    node: &'a str,
+    role: &'static str,
+    tier: Option<u32>,
+    epoch: String,
+    revision: u64,
+    digest: String,
+    active: Active<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ticks: Option<Ticks<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payloads: Option<Payloads<'a>>,
+}
+
+impl<'a> States<'a> {
+    fn new(
+        scene: Scene<'a>,
+        states: Option<&'a [usize]>,
+        ticks: Option<Ticks<'a>>,
+        payloads: Option<Payloads<'a>>,
+    ) -> Self {
+        let position = scene.now.position();
+        Self {
+            node: &scene.node.name,
+            role: scene.node.role,
+            tier: scene.tier,
+            epoch: position.epoch.to_string(),
+            revision: position.revision,
+            digest: format!("{:016x}", scene.now.digest()),
+            active: Active { scene, states },
+            ticks,
+            payloads,
+        }
     }
 }
 
-struct StateBody<'a>(&'a Schema, usize);
+/// The names of the active states, of `states` or of all.
+struct Active<'a> {
+    scene: Scene<'a>,
+    states: Option<&'a [usize]>,
+}
 
-impl Serialize for StateBody<'_> {
+impl Serialize for Active<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Self(schema, index) = *self;
+        let Scene { schema, now, .. } = self.scene;
+        match self.states {
+            None => serializer.collect_seq(now.active().map(|state| schema.name_of(state))),
+            Some(states) => {
+                let active = states.iter().filter(|state| now.is_active(**state));
+                serializer.collect_seq(active.map(|state| schema.name_of(*state)))
+            }
+        }
+    }
+}
+
+/// The ticks by name.
+struct Ticks<'a> {
+    scene: Scene<'a>,
+    states: Option<&'a [usize]>,
+}
+
+impl Serialize for Ticks<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Scene { schema, now, .. } = self.scene;
+        let tick = |state: usize| (schema.name_of(state), now.ticks()[state]);
+        match self.states {
+            None => serializer.collect_map((0..schema.len()).map(tick)),
+            Some(states) => serializer.collect_map(states.iter().map(|state| tick(*state))),
+        }
+    }
+}
+
+/// The retained payloads by name, of the states that have one.
+struct Payloads<'a> {
+    scene: Scene<'a>,
+    states: Option<&'a [usize]>,
+}
+
+impl Serialize for Payloads<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Scene { schema, now, .. } = self.scene;
         let mut map = serializer.serialize_map(None)?;
-        map.serialize_entry("name", schema.name_of(index))?;
-        map.serialize_entry("auto", &schema.is_auto(index))?;
-        map.serialize_entry("multi", &schema.is_multi(index))?;
-        for relation in Relation::ALL {
-            let related = schema.related(relation, index).iter();
-            let names = || related.clone().map(|i| schema.name_of(*i as usize));
-            map.serialize_entry(relation.name(), &Seq(names))?;
+        match self.states {
+            None => {
+                for (state, payload) in now.retained() {
+                    map.serialize_entry(schema.name_of(*state as usize), &Payload(payload))?;
+                }
+            }
+            Some(states) => {
+                for state in states {
+                    if let Some(payload) = retained(now, *state) {
+                        map.serialize_entry(schema.name_of(*state), &payload)?;
+                    }
+                }
+            }
         }
         map.end()
     }
 }
 
-/// An array of what an iterator gives.
-pub(super) struct Seq<F>(pub(super) F);
+fn retained(now: &Snapshot, state: usize) -> Option<Payload<'_>> {
+    let payload = now.retained().get(&u32::try_from(state).ok()?)?;
+    Some(Payload(payload))
+}
 
-impl<F, I> Serialize for Seq<F>
-where
-    F: Fn() -> I,
-    I: Iterator<Item: Serialize>,
-{
+/// Bytes whose meaning only the machine's user knows: shown as JSON if they are that, else as a
+/// string if they are text, else in base64.
+struct Payload<'a>(&'a [u8]);
+
+impl Serialize for Payload<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut seq = serializer.serialize_seq(None)?;
-        for item in (self.0)() {
-            seq.serialize_element(&item)?;
+        if let Ok(json) = serde_json::from_slice::<&RawValue>(self.0) {
+            return json.serialize(serializer);
         }
-        seq.end()
+        if let Ok(text) = str::from_utf8(self.0) {
+            return serializer.serialize_str(text);
+        }
+        serializer.collect_map([("base64", STANDARD.encode(self.0))])
     }
 }
 
-/// An object of the pairs that an iterator gives, in their order.
-struct Map<F>(F);
+impl fmt::Debug for Scene<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Scene")
+            .field("node", self.node)
+            .finish_non_exhaustive()
+    }
+}
 
-impl<F, I, K, V> Serialize for Map<F>
-where
-    F: Fn() -> I,
-    I: Iterator<Item = (K, V)>,
-    K: Serialize,
-    V: Serialize,
-{
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map((self.0)())
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_payload_is_shown_as_what_it_looks_like() {
+        for (payload, shown) in [
+            (
+                &br#"{"carrier":"UA","flight":1545}"#[..],
+                r#"{"carrier":"UA","flight":1545}"#,
+            ),
+            (b" 12345678901234567890123 ", "12345678901234567890123"),
+            (b"UA 1545", r#""UA 1545""#),
+            (b"", r#""""#),
+            (b"\"UA\"", r#""UA""#),
+            (&[0, 0xff], r#"{"base64":"AP8="}"#),
+        ] {
+            assert_eq!(serde_json::to_string(&Payload(payload)).unwrap(), shown);
+        }
     }
 }

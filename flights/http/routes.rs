@@ -1,162 +1,151 @@
-//! Which request is answered by what.
+//! Which requests there are: from what arrives to a [`Call`].
 
 use std::convert::Infallible;
+use std::sync::Arc;
 
-use bytes::Bytes;
-use serde::Serialize;
+use hyper::header::{ACCEPT, HeaderValue, IF_NONE_MATCH};
+use hyper::{Method, Request};
 use warp::Filter;
-use warp::http::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue};
-use warp::http::{Method, StatusCode};
-use warp::path::FullPath;
-use warp::reply::Response;
 
-use super::error::Problem;
-use super::metrics::Route;
-use super::render::json;
-use super::{Http, events, metrics, query, states};
+use super::accept::Accept;
+use super::etag::IfNoneMatch;
+use super::traffic::Route;
 
-/// What is served, as told to those who ask for anything else.
-const PATHS: [&str; 8] = [
-    "/",
-    "/v1/states",
-    "/v1/states/NAME",
-    "/v1/schema",
-    "/v1/events",
-    "/healthz",
-    "/readyz",
-    "/metrics",
-];
-
-const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
-pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json");
-
-/// All routes of a node.
-pub(super) fn routes(
-    http: &Http,
-) -> impl Filter<Extract = (Response,), Error = Infallible> + Clone + use<> {
-    let http = http.clone();
-    let query = warp::query::raw().or(warp::any().map(String::new)).unify();
-    warp::method()
-        .and(warp::path::full())
-        .and(query)
-        .and(warp::header::headers_cloned())
-        .and_then(move |method, path: FullPath, query: String, headers| {
-            let http = http.clone();
-            async move {
-                let (route, answer) = http.answer(&method, path.as_str(), &query, &headers).await;
-                let response = answer.unwrap_or_else(Problem::into_response);
-                http.inner.requests.count(route, response.status());
-                Ok::<_, Infallible>(response)
-            }
-        })
+/// A request, as far as anybody looks at it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Call {
+    pub(super) target: Target,
+    /// None where the request says nothing but its path.
+    wishes: Option<Arc<Wishes>>,
 }
 
-impl Http {
-    async fn answer(
-        &self,
-        method: &Method,
-        path: &str,
-        query: &str,
-        headers: &HeaderMap,
-    ) -> (Route, Result<Response, Problem>) {
-        let (route, name) = match path {
-            "/" => (Route::Root, ""),
-            "/v1/states" => (Route::States, ""),
-            "/v1/schema" => (Route::Schema, ""),
-            "/v1/events" => (Route::Events, ""),
-            "/healthz" => (Route::Healthz, ""),
-            "/readyz" => (Route::Readyz, ""),
-            "/metrics" => (Route::Metrics, ""),
-            _ => match path.strip_prefix("/v1/states/") {
-                Some(name) if !name.is_empty() && !name.contains('/') => (Route::State, name),
-                _ => return (Route::Unknown, Err(Problem::unknown_path(path, &PATHS))),
-            },
+impl Call {
+    /// What the request says beside its path.
+    pub(super) fn wishes(&self) -> &Wishes {
+        self.wishes.as_deref().unwrap_or(&NONE)
+    }
+}
+
+/// What a request says beside its path.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Wishes {
+    pub(super) method: Method,
+    pub(super) accept: Accept,
+    pub(super) if_none_match: Option<IfNoneMatch>,
+    pub(super) last_event: Option<String>,
+    pub(super) params: Vec<(String, String)>,
+}
+
+/// A GET of a path and nothing else.
+static NONE: Wishes = Wishes {
+    method: Method::GET,
+    accept: Accept::ANYTHING,
+    if_none_match: None,
+    last_event: None,
+    params: Vec::new(),
+};
+
+impl Wishes {
+    /// Reads a request. A header that is not ASCII is no wish that we could understand.
+    fn read<B>(request: &Request<B>) -> Self {
+        let headers = request.headers();
+        let text = |name| {
+            headers
+                .get(name)
+                .and_then(|value: &HeaderValue| value.to_str().ok())
         };
-        if method != Method::GET && method != Method::HEAD {
-            return (route, Err(Problem::method(method.as_str())));
+        let query = request.uri().query().unwrap_or_default();
+        Self {
+            method: request.method().clone(),
+            accept: text(ACCEPT).map_or(Accept::ANYTHING, Accept::read),
+            if_none_match: text(IF_NONE_MATCH).map(IfNoneMatch::read),
+            last_event: headers
+                .get("last-event-id")
+                .and_then(|value| value.to_str().ok())
+                .map(str::to_owned),
+            params: form_urlencoded::parse(query.as_bytes())
+                .into_owned()
+                .collect(),
         }
-        let answer = match route {
-            Route::Root => states::root(self, query, headers),
-            Route::States => states::states(self, query, headers).await,
-            Route::State => states::state(self, name, query),
-            Route::Schema => query::none(query).map(|()| self.schema()),
-            Route::Events => events::events(self, query, headers),
-            Route::Healthz => query::none(query).map(|()| healthy()),
-            Route::Readyz => query::none(query).map(|()| self.ready()),
-            Route::Metrics => {
-                query::none(query).map(|()| metrics::answer(self, header(headers, &ACCEPT)))
-            }
-            Route::Unknown => Err(Problem::unknown_path(path, &PATHS)),
-        };
-        (route, answer)
     }
 
-    fn schema(&self) -> Response {
-        let body = self.inner.cache.schema(self.inner.view.schema());
-        respond(body, JSON)
-    }
-
-    fn ready(&self) -> Response {
-        #[derive(Serialize)]
-        struct Ready {
-            ready: bool,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            why: Option<String>,
+    /// Has `request` carry what it says, where it says anything. A filter for each header costs
+    /// every request more than all of this costs those that have them.
+    pub(super) fn attach<B>(request: &mut Request<B>) {
+        let wishes = Self::read(request);
+        if wishes != NONE {
+            request.extensions_mut().insert(Arc::new(wishes));
         }
-        let why = self.unready();
-        let body = json(&Ready {
-            ready: why.is_none(),
-            why: why.clone(),
-        });
-        let mut response = respond(body, JSON);
-        if why.is_some() {
-            *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
-        }
-        response
-    }
-
-    /// Why the node is not ready, if it is not.
-    pub(super) fn unready(&self) -> Option<String> {
-        let view = &self.inner.view;
-        if !view.is_stale() {
-            return None;
-        }
-        let link = self.link();
-        Some(if view.position().is_none() {
-            format!("no snapshot yet, {link}")
-        } else {
-            let (age, bound) = (view.age().as_secs_f64(), view.stale_after().as_secs_f64());
-            format!("what it shows is {age:.1} s old, the bound is {bound} s; {link}")
-        })
-    }
-
-    /// How it stands with the parent, in words.
-    pub(super) fn link(&self) -> String {
-        let link = self.inner.link.as_ref();
-        link.map_or_else(|| "no parent".to_owned(), |link| link.state().to_string())
     }
 }
 
-fn healthy() -> Response {
-    respond("{\"alive\":true}", JSON)
+/// What a request is for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Target {
+    Root,
+    States,
+    State(String),
+    Schema,
+    Events,
+    Health,
+    Ready,
+    Metrics,
+    Nothing,
 }
 
-/// An answer as a whole.
-pub(super) fn respond(body: impl Into<Bytes>, content_type: HeaderValue) -> Response {
-    let mut response = Response::new(body.into().into());
-    response.headers_mut().insert(CONTENT_TYPE, content_type);
-    response
+impl Target {
+    /// The route that the request is counted under.
+    pub(super) fn route(&self) -> Route {
+        match self {
+            Self::Root => Route::Root,
+            Self::States => Route::States,
+            Self::State(_) => Route::State,
+            Self::Schema => Route::Schema,
+            Self::Events => Route::Events,
+            Self::Health => Route::Health,
+            Self::Ready => Route::Ready,
+            Self::Metrics => Route::Metrics,
+            Self::Nothing => Route::Other,
+        }
+    }
 }
 
-/// A header as text, if it is there and is text.
-pub(super) fn header(
-    headers: &HeaderMap,
-    name: impl warp::http::header::AsHeaderName,
-) -> Option<&str> {
-    headers.get(name)?.to_str().ok()
+/// Makes a call of every request.
+///
+/// The filters hold nothing: warp clones a route's filters for each request, and a reference
+/// count per route would be most of what routing costs.
+pub(super) fn calls()
+-> impl Filter<Extract = (Call,), Error = Infallible> + Copy + Send + Sync + 'static {
+    targets()
+        .and(warp::ext::optional())
+        .map(|target, wishes| Call { target, wishes })
 }
 
-/// The content type of plain text.
-pub(super) const fn text() -> HeaderValue {
-    TEXT
+/// The routes, the busiest first.
+fn targets() -> impl Filter<Extract = (Target,), Error = Infallible> + Copy + Send + Sync + 'static
+{
+    warp::path::end()
+        .map(|| Target::Root)
+        .or(warp::path!("v1" / "states").map(|| Target::States))
+        .unify()
+        .or(warp::path!("v1" / "states" / String).map(|name: String| Target::State(decoded(&name))))
+        .unify()
+        .or(warp::path!("v1" / "events").map(|| Target::Events))
+        .unify()
+        .or(warp::path!("v1" / "schema").map(|| Target::Schema))
+        .unify()
+        .or(warp::path!("healthz").map(|| Target::Health))
+        .unify()
+        .or(warp::path!("readyz").map(|| Target::Ready))
+        .unify()
+        .or(warp::path!("metrics").map(|| Target::Metrics))
+        .unify()
+        .or(warp::any().map(|| Target::Nothing))
+        .unify()
+}
+
+fn decoded(segment: &str) -> String {
+    percent_encoding::percent_decode_str(segment)
+        .decode_utf8_lossy()
+        .into_owned()
 }

@@ -6,6 +6,8 @@
 mod cli;
 // Real departures on a real machine.
 mod feed;
+// What nodes answer over HTTP.
+mod http;
 // Running the program, reading what it prints, asking its nodes.
 mod support;
 // Whole trees, in one process and in one each.

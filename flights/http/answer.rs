@@ -1,0 +1,352 @@
+//! From a call to a response.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, VARY};
+use hyper::{Method, StatusCode};
+use machine_runtime::Snapshot;
+use machine_runtime::replica::Link;
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+use warp::reply::Response;
+
+use super::Site;
+use super::accept::Representation;
+use super::events;
+use super::metrics::Format;
+use super::pages::{AGE, POSITION, Page, STALE, ascii, put_fresh, set_age};
+use super::problem::Problem;
+use super::query::{self, Query};
+use super::render::{self, Scene, json_line};
+use super::routes::{Call, Target};
+use super::similar::similar;
+use super::traffic::{Gauge, Route};
+use super::wait::{Wait, Waited};
+
+/// What may be done here: nothing but looking.
+const METHODS: [&str; 2] = ["GET", "HEAD"];
+
+/// An answer, or what has to come before it.
+pub(super) enum Answer {
+    /// The response, already counted.
+    Now(Response),
+    /// The call waits for a position.
+    Later(Box<Later>),
+}
+
+/// A call that waits for a position.
+pub(super) struct Later {
+    call: Call,
+    query: Query,
+    representation: Representation,
+    wait: Wait,
+}
+
+impl Site {
+    /// Answers a call and counts it, unless it has to wait.
+    pub(super) fn answer(self: &Arc<Self>, call: Call, stopping: &CancellationToken) -> Answer {
+        let route = call.target.route();
+        let response = match self.try_answer(call, stopping) {
+            Ok(Answer::Later(later)) => return Answer::Later(later),
+            Ok(Answer::Now(response)) => response,
+            Err(problem) => self.explain(problem),
+        };
+        self.traffic.count(route, response.status());
+        Answer::Now(response)
+    }
+
+    /// Waits, answers and counts.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing remains of a wait that is dropped.
+    pub(super) async fn answer_later(
+        &self,
+        later: Later,
+        stopping: &CancellationToken,
+    ) -> Response {
+        let Later {
+            call,
+            query,
+            representation,
+            wait,
+        } = later;
+        let inside = self.traffic.enter(Gauge::Waiting);
+        let waited = self.wait(wait, stopping).await;
+        drop(inside);
+        let response = waited
+            .and_then(|waited| self.show(&call, &query, representation, waited))
+            .unwrap_or_else(|problem| self.explain(problem));
+        self.traffic.count(call.target.route(), response.status());
+        response
+    }
+
+    fn try_answer(
+        self: &Arc<Self>,
+        call: Call,
+        stopping: &CancellationToken,
+    ) -> Result<Answer, Problem> {
+        if call.wishes().method != Method::GET && call.wishes().method != Method::HEAD {
+            return Err(Problem::method_not_allowed(&METHODS));
+        }
+        let representation = match call.target {
+            Target::Root => call.wishes().accept.representation(),
+            Target::States => Representation::Json,
+            _ => return self.answer_at_once(&call, stopping).map(Answer::Now),
+        };
+        if call.wishes().params.is_empty() {
+            let page = self.page(representation).ok_or_else(|| self.not_ready())?;
+            return Ok(Answer::Now(self.send(&page, &call)));
+        }
+        let details = representation == Representation::Json;
+        let query = Query::parse(&call.wishes().params, self.view.schema(), details)?;
+        if self.view.position().is_none() {
+            return Err(self.not_ready());
+        }
+        if let Some(wait) = query.wait {
+            return Ok(Answer::Later(Box::new(Later {
+                call,
+                query,
+                representation,
+                wait,
+            })));
+        }
+        self.show(&call, &query, representation, Waited::Reached)
+            .map(Answer::Now)
+    }
+
+    /// Answers what never waits.
+    fn answer_at_once(
+        self: &Arc<Self>,
+        call: &Call,
+        stopping: &CancellationToken,
+    ) -> Result<Response, Problem> {
+        match &call.target {
+            Target::State(name) => self.state(call, name),
+            Target::Events => self.events(call, stopping),
+            Target::Schema | Target::Health | Target::Ready | Target::Metrics => {
+                query::only(&call.wishes().params, None)?;
+                Ok(match call.target {
+                    Target::Schema => send(&self.schema_page(), call),
+                    Target::Ready => self.ready(),
+                    Target::Metrics => self.scrape(call),
+                    _ => volatile(
+                        Bytes::from_static(b"{\"alive\":true}\n"),
+                        "application/json",
+                    ),
+                })
+            }
+            Target::Root | Target::States | Target::Nothing => {
+                Err(Problem::unknown_path(&Route::PATHS))
+            }
+        }
+    }
+
+    /// The states that a query asks for.
+    fn show(
+        &self,
+        call: &Call,
+        query: &Query,
+        representation: Representation,
+        waited: Waited,
+    ) -> Result<Response, Problem> {
+        let page = if query.is_plain() {
+            self.page(representation).ok_or_else(|| self.not_ready())?
+        } else {
+            Arc::new(self.narrow_page(query, representation, call, waited)?)
+        };
+        Ok(match waited {
+            Waited::Reached => self.send(&page, call),
+            Waited::Unchanged => self.unchanged(&page),
+        })
+    }
+
+    /// The response to a problem, with where the node is.
+    fn explain(&self, problem: Problem) -> Response {
+        let mut response = problem.into_response();
+        if let Some(position) = self.view.position() {
+            let headers = response.headers_mut();
+            headers.insert(&POSITION, ascii(&position.to_string()));
+            put_fresh(headers);
+            self.show_age(headers);
+        }
+        response
+    }
+
+    /// What a query asks for; without a body where the client is not to get one.
+    fn narrow_page(
+        &self,
+        query: &Query,
+        representation: Representation,
+        call: &Call,
+        waited: Waited,
+    ) -> Result<Page, Problem> {
+        let now = self.now()?;
+        let suffix = format!("-{:08x}", query.hash());
+        let mut page = Page::new(now.position(), representation, &suffix, Bytes::new());
+        if waited == Waited::Reached && !is_known(&page, call) {
+            let scene = self.scene(&now);
+            page.body = match representation {
+                Representation::Json => render::narrow_json(scene, query),
+                Representation::Text | Representation::Html => render::narrow_text(scene, query),
+            };
+        }
+        Ok(page)
+    }
+
+    /// One state.
+    fn state(&self, call: &Call, name: &str) -> Result<Response, Problem> {
+        query::only(&call.wishes().params, None)?;
+        let schema = self.view.schema();
+        let Some(index) = schema.find(name) else {
+            let names = (0..schema.len()).map(|i| schema.name_of(i));
+            return Err(Problem::unknown_state(name, similar(name, names)));
+        };
+        let now = self.now()?;
+        let body = render::state(self.scene(&now), index);
+        let page = Page::new(now.position(), Representation::Json, "", body);
+        Ok(self.send(&page, call))
+    }
+
+    /// The stream of events.
+    fn events(
+        self: &Arc<Self>,
+        call: &Call,
+        stopping: &CancellationToken,
+    ) -> Result<Response, Problem> {
+        let after = query::only(&call.wishes().params, Some("after"))?;
+        let after = after
+            .map(|after| query::position("after", after))
+            .transpose()?;
+        self.now()?;
+        // A browser repeats the address when it comes again: what it saw last counts. What is
+        // no position there is none of ours, and is answered with a snapshot.
+        let resume = match &call.wishes().last_event {
+            Some(last) => last.parse().ok(),
+            None => after,
+        };
+        Ok(match call.wishes().method {
+            Method::HEAD => events::response(futures_util::stream::empty()),
+            _ => events::response(events::stream(Arc::clone(self), resume, stopping.clone())),
+        })
+    }
+
+    fn ready(&self) -> Response {
+        #[derive(Serialize)]
+        struct Readiness {
+            ready: bool,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            why: Option<String>,
+        }
+        let why = match (self.view.position(), self.view.is_stale()) {
+            (Some(_), false) => None,
+            (None, _) => Some(format!("nothing to show yet: {}", self.link_state())),
+            (Some(_), true) => {
+                let seconds = self.view.age().as_secs_f64();
+                Some(format!(
+                    "no news of the root for {seconds:.1} s: {}",
+                    self.link_state()
+                ))
+            }
+        };
+        let ready = why.is_none();
+        let body = json_line(&Readiness { ready, why });
+        let mut response = volatile(body, "application/json");
+        if !ready {
+            *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+        }
+        response
+    }
+
+    fn scrape(&self, call: &Call) -> Response {
+        let format = if call.wishes().accept.wants_open_metrics() {
+            Format::Open
+        } else {
+            Format::Classic
+        };
+        volatile(self.metrics.render(format).into(), format.content_type())
+    }
+
+    fn now(&self) -> Result<Arc<Snapshot>, Problem> {
+        self.view.snapshot().ok_or_else(|| self.not_ready())
+    }
+
+    fn scene<'a>(&'a self, now: &'a Snapshot) -> Scene<'a> {
+        Scene {
+            node: &self.node,
+            tier: self.view.tier(),
+            schema: self.view.schema(),
+            now,
+        }
+    }
+
+    fn not_ready(&self) -> Problem {
+        Problem::not_ready(&self.link_state())
+    }
+
+    fn link_state(&self) -> String {
+        match self.link.as_ref().map(Link::state) {
+            Some(state) => state.to_string(),
+            None => "the machine has not started".to_owned(),
+        }
+    }
+
+    /// A page that shows a moment, unless the client has it.
+    fn send(&self, page: &Page, call: &Call) -> Response {
+        let mut response = send(page, call);
+        self.show_age(response.headers_mut());
+        response
+    }
+
+    fn unchanged(&self, page: &Page) -> Response {
+        let mut response = not_modified(page);
+        self.show_age(response.headers_mut());
+        response
+    }
+
+    /// Sets what changes without a position, where it is not what pages are rendered with.
+    fn show_age(&self, headers: &mut HeaderMap) {
+        let age = self.view.age();
+        if !age.is_zero() {
+            set_age(headers, age, age > self.view.stale_after());
+        }
+    }
+}
+
+fn is_known(page: &Page, call: &Call) -> bool {
+    call.wishes()
+        .if_none_match
+        .as_ref()
+        .is_some_and(|known| known.matches(page.etag()))
+}
+
+fn send(page: &Page, call: &Call) -> Response {
+    if is_known(page, call) {
+        return not_modified(page);
+    }
+    let mut response = Response::new(page.body.clone().into());
+    *response.headers_mut() = page.headers.clone();
+    response
+}
+
+fn not_modified(page: &Page) -> Response {
+    let mut response = Response::new(Bytes::new().into());
+    *response.status_mut() = StatusCode::NOT_MODIFIED;
+    let headers = response.headers_mut();
+    for name in [&ETAG, &VARY, &CACHE_CONTROL, &POSITION, &STALE, &AGE] {
+        if let Some(value) = page.headers.get(name) {
+            headers.insert(name, value.clone());
+        }
+    }
+    response
+}
+
+/// What holds for the moment of the request only.
+fn volatile(body: Bytes, kind: &'static str) -> Response {
+    let mut response = Response::new(body.into());
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}

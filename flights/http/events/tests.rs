@@ -1,0 +1,126 @@
+use std::pin::Pin;
+
+use futures_util::StreamExt as _;
+use machine_runtime::replica::SourceStats;
+use machine_runtime::{Epoch, Handle, Machine, Mutation, Owner, ViewOptions};
+
+use super::*;
+use crate::http::Http;
+use crate::shutdown::Tasks;
+use crate::states::Flights;
+
+/// The events of a root after `resume`, if that is one of its revisions.
+struct Reader {
+    handle: Handle<Flights>,
+    site: Arc<Site>,
+    tasks: Tasks,
+    stream: Pin<Box<dyn Stream<Item = Result<Bytes, Infallible>> + Send>>,
+}
+
+impl Reader {
+    fn new(resume: Option<u64>) -> Self {
+        let (handle, owner) = Owner::new(Machine::new(), Epoch(1), ViewOptions::default());
+        let tasks = Tasks::default();
+        let stopped = tasks.stopped();
+        tasks.spawn(async move {
+            owner.run(stopped).await;
+        });
+        let http = Http::new("root", handle.view(), None, SourceStats::default());
+        let site = Arc::clone(&http.site);
+        let resume = resume.map(|revision| Position {
+            epoch: Epoch(1),
+            revision,
+        });
+        let stream = Box::pin(stream(Arc::clone(&site), resume, CancellationToken::new()));
+        Self {
+            handle,
+            site,
+            tasks,
+            stream,
+        }
+    }
+
+    /// The next block of lines: an event or a comment.
+    async fn block(&mut self) -> String {
+        let mut text = String::new();
+        while !text.ends_with("\n\n") {
+            let Ok(bytes) = self.stream.next().await.unwrap();
+            text.push_str(std::str::from_utf8(&bytes).unwrap());
+        }
+        text
+    }
+
+    async fn heartbeats(&self, count: usize) {
+        let heartbeats = [
+            Mutation::add(Flights::Heartbeat),
+            Mutation::remove(Flights::Heartbeat),
+        ];
+        let mutations = heartbeats.into_iter().cycle().take(count).collect();
+        self.handle.mutate_all(mutations).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn what_a_slow_reader_misses_is_one_delta() {
+    let mut reader = Reader::new(None);
+    assert_eq!(reader.block().await, "retry: 1000\n\n");
+    assert!(reader.block().await.starts_with("event: snapshot\n"));
+    for _ in 0..500 {
+        reader.heartbeats(2).await;
+    }
+    let receipt = reader.handle.add(Flights::Start).await.unwrap();
+    assert!(receipt.outcome.is_executed());
+    let position = reader.handle.view().position().unwrap();
+    let delta = reader.block().await;
+    let expected = format!(
+        "event: delta\nid: {position}\ndata: {{\"revision\":{},\"on\":[",
+        position.revision
+    );
+    assert!(delta.starts_with(&expected), "{delta}");
+    assert!(
+        delta.contains("\"Start\"") && delta.ends_with("],\"off\":[]}\n\n"),
+        "{delta}"
+    );
+    assert!(position.revision > 1000);
+    reader.tasks.stop();
+}
+
+#[tokio::test]
+async fn who_is_too_slow_for_the_deltas_that_are_held_gets_a_snapshot() {
+    let mut reader = Reader::new(Some(0));
+    reader.block().await;
+    reader.heartbeats(2 * machine_runtime::RING_DELTAS).await;
+    assert!(reader.block().await.starts_with("event: snapshot\n"));
+    reader.tasks.stop();
+}
+
+#[tokio::test(start_paused = true)]
+async fn silence_is_broken_every_fifteen_seconds() {
+    let mut reader = Reader::new(Some(0));
+    assert_eq!(reader.block().await, "retry: 1000\n\n");
+    for _ in 0..3 {
+        let start = Instant::now();
+        assert_eq!(reader.block().await, ":\n\n");
+        assert_eq!(start.elapsed(), KEEP_ALIVE);
+    }
+    reader.tasks.stop();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_stays_behind_its_reader_tells_what_it_has() {
+    let mut reader = Reader::new(Some(7));
+    reader.block().await;
+    let start = Instant::now();
+    assert!(reader.block().await.starts_with("event: snapshot\n"));
+    assert_eq!(start.elapsed(), CATCH_UP);
+    reader.tasks.stop();
+}
+
+#[tokio::test]
+async fn streams_are_counted_while_they_last() {
+    let reader = Reader::new(None);
+    assert_eq!(reader.site.traffic.gauge(Gauge::Streams), 1);
+    let Reader { site, stream, .. } = reader;
+    drop(stream);
+    assert_eq!(site.traffic.gauge(Gauge::Streams), 0);
+}

@@ -1,0 +1,134 @@
+//! Counts of what is asked and answered.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use hyper::StatusCode;
+
+/// What requests are counted by.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Route {
+    Root,
+    States,
+    State,
+    Schema,
+    Events,
+    Health,
+    Ready,
+    Metrics,
+    Other,
+}
+
+impl Route {
+    pub(super) const ALL: [Self; 9] = [
+        Self::Root,
+        Self::States,
+        Self::State,
+        Self::Schema,
+        Self::Events,
+        Self::Health,
+        Self::Ready,
+        Self::Metrics,
+        Self::Other,
+    ];
+
+    /// The paths that there are, as errors and metrics show them.
+    pub(super) const PATHS: [&str; 8] = [
+        "/",
+        "/v1/states",
+        "/v1/states/NAME",
+        "/v1/schema",
+        "/v1/events",
+        "/healthz",
+        "/readyz",
+        "/metrics",
+    ];
+
+    pub(super) fn path(self) -> &'static str {
+        Self::PATHS.get(self as usize).copied().unwrap_or("other")
+    }
+}
+
+/// The statuses that answers have; anything else is counted with the last.
+const STATUSES: [u16; 9] = [200, 304, 400, 404, 405, 409, 503, 504, 500];
+
+/// What goes up and down.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Gauge {
+    /// Open connections.
+    Connections,
+    /// Streams of events under way.
+    Streams,
+    /// Requests that wait for a position.
+    Waiting,
+}
+
+/// Counters that are resolved before a request comes.
+#[derive(Debug, Default)]
+pub(super) struct Traffic {
+    answers: [[AtomicU64; STATUSES.len()]; Route::ALL.len()],
+    gauges: [AtomicU64; 3],
+    refused: AtomicU64,
+}
+
+impl Traffic {
+    pub(super) fn count(&self, route: Route, status: StatusCode) {
+        let status = STATUSES.iter().position(|known| *known == status.as_u16());
+        let slot = status.unwrap_or(STATUSES.len() - 1);
+        self.answers[route as usize][slot].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many requests were answered.
+    pub(super) fn requests(&self) -> u64 {
+        self.answers
+            .iter()
+            .flatten()
+            .map(|count| count.load(Ordering::Relaxed))
+            .sum()
+    }
+
+    /// Counts of answers by path and status, where there are any.
+    pub(super) fn answers(&self) -> impl Iterator<Item = (&'static str, u16, u64)> + '_ {
+        Route::ALL.into_iter().flat_map(|route| {
+            let counts = STATUSES.into_iter().zip(&self.answers[route as usize]);
+            counts
+                .map(move |(status, count)| (route.path(), status, count.load(Ordering::Relaxed)))
+                .filter(|(.., count)| *count > 0)
+        })
+    }
+
+    /// One more of `gauge` until the guard drops.
+    pub(super) fn enter(self: &Arc<Self>, gauge: Gauge) -> Inside {
+        self.gauges[gauge as usize].fetch_add(1, Ordering::Relaxed);
+        Inside {
+            traffic: Arc::clone(self),
+            gauge,
+        }
+    }
+
+    pub(super) fn gauge(&self, gauge: Gauge) -> u64 {
+        self.gauges[gauge as usize].load(Ordering::Relaxed)
+    }
+
+    pub(super) fn count_refused(&self) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many connections there was no room for.
+    pub(super) fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+}
+
+/// Counts in a gauge while it lives.
+#[derive(Debug)]
+pub(super) struct Inside {
+    traffic: Arc<Traffic>,
+    gauge: Gauge,
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        self.traffic.gauges[self.gauge as usize].fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,234 @@
+//! The contract of `docs/http.md`, asked for over real sockets.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use flights::http::Http;
+use flights::shutdown::Tasks;
+use http_body_util::{BodyExt, Empty};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use machine_runtime::replica::{Link, Source, SourceOptions, SourceStats};
+use machine_runtime::{Epoch, Handle, Machine, Mutation, Owner, View, ViewOptions, states};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::support::PATIENCE;
+
+// What goes wrong, and how a client is told.
+mod errors;
+// Server-sent events.
+mod events;
+// Health, readiness, metrics, connections.
+mod operation;
+// Replicas: before their first snapshot, and cut off.
+mod replica;
+// The states: representations, tags, details, selections.
+mod states;
+// Requests that wait.
+mod waiting;
+
+states! {
+    counts = { doors = 3 };
+
+    /// A house with a few doors.
+    pub enum House {
+        for door in 1..=doors {
+            exclusive Position {
+                /// The door is open.
+                Door{door}Open,
+                /// The door is closed.
+                #[auto]
+                Door{door}Closed,
+            }
+
+            /// The door has a name.
+            #[payload(Vec<u8>, retain)]
+            Door{door}Named,
+        }
+
+        /// Somebody knocks.
+        #[multi]
+        Knock,
+    }
+}
+
+/// The epoch of every machine here, as it is written.
+const EPOCH: &str = "00000000000000000000000000000abc";
+
+/// A position in it.
+fn at(revision: u64) -> String {
+    format!("{EPOCH}.{revision}")
+}
+
+/// A node under test.
+struct Node {
+    addr: SocketAddr,
+    http: Http,
+    tasks: Tasks,
+}
+
+impl Node {
+    /// Serves what `view` shows on a free port.
+    async fn new(view: &View<House>, link: Option<Link>, source: SourceStats) -> Self {
+        let name = if link.is_some() { "rep-1" } else { "root" };
+        let http = Http::new(name, view, link, source);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let tasks = Tasks::default();
+        let (served, stopped) = (http.clone(), tasks.stopped());
+        tasks.spawn(async move { served.serve(listener, stopped).await });
+        Self { addr, http, tasks }
+    }
+
+    /// Asks for `path` and reads the answer.
+    async fn get(&self, path: &str) -> Answer {
+        self.ask("GET", path, &[]).await
+    }
+
+    /// Asks with a method and headers and reads the answer.
+    async fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
+        let (head, body) = self.open(method, path, headers).await.into_parts();
+        let body = tokio::time::timeout(PATIENCE, body.collect())
+            .await
+            .unwrap()
+            .unwrap();
+        Answer {
+            head: Response::from_parts(head, ()),
+            body: body.to_bytes(),
+        }
+    }
+
+    /// Asks and reads the answer's head.
+    async fn open(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> Response<Incoming> {
+        let stream = TcpStream::connect(self.addr).await.unwrap();
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
+        // It ends with the answer.
+        self.tasks.spawn(async move {
+            let _ = connection.await;
+        });
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", "node");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(Empty::<Bytes>::new()).unwrap();
+        let response = sender.send_request(request);
+        tokio::time::timeout(PATIENCE, response)
+            .await
+            .unwrap()
+            .unwrap()
+    }
+}
+
+/// A root under test.
+struct Root {
+    node: Node,
+    handle: Handle<House>,
+    source: Source,
+}
+
+impl Root {
+    /// A root at revision 0.
+    async fn new(options: ViewOptions) -> Self {
+        let (handle, owner) = Owner::new(Machine::new(), Epoch(0xabc), options);
+        let source = Source::new(handle.view(), SourceOptions::new("root"));
+        let node = Node::new(handle.view(), None, source.stats().clone()).await;
+        let stopped = node.tasks.stopped();
+        node.tasks.spawn(async move {
+            owner.run(stopped).await;
+        });
+        Self {
+            node,
+            handle,
+            source,
+        }
+    }
+
+    /// A root where door 1 is open and the others are closed: revision 2.
+    async fn with_a_door_open() -> Self {
+        let root = Self::new(ViewOptions::default()).await;
+        root.add(House::Door1Open).await;
+        assert_eq!(root.handle.view().position().unwrap().to_string(), at(2));
+        root
+    }
+
+    async fn add(&self, state: House) {
+        assert!(self.handle.add(state).await.unwrap().outcome.is_executed());
+    }
+
+    async fn add_with(&self, state: House, payload: &'static [u8]) {
+        let mutation = Mutation::add(state).with_payload(payload);
+        assert!(
+            self.handle
+                .mutate(mutation)
+                .await
+                .unwrap()
+                .outcome
+                .is_executed()
+        );
+    }
+
+    fn digest(&self) -> String {
+        format!("{:016x}", self.handle.view().snapshot().unwrap().digest())
+    }
+}
+
+/// An answer as a whole.
+#[derive(Debug)]
+struct Answer {
+    head: Response<()>,
+    body: Bytes,
+}
+
+impl Answer {
+    fn status(&self) -> u16 {
+        self.head.status().as_u16()
+    }
+
+    fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).unwrap()
+    }
+
+    fn header(&self, name: &str) -> &str {
+        self.head
+            .headers()
+            .get(name)
+            .map_or("", |value| value.to_str().unwrap())
+    }
+
+    #[track_caller]
+    fn check(&self, status: u16, body: &str) {
+        assert_eq!((self.status(), self.text()), (status, body));
+    }
+
+    /// Checks for an error of this shape; `allowed` is its end, as JSON.
+    #[track_caller]
+    fn check_error(&self, status: u16, code: &str, message: &str, allowed: &str) {
+        let error =
+            format!(r#"{{"error":{{"code":"{code}","message":"{message}","allowed":{allowed}}}}}"#);
+        self.check(status, &(error + "\n"));
+        assert_eq!(self.header("content-type"), "application/json");
+    }
+}
+
+/// Waits until `done` says so. What it looks at has to yield.
+async fn until<F: Future<Output = bool>>(done: impl Fn() -> F) {
+    let wait = async {
+        while !done().await {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, wait).await.unwrap();
+}
+
+/// Options of a view that is stale at once.
+fn soon_stale() -> ViewOptions {
+    let mut options = ViewOptions::default();
+    options.stale_after = Duration::from_millis(1);
+    options
+}
