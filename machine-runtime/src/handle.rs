@@ -13,8 +13,9 @@ use tokio::sync::{mpsc, oneshot};
 use crate::machine::{Machine, Transition};
 use crate::mutation::{IntoStates, Mutation, Outcome, Reason};
 use crate::position::{Epoch, Position};
+use crate::publisher::Publisher;
 use crate::state::State;
-use crate::view::{Publisher, Snapshot, View, ViewOptions, tick_of};
+use crate::view::{Snapshot, View, ViewOptions, tick_of};
 use crate::when::{Closed, When};
 
 /// How many requests wait for the machine at most: the latency that a caller who is let in can

@@ -59,6 +59,8 @@ mod handle;
 mod machine;
 mod mutation;
 mod position;
+#[cfg(feature = "tokio")]
+mod publisher;
 mod queue;
 mod relations;
 #[cfg(feature = "replica")]

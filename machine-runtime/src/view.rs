@@ -2,7 +2,7 @@
 //!
 //! The writer publishes whole moments; readers hold on to one for as long as they like and never
 //! wait for the writer, nor it for them. Both a [`Handle`](crate::Handle)'s task and a follower
-//! write through a [`Publisher`], so whatever can be done with a [`View`] works on a root and on
+//! write through a `Publisher`, so whatever can be done with a [`View`] works on a root and on
 //! a leaf alike.
 
 use std::cmp;
@@ -62,6 +62,12 @@ impl Snapshot {
         }
     }
 
+    /// Says where this moment is, once it has caught up.
+    pub(crate) fn arrive(&mut self, position: Position, digest: u64) {
+        self.position = position;
+        self.digest = digest;
+    }
+
     /// Where in the root's history this moment is.
     pub fn position(&self) -> Position {
         self.position
@@ -99,8 +105,14 @@ impl Snapshot {
         &self.retained
     }
 
-    fn catch_up(&mut self, batch: &Batch, ticks: &[u64]) {
-        for change in &batch.changes {
+    /// Takes over what changed from the newest `ticks`.
+    pub(crate) fn catch_up(
+        &mut self,
+        changes: &[Change],
+        payloads: &[(u32, Option<Bytes>)],
+        ticks: &[u64],
+    ) {
+        for change in changes {
             let i = change.state as usize;
             self.ticks[i] = ticks[i];
             let bit = 1 << (i % 64);
@@ -110,7 +122,7 @@ impl Snapshot {
                 self.active[i / 64] &= !bit;
             }
         }
-        for (state, payload) in &batch.payloads {
+        for (state, payload) in payloads {
             match payload {
                 Some(payload) => self.retained.insert(*state, payload.clone()),
                 None => self.retained.remove(state),
@@ -138,6 +150,11 @@ pub enum Changes {
     Compacted,
     /// The position is of another epoch, or the view shows nothing yet.
     OtherEpoch,
+}
+
+/// A tick; 0 for a state that the schema does not have, which one may wait for in vain.
+pub(crate) fn tick_of(ticks: &[u64], state: u32) -> u64 {
+    ticks.get(state as usize).copied().unwrap_or(0)
 }
 
 /// How much of the past a view keeps, and when it is stale.
@@ -195,6 +212,56 @@ const NO_TIER: u32 = u32::MAX;
 const ALWAYS_FRESH: u64 = u64::MAX;
 
 impl Shared {
+    /// Nothing to show yet. `root`: what will be shown is always fresh.
+    pub(crate) fn new(
+        schema: Arc<Schema>,
+        options: ViewOptions,
+        news: watch::Receiver<Option<Position>>,
+        root: bool,
+    ) -> Self {
+        Self {
+            schema,
+            options,
+            current: ArcSwapOption::empty(),
+            news,
+            waiters: Arc::default(),
+            ring: Mutex::new(Ring::new(options.ring_deltas, options.ring_bytes)),
+            start: Instant::now(),
+            fresh: AtomicU64::new(if root { ALWAYS_FRESH } else { 0 }),
+            #[cfg(feature = "replica")]
+            freshened: tokio::sync::Notify::new(),
+            tier: AtomicU32::new(if root { 0 } else { NO_TIER }),
+        }
+    }
+
+    /// Shows `snapshot` from now on; returns what was shown before.
+    pub(crate) fn show(&self, snapshot: Arc<Snapshot>) -> Option<Arc<Snapshot>> {
+        self.current.swap(Some(snapshot))
+    }
+
+    /// Notes how many links there are to the root.
+    #[cfg(feature = "replica")]
+    pub(crate) fn set_tier(&self, tier: u32) {
+        self.tier.store(tier, Ordering::Relaxed);
+    }
+
+    /// Notes that what is shown was the root's newest `age` ago.
+    #[cfg(feature = "replica")]
+    pub(crate) fn freshen(&self, age: Duration) {
+        let fresh = self.start.elapsed().saturating_sub(age).as_nanos();
+        let fresh = u64::try_from(fresh).unwrap_or(ALWAYS_FRESH - 1);
+        self.fresh.fetch_max(fresh, Ordering::Relaxed);
+        self.freshened.notify_waiters();
+    }
+
+    /// Lets what is shown age: nobody will renew it.
+    pub(crate) fn abandon(&self) {
+        let now = u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(0);
+        // It fails on a replica, whose age grows anyway.
+        let (relaxed, fresh) = (Ordering::Relaxed, &self.fresh);
+        let _ = fresh.compare_exchange(ALWAYS_FRESH, now, relaxed, relaxed);
+    }
+
     pub(crate) fn ring(&self) -> MutexGuard<'_, Ring> {
         // Only an exhausted memory could panic under it, and then appends were whole or not made.
         self.ring.lock().unwrap_or_else(PoisonError::into_inner)
@@ -232,6 +299,13 @@ impl Shared {
 }
 
 impl<S: State> View<S> {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self {
+            shared,
+            states: PhantomData,
+        }
+    }
+
     /// Names, relations and groups.
     pub fn schema(&self) -> &Arc<Schema> {
         &self.shared.schema
@@ -401,215 +475,5 @@ impl<S: State> fmt::Debug for View<S> {
             .field("schema", &self.shared.schema.name())
             .field("position", &self.position())
             .finish_non_exhaustive()
-    }
-}
-
-/// The writing side of a view. When it drops, whoever waits is told so, and what is shown begins
-/// to age.
-pub(crate) struct Publisher {
-    shared: Arc<Shared>,
-    news: watch::Sender<Option<Position>>,
-    /// The moment before the published one, if no reader holds it: it is brought up to date
-    /// with what it missed instead of copying all.
-    spare: Option<Arc<Snapshot>>,
-    missed: Batch,
-    batch: Batch,
-}
-
-/// What leads from one publication to the next.
-#[derive(Debug, Default)]
-struct Batch {
-    /// Revision and digest after each delta, and where its changes and payloads end.
-    deltas: Vec<(u64, u64, usize, usize)>,
-    changes: Vec<Change>,
-    payloads: Vec<(u32, Option<Bytes>)>,
-}
-
-impl Batch {
-    fn clear(&mut self) {
-        self.deltas.clear();
-        self.changes.clear();
-        self.payloads.clear();
-    }
-
-    fn append_to(&self, ring: &mut Ring) {
-        let (mut change, mut payload) = (0, 0);
-        for (revision, digest, changes, payloads) in &self.deltas {
-            let changed = &self.changes[change..*changes];
-            ring.push(
-                (*revision, *digest),
-                changed,
-                &self.payloads[payload..*payloads],
-            );
-            (change, payload) = (*changes, *payloads);
-        }
-    }
-}
-
-impl Publisher {
-    /// A view of nothing yet, and its writer. `root`: what is published is always fresh.
-    pub(crate) fn new<S: State>(
-        schema: Arc<Schema>,
-        options: ViewOptions,
-        root: bool,
-    ) -> (View<S>, Self) {
-        let (sender, news) = watch::channel(None);
-        let shared = Arc::new(Shared {
-            schema,
-            options,
-            current: ArcSwapOption::empty(),
-            news,
-            waiters: Arc::default(),
-            ring: Mutex::new(Ring::new(options.ring_deltas, options.ring_bytes)),
-            start: Instant::now(),
-            fresh: AtomicU64::new(if root { ALWAYS_FRESH } else { 0 }),
-            #[cfg(feature = "replica")]
-            freshened: tokio::sync::Notify::new(),
-            tier: AtomicU32::new(if root { 0 } else { NO_TIER }),
-        });
-        let view = View {
-            shared: Arc::clone(&shared),
-            states: PhantomData,
-        };
-        let publisher = Self {
-            shared,
-            news: sender,
-            spare: None,
-            missed: Batch::default(),
-            batch: Batch::default(),
-        };
-        (view, publisher)
-    }
-
-    pub(crate) fn shared(&self) -> &Arc<Shared> {
-        &self.shared
-    }
-
-    /// Publishes a moment that does not follow from the one before.
-    pub(crate) fn replace(&mut self, snapshot: Snapshot) {
-        let position = snapshot.position;
-        self.shared.ring().reset(position);
-        let snapshot = Arc::new(snapshot);
-        self.spare = None;
-        self.batch.clear();
-        self.shared.current.store(Some(Arc::clone(&snapshot)));
-        if !self.shared.waiters.is_empty() {
-            self.shared
-                .waiters
-                .replaced(|state| tick_of(&snapshot.ticks, state));
-        }
-        self.news.send_replace(Some(position));
-    }
-
-    /// Notes a transition, or a delta, for the next publication and for followers.
-    pub(crate) fn note(
-        &mut self,
-        (revision, digest): (u64, u64),
-        changes: &[Change],
-        payloads: &[(u32, Option<Bytes>)],
-    ) {
-        let Batch {
-            deltas,
-            changes: all,
-            payloads: all_payloads,
-        } = &mut self.batch;
-        all.extend_from_slice(changes);
-        all_payloads.extend_from_slice(payloads);
-        deltas.push((revision, digest, all.len(), all_payloads.len()));
-    }
-
-    /// Publishes what the noted transitions led to.
-    pub(crate) fn publish(
-        &mut self,
-        position: Position,
-        digest: u64,
-        ticks: &[u64],
-        retained: &BTreeMap<u32, Bytes>,
-    ) {
-        let mut next = match self.spare.take() {
-            Some(mut spare) => match Arc::get_mut(&mut spare) {
-                Some(snapshot) => {
-                    snapshot.catch_up(&self.missed, ticks);
-                    snapshot.catch_up(&self.batch, ticks);
-                    spare
-                }
-                None => fresh(position, digest, ticks, retained),
-            },
-            None => fresh(position, digest, ticks, retained),
-        };
-        if let Some(snapshot) = Arc::get_mut(&mut next) {
-            snapshot.position = position;
-            snapshot.digest = digest;
-        }
-        // The ring first: what is published can be resumed from.
-        self.batch.append_to(&mut self.shared.ring());
-        self.spare = self.shared.current.swap(Some(next));
-        std::mem::swap(&mut self.missed, &mut self.batch);
-        self.batch.clear();
-        if !self.shared.waiters.is_empty() {
-            self.shared.waiters.published(|state| tick_of(ticks, state));
-        }
-        self.news.send_replace(Some(position));
-    }
-
-    /// Wakes those who waited for what `changes` led to.
-    #[cfg(feature = "replica")]
-    pub(crate) fn wake(&self, changes: &[Change], ticks: &[u64]) {
-        if !self.shared.waiters.is_empty() {
-            let states = changes.iter().map(|change| change.state);
-            self.shared
-                .waiters
-                .changed(states, |state| tick_of(ticks, state));
-        }
-    }
-
-    /// Notes how many links there are to the root.
-    #[cfg(feature = "replica")]
-    pub(crate) fn set_tier(&self, tier: u32) {
-        self.shared.tier.store(tier, Ordering::Relaxed);
-    }
-
-    /// Notes that what is shown was the root's newest `age` ago.
-    #[cfg(feature = "replica")]
-    pub(crate) fn freshen(&self, age: Duration) {
-        let fresh = self.shared.start.elapsed().saturating_sub(age).as_nanos();
-        let fresh = u64::try_from(fresh).unwrap_or(ALWAYS_FRESH - 1);
-        self.shared.fresh.fetch_max(fresh, Ordering::Relaxed);
-        self.shared.freshened.notify_waiters();
-    }
-}
-
-fn fresh(
-    position: Position,
-    digest: u64,
-    ticks: &[u64],
-    retained: &BTreeMap<u32, Bytes>,
-) -> Arc<Snapshot> {
-    Arc::new(Snapshot::new(
-        position,
-        digest,
-        ticks.to_vec(),
-        retained.clone(),
-    ))
-}
-
-/// A tick; 0 for a state that the schema does not have, which one may wait for in vain.
-pub(crate) fn tick_of(ticks: &[u64], state: u32) -> u64 {
-    ticks.get(state as usize).copied().unwrap_or(0)
-}
-
-impl Drop for Publisher {
-    fn drop(&mut self) {
-        let now = u64::try_from(self.shared.start.elapsed().as_nanos()).unwrap_or(0);
-        let fresh = &self.shared.fresh;
-        // It fails on a replica, whose age grows anyway.
-        let _ = fresh.compare_exchange(ALWAYS_FRESH, now, Ordering::Relaxed, Ordering::Relaxed);
-        self.shared.waiters.close();
-    }
-}
-
-impl fmt::Debug for Publisher {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Publisher").finish_non_exhaustive()
     }
 }

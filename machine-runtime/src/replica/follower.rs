@@ -13,12 +13,13 @@ use tarpc::context::{self, Context};
 use tokio::time::{sleep, timeout};
 
 use crate::position::Position;
+use crate::publisher::Publisher;
 use crate::relations::factor;
 use crate::ring::Delta;
 use crate::schema::{Difference, Fingerprint, Schema, as_index};
 use crate::state::State;
 use crate::transition::payload_digest;
-use crate::view::{Publisher, Snapshot, View, ViewOptions};
+use crate::view::{Snapshot, View, ViewOptions};
 
 use super::codec::{frame, transport};
 use super::connect::Connect;
@@ -253,7 +254,9 @@ impl Follower {
         };
         let welcome: Welcome = postcard::from_bytes(&body)
             .map_err(|error| Lost::Rpc(format!("malformed welcome: {error}")))?;
-        self.publisher.set_tier(welcome.tier.saturating_add(1));
+        self.publisher
+            .shared()
+            .set_tier(welcome.tier.saturating_add(1));
         // Only a parent with something to give counts: any other is dialled with growing pauses.
         self.take(welcome.news)?;
         self.link.count_connect();
@@ -305,7 +308,9 @@ impl Follower {
             News::Closing => return Err(Lost::Closing),
         };
         if self.resync.is_none() {
-            self.publisher.freshen(Duration::from_millis(age_ms.into()));
+            self.publisher
+                .shared()
+                .freshen(Duration::from_millis(age_ms.into()));
         }
         Ok(())
     }
