@@ -83,7 +83,7 @@ pub enum Command {
     /// Prints the active states of a node
     Get(GetArgs),
     /// Prints the changes of a node as they happen
-    Watch(WatchArgs),
+    Watch(NodeRef),
     /// Prints completions for a shell
     Completions {
         /// The shell to print them for.
@@ -212,43 +212,33 @@ pub struct NodeArgs {
     pub supervised: bool,
 }
 
+/// Which node is asked, and how its answer is printed.
+#[derive(Args, Clone, Debug)]
+pub struct NodeRef {
+    /// The node's HTTP address
+    #[arg(
+        long,
+        env = "TST_NODE",
+        default_value = "localhost:18700",
+        value_name = "HOST:PORT",
+        hide_env_values = true
+    )]
+    pub node: Addr,
+
+    /// Prints the node's JSON as it comes, one object a line
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// Options of `flights get`.
 #[derive(Args, Clone, Debug)]
 pub struct GetArgs {
     /// The states to look at; none: all active ones
     pub states: Vec<String>,
 
-    /// The node's HTTP address
-    #[arg(
-        long,
-        env = "TST_NODE",
-        default_value = "localhost:18700",
-        value_name = "HOST:PORT",
-        hide_env_values = true
-    )]
-    pub node: Addr,
-
-    /// Prints the node's JSON
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// Options of `flights watch`.
-#[derive(Args, Clone, Debug)]
-pub struct WatchArgs {
-    /// The node's HTTP address
-    #[arg(
-        long,
-        env = "TST_NODE",
-        default_value = "localhost:18700",
-        value_name = "HOST:PORT",
-        hide_env_values = true
-    )]
-    pub node: Addr,
-
-    /// Prints the node's JSON, an event a line
-    #[arg(long)]
-    pub json: bool,
+    /// The node to ask.
+    #[command(flatten)]
+    pub from: NodeRef,
 }
 
 /// A host and a port; without a host it is this computer's loopback.

@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::cli::{GetArgs, WatchArgs};
+use crate::cli::{GetArgs, NodeRef};
 
 /// How long a node may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -115,9 +115,9 @@ async fn open(
 ///
 /// [`Unreachable`], or what the node said.
 pub async fn print_states(args: &GetArgs) -> anyhow::Result<()> {
-    let addr = args.node.as_str();
+    let addr = args.from.node.as_str();
     if args.states.is_empty() {
-        let accept = if args.json {
+        let accept = if args.from.json {
             "application/json"
         } else {
             "text/plain"
@@ -130,7 +130,7 @@ pub async fn print_states(args: &GetArgs) -> anyhow::Result<()> {
         let answer = get(addr, &format!("/v1/states/{state}"), "application/json").await?;
         let answer = checked(answer)?;
         let text = String::from_utf8_lossy(&answer.body);
-        if args.json {
+        if args.from.json {
             print(&ended(&text))?;
             continue;
         }
@@ -155,12 +155,12 @@ pub async fn print_states(args: &GetArgs) -> anyhow::Result<()> {
 /// # Errors
 ///
 /// [`Unreachable`] at the first attempt, or what the node said.
-pub async fn watch(args: &WatchArgs) -> anyhow::Result<()> {
-    let addr = args.node.as_str();
+pub async fn watch(from: &NodeRef) -> anyhow::Result<()> {
+    let addr = from.node.as_str();
     let mut events = Events::default();
     let mut first = true;
     loop {
-        match events.follow(addr, args.json).await {
+        match events.follow(addr, from.json).await {
             Ok(()) => eprintln!("{addr} ended the stream, connecting again"),
             Err(error) if first || error.is::<io::Error>() => return Err(error),
             Err(error) => eprintln!("{error:#}, connecting again"),
