@@ -129,7 +129,13 @@ pub struct Follower {
 impl Follower {
     /// A replica of a machine with this schema, and what it shows. The view has nothing to show
     /// until the first snapshot came.
+    ///
+    /// # Panics
+    ///
+    /// If `S` has fewer states than the schema.
     pub fn new<S: State>(schema: Arc<Schema>, options: FollowerOptions) -> (View<S>, Self) {
+        let last = S::from_index(schema.len() - 1);
+        assert!(last.is_some(), "{schema:?} is not the schema of the states");
         let (view, publisher) = Publisher::new(Arc::clone(&schema), options.view, false);
         let follower = Self {
             ticks: vec![0; schema.len()],
