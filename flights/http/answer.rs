@@ -22,7 +22,7 @@ use super::render::{self, Scene, json_line};
 use super::routes::{Call, Target};
 use super::similar::similar;
 use super::traffic::{Gauge, Route};
-use super::wait::{Wait, Waited};
+use super::wait::Wait;
 
 /// What may be done here: nothing but looking.
 const METHODS: [&str; 2] = ["GET", "HEAD"];
@@ -76,7 +76,7 @@ impl Site {
         let waited = self.wait(wait, stopping).await;
         drop(inside);
         let response = waited
-            .and_then(|waited| self.show(&call, &query, representation, waited))
+            .and_then(|()| self.show(&call, &query, representation))
             .unwrap_or_else(|problem| self.explain(problem));
         self.traffic.count(call.target.route(), response.status());
         response
@@ -112,8 +112,7 @@ impl Site {
                 wait,
             })));
         }
-        self.show(&call, &query, representation, Waited::Reached)
-            .map(Answer::Now)
+        self.show(&call, &query, representation).map(Answer::Now)
     }
 
     /// Answers what never waits.
@@ -149,16 +148,19 @@ impl Site {
         call: &Call,
         query: &Query,
         representation: Representation,
-        waited: Waited,
     ) -> Result<Response, Problem> {
-        let page = if query.is_plain() {
-            self.page(representation).ok_or_else(|| self.not_ready())?
+        let (page, is_past) = if query.is_plain() {
+            let page = self.page(representation).ok_or_else(|| self.not_ready())?;
+            let now = page.position();
+            (page, now.map_or(Ok(true), |now| query.is_over(now))?)
         } else {
-            Arc::new(self.narrow_page(query, representation, call, waited)?)
+            let (page, is_past) = self.narrow_page(query, representation, call)?;
+            (Arc::new(page), is_past)
         };
-        Ok(match waited {
-            Waited::Reached => self.send(&page, call),
-            Waited::Unchanged => self.unchanged(&page),
+        Ok(if is_past {
+            self.send(&page, call)
+        } else {
+            self.unchanged(&page)
         })
     }
 
@@ -174,25 +176,26 @@ impl Site {
         response
     }
 
-    /// What a query asks for; without a body where the client is not to get one.
+    /// What a query asks for, without a body where the client is not to get one; and whether it is
+    /// where the query waits for.
     fn narrow_page(
         &self,
         query: &Query,
         representation: Representation,
         call: &Call,
-        waited: Waited,
-    ) -> Result<Page, Problem> {
+    ) -> Result<(Page, bool), Problem> {
         let now = self.now()?;
+        let is_past = query.is_over(now.position())?;
         let suffix = format!("-{:08x}", query.hash());
         let mut page = Page::new(now.position(), representation, &suffix, Bytes::new());
-        if waited == Waited::Reached && !is_known(&page, call) {
+        if is_past && !is_known(&page, call) {
             let scene = self.scene(&now);
             page.body = match representation {
                 Representation::Json => render::narrow_json(scene, query),
                 Representation::Text | Representation::Html => render::narrow_text(scene, query),
             };
         }
-        Ok(page)
+        Ok((page, is_past))
     }
 
     /// One state.
@@ -350,3 +353,6 @@ fn volatile(body: Bytes, kind: &'static str) -> Response {
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
+
+#[cfg(test)]
+mod tests;

@@ -135,6 +135,15 @@ impl Query {
         Ok(())
     }
 
+    /// Whether a node at `now` is where the query waits for, if it waits.
+    ///
+    /// # Errors
+    ///
+    /// If it never will be: its root began a new life.
+    pub(super) fn is_over(&self, now: Position) -> Result<bool, Problem> {
+        self.wait.map_or(Ok(true), |wait| wait.until.is_over(now))
+    }
+
     /// Whether the answer is the one that everybody gets.
     pub(super) fn is_plain(&self) -> bool {
         !self.ticks && !self.payloads && !self.is_narrow()

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use hyper::header::{ACCEPT, HeaderValue, IF_NONE_MATCH};
+use hyper::header::{ACCEPT, IF_NONE_MATCH};
 use hyper::{Method, Request};
 use warp::Filter;
 
@@ -20,6 +20,13 @@ pub(super) struct Call {
 }
 
 impl Call {
+    /// A GET of a path and nothing else.
+    #[cfg(test)]
+    pub(super) fn plain(target: Target) -> Self {
+        let wishes = None;
+        Self { target, wishes }
+    }
+
     /// What the request says beside its path.
     pub(super) fn wishes(&self) -> &Wishes {
         self.wishes.as_deref().unwrap_or(&NONE)
@@ -49,16 +56,17 @@ impl Wishes {
     /// Reads a request. A header that is not ASCII is no wish that we could understand.
     fn read<B>(request: &Request<B>) -> Self {
         let headers = request.headers();
-        let text = |name| {
-            headers
-                .get(name)
-                .and_then(|value: &HeaderValue| value.to_str().ok())
+        // A list may come in several headers of one name (RFC 9110, 5.3).
+        let list = |name| {
+            let values = headers.get_all(name).iter();
+            let values: Vec<_> = values.filter_map(|value| value.to_str().ok()).collect();
+            (!values.is_empty()).then(|| values.join(","))
         };
         let query = request.uri().query().unwrap_or_default();
         Self {
             method: request.method().clone(),
-            accept: text(ACCEPT).map_or(Accept::ANYTHING, Accept::read),
-            if_none_match: text(IF_NONE_MATCH).map(IfNoneMatch::read),
+            accept: list(ACCEPT).map_or(Accept::ANYTHING, |accept| Accept::read(&accept)),
+            if_none_match: list(IF_NONE_MATCH).map(|tags| IfNoneMatch::read(&tags)),
             last_event: headers
                 .get("last-event-id")
                 .and_then(|value| value.to_str().ok())

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use machine_runtime::{DynState, Position, View};
+use machine_runtime::Position;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
@@ -25,21 +25,13 @@ pub(super) enum Until {
     Reached(Position),
 }
 
-/// What came of waiting.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Waited {
-    /// The position is there.
-    Reached,
-    /// Nothing came after the client's position.
-    Unchanged,
-}
-
 impl Until {
-    fn is_over(self, view: &View<DynState>) -> Result<bool, Problem> {
-        // A view that showed something always does.
-        let Some(now) = view.position() else {
-            return Ok(false);
-        };
+    /// Whether a node at `now` is where the request waits for.
+    ///
+    /// # Errors
+    ///
+    /// If it never will be: its root began a new life.
+    pub(super) fn is_over(self, now: Position) -> Result<bool, Problem> {
         let (Self::Past(asked) | Self::Reached(asked)) = self;
         if now.epoch != asked.epoch {
             return Err(Problem::epoch_changed(now));
@@ -52,7 +44,8 @@ impl Until {
 }
 
 impl Site {
-    /// Waits as a query asks for.
+    /// Waits as a query asks for. Whether something came past the client's position shows in what
+    /// is shown then: it may come after the wait, and must not be passed over.
     ///
     /// # Cancel safety
     ///
@@ -61,14 +54,17 @@ impl Site {
         &self,
         wait: Wait,
         stopping: &CancellationToken,
-    ) -> Result<Waited, Problem> {
+    ) -> Result<(), Problem> {
         let end = Instant::now() + wait.most;
         let mut positions = self.view.positions();
         loop {
             // Marked as seen first: what comes while we look makes us look again.
             positions.borrow_and_update();
-            if wait.until.is_over(&self.view)? {
-                return Ok(Waited::Reached);
+            // A view that showed something always does.
+            if let Some(now) = self.view.position()
+                && wait.until.is_over(now)?
+            {
+                return Ok(());
             }
             tokio::select! {
                 biased;
@@ -80,7 +76,7 @@ impl Site {
             }
         }
         match wait.until {
-            Until::Past(_) => Ok(Waited::Unchanged),
+            Until::Past(_) => Ok(()),
             Until::Reached(asked) => {
                 let now = self.view.position().unwrap_or(asked);
                 Err(Problem::not_reached(asked, now))

@@ -17,10 +17,14 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::support::PATIENCE;
 
+// Broken requests, limits, slow readers.
+mod connections;
 // What goes wrong, and how a client is told.
 mod errors;
 // Server-sent events.
 mod events;
+// Replicas whose link breaks, mends, or leads to another life.
+mod links;
 // Health, readiness, metrics, connections.
 mod operation;
 // Replicas: before their first snapshot, and cut off.
@@ -73,9 +77,19 @@ struct Node {
 impl Node {
     /// Serves what `view` shows on a free port.
     async fn new(view: &View<House>, link: Option<Link>, source: SourceStats) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::on(listener, view, link, source)
+    }
+
+    /// Serves what `view` shows on a socket.
+    fn on(
+        listener: TcpListener,
+        view: &View<House>,
+        link: Option<Link>,
+        source: SourceStats,
+    ) -> Self {
         let name = if link.is_some() { "rep-1" } else { "root" };
         let http = Http::new(name, view, link, source);
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let tasks = Tasks::default();
         let (served, stopped) = (http.clone(), tasks.stopped());
@@ -104,6 +118,17 @@ impl Node {
     /// Asks and reads the answer's head.
     async fn open(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> Response<Incoming> {
         let stream = TcpStream::connect(self.addr).await.unwrap();
+        self.open_over(stream, method, path, headers).await
+    }
+
+    /// Asks over a connection and reads the answer's head.
+    async fn open_over(
+        &self,
+        stream: TcpStream,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+    ) -> Response<Incoming> {
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
         // It ends with the answer.
         self.tasks.spawn(async move {
@@ -135,9 +160,14 @@ struct Root {
 impl Root {
     /// A root at revision 0.
     async fn new(options: ViewOptions) -> Self {
+        Self::on(TcpListener::bind("127.0.0.1:0").await.unwrap(), options)
+    }
+
+    /// A root at revision 0 that serves on a socket.
+    fn on(listener: TcpListener, options: ViewOptions) -> Self {
         let (handle, owner) = Owner::new(Machine::new(), Epoch(0xabc), options);
         let source = Source::new(handle.view(), SourceOptions::new("root"));
-        let node = Node::new(handle.view(), None, source.stats().clone()).await;
+        let node = Node::on(listener, handle.view(), None, source.stats().clone());
         let stopped = node.tasks.stopped();
         node.tasks.spawn(async move {
             owner.run(stopped).await;

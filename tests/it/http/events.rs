@@ -1,29 +1,39 @@
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use machine_runtime::ViewOptions;
+use tokio::net::TcpStream;
 
 use crate::support::PATIENCE;
 
 use super::{EPOCH, House, Node, Root, at};
 
 /// A stream of events, read one by one.
-struct Events {
+pub(super) struct Events {
     body: Incoming,
     text: String,
 }
 
 #[derive(PartialEq, Eq, Debug)]
-struct Event {
-    name: String,
-    id: String,
-    data: String,
+pub(super) struct Event {
+    pub(super) name: String,
+    pub(super) id: String,
+    pub(super) data: String,
 }
 
 impl Events {
-    async fn open(node: &Node, query: &str, headers: &[(&str, &str)]) -> Self {
-        let response = node
-            .open("GET", &format!("/v1/events{query}"), headers)
-            .await;
+    pub(super) async fn open(node: &Node, query: &str, headers: &[(&str, &str)]) -> Self {
+        let stream = TcpStream::connect(node.addr).await.unwrap();
+        Self::over(node, stream, query, headers).await
+    }
+
+    pub(super) async fn over(
+        node: &Node,
+        stream: TcpStream,
+        query: &str,
+        headers: &[(&str, &str)],
+    ) -> Self {
+        let path = format!("/v1/events{query}");
+        let response = node.open_over(stream, "GET", &path, headers).await;
         assert_eq!(response.status(), 200);
         let header = |name| response.headers()[name].to_str().unwrap();
         assert_eq!(header("content-type"), "text/event-stream");
@@ -40,7 +50,7 @@ impl Events {
     }
 
     /// The next event; none if the stream ended.
-    async fn next(&mut self) -> Option<Event> {
+    pub(super) async fn next(&mut self) -> Option<Event> {
         loop {
             while let Some(end) = self.text.find("\n\n") {
                 let block: String = self.text.drain(..end + 2).collect();
@@ -75,7 +85,7 @@ impl Events {
         assert_eq!(self.next().await, Some(delta));
     }
 
-    async fn check_snapshot(&mut self, node: &Node, revision: u64) {
+    pub(super) async fn check_snapshot(&mut self, node: &Node, revision: u64) {
         let event = self.next().await.unwrap();
         assert_eq!((event.name.as_str(), event.id), ("snapshot", at(revision)));
         assert_eq!(event.data + "\n", node.get("/v1/states").await.text());

@@ -1,8 +1,9 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use super::replica::synced;
 use super::{Root, at};
 
 #[tokio::test]
@@ -105,6 +106,27 @@ async fn metrics_are_in_the_format_that_every_tool_reads() {
         .find(|name| name.starts_with("machine_build_info{version=\""));
     assert!(build.is_some());
     assert_eq!(root.node.http.requests() - asked, 6);
+}
+
+#[tokio::test]
+async fn the_page_lists_every_metric_and_no_other() {
+    let page = include_str!("../../../docs/http.md");
+    let (_, page) = page.split_once("\n## Metrics\n").unwrap();
+    let words = page.split('`').filter(|word| word.starts_with("machine_"));
+    let listed: BTreeSet<_> = words.filter_map(|word| word.split('{').next()).collect();
+    let root = Root::with_a_door_open().await;
+    let (replica, _link) = synced(&root).await;
+    let mut shown = BTreeSet::new();
+    for node in [&root.node, &replica] {
+        let answer = node.get("/metrics").await;
+        let types = answer.text().lines();
+        let types = types.filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
+        shown.extend(types.map(str::to_owned));
+    }
+    assert_eq!(
+        shown.iter().map(String::as_str).collect::<BTreeSet<_>>(),
+        listed
+    );
 }
 
 #[tokio::test]

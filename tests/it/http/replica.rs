@@ -15,7 +15,7 @@ async fn unsynced() -> (Node, Follower, View<House>) {
 }
 
 /// A replica of `root`, and what ends their link.
-async fn synced(root: &Root) -> (Node, Tasks) {
+pub(super) async fn synced(root: &Root) -> (Node, Tasks) {
     let (node, follower, view) = unsynced().await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap().to_string();
