@@ -9,7 +9,10 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::feed::Speed;
-use crate::telemetry;
+use machine_node::telemetry;
+
+/// The version of the package, and the commit where it is known.
+pub const VERSION: &str = env!("FLIGHTS_VERSION");
 
 /// The first tarpc port of a tree.
 pub const RPC_PORT: u16 = 19700;
@@ -53,7 +56,7 @@ pub struct Usage(pub String);
 #[derive(Parser, Clone, Debug)]
 #[command(
     name = "flights",
-    version = env!("FLIGHTS_VERSION"),
+    version = VERSION,
     about = ABOUT,
     long_about = LONG_ABOUT,
     after_help = AFTER_HELP

@@ -15,25 +15,13 @@
 //! Every node answers HTTP from its own memory: `curl localhost:18703/` prints the active states,
 //! one a line.
 //!
-//! * [`states`] is the machine's shape, [`feed`] and [`random`] what moves it, [`traffic`] lets
-//!   that flow into a root.
-//! * [`node`] is a node of any tier, [`http`] its readers' side, [`tree`] all nodes, [`processes`]
-//!   each in a process of its own.
-//! * [`cli`] is the command line, [`run`] what its subcommands do; [`status`] and [`terminal`]
-//!   show how it goes, [`client`] asks nodes over HTTP.
+//! * [`states`] is the machine's shape, [`feed`] what moves it, [`traffic`] lets that flow into a
+//!   root, [`tree`] is all nodes. What a node is, for these states as for any, is `machine-node`.
+//! * [`cli`] is the command line, [`run`] what its subcommands do.
 
 pub mod cli;
-pub mod client;
 pub mod feed;
-pub mod http;
-pub mod node;
-pub mod processes;
-pub mod random;
 pub mod run;
-pub mod shutdown;
 pub mod states;
-pub mod status;
-pub mod telemetry;
-pub mod terminal;
 pub mod traffic;
 pub mod tree;

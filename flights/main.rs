@@ -8,11 +8,11 @@ use anyhow::Context;
 use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches};
 use flights::cli::{Cli, Command, TreeArgs, Usage};
-use flights::client::{self, Unreachable};
 use flights::run;
-use flights::status::Lines;
-use flights::telemetry;
-use flights::terminal::Terminal;
+use machine_node::client::Unreachable;
+use machine_node::status::Lines;
+use machine_node::telemetry;
+use machine_node::terminal::Terminal;
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::Instant;
 
@@ -70,8 +70,8 @@ fn try_main() -> anyhow::Result<()> {
             on(several_threads()?, run::tree(args, lines, started))
         }
         Command::Node(args) => on(one_thread()?, run::node(args)),
-        Command::Get(args) => on(one_thread()?, client::print_states(&args)),
-        Command::Watch(args) => on(one_thread()?, client::watch(&args)),
+        Command::Get(args) => on(one_thread()?, run::get(args)),
+        Command::Watch(args) => on(one_thread()?, run::watch(args)),
         Command::Completions { shell } => {
             let mut command = Cli::command();
             let mut script = Vec::new();

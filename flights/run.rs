@@ -4,16 +4,19 @@ use std::io::{self, Read};
 use std::time::Duration;
 
 use anyhow::Context;
+use machine_runtime::States;
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 
-use crate::cli::{Addr, NodeArgs, SHIPPED, TreeArgs, Usage};
-use crate::node::{Node, NodeConfig, Sockets};
-use crate::shutdown::{PATIENCE, Signals, Tasks};
-use crate::status::{Lines, Row};
-use crate::terminal::Terminal;
+use crate::cli::{Addr, GetArgs, NodeArgs, NodeRef, SHIPPED, TreeArgs, Usage, VERSION};
+use crate::states::Flights;
 use crate::traffic::Traffic;
 use crate::tree::Tree;
+use machine_node::client;
+use machine_node::node::{self, Node, NodeConfig, Origin, Sockets};
+use machine_node::shutdown::{PATIENCE, Signals, Tasks};
+use machine_node::status::{Lines, Row};
+use machine_node::terminal::Terminal;
 
 /// How soon after the first a second signal is the same one told twice: `timeout` and shells
 /// signal a process and its group.
@@ -61,12 +64,8 @@ pub async fn tree(mut args: TreeArgs, lines: Lines, started: Instant) -> anyhow:
             lines.set_title(format!("three random states every {random:?}"));
         }
         match &tree {
-            Tree::Here(nodes) => {
-                if let Some(root) = nodes[0].handle() {
-                    traffic.run(root, &lines).await?;
-                }
-            }
-            Tree::Processes(processes) => processes.replay_over().await,
+            Tree::Here(root, _) => traffic.run(root, &lines).await?,
+            Tree::Processes(processes) => processes.traffic_over().await,
         }
         let rows = tree.converged().await;
         lines.push(agreement(&rows));
@@ -117,24 +116,30 @@ pub async fn node(args: NodeArgs) -> anyhow::Result<()> {
         (None, None) => "root".to_owned(),
         (None, Some(_)) => args.addr.to_string(),
     };
+    let mut root = None;
+    let origin = if let Some(addr) = parent {
+        Origin::Parent(Flights::schema().clone(), addr)
+    } else {
+        let root = root.insert(node::start_machine(&tasks).await?);
+        Origin::Machine(root.view().untyped())
+    };
     let config = NodeConfig {
         name,
-        parent,
+        version: VERSION,
+        origin,
         push_interval: args.link.push_interval,
     };
     let lines = Lines::default();
     let followers = rpc.local_addr().context("a socket without an address")?;
     let node = Node::start(config, Sockets { rpc, http }, &tasks)?;
-    node.begin().await?;
     let row = node.row();
     lines.push(format!("{}: tarpc {followers}", row.name));
     if !row.http.is_empty() {
         lines.push(format!("{}: http://{}/", row.name, row.http));
     }
     let life = async {
-        match node.handle() {
-            Some(root) if feeds => traffic.run(root, &lines).await?,
-            _ => {}
+        if let Some(root) = root.filter(|_| feeds) {
+            traffic.run(&root, &lines).await?;
         }
         std::future::pending::<anyhow::Result<()>>().await
     };
@@ -154,6 +159,25 @@ pub async fn node(args: NodeArgs) -> anyhow::Result<()> {
         .context("cannot write to standard output")?;
     end(&tasks, &mut signals).await?;
     ended
+}
+
+/// Prints the active states of a node, or how some are.
+///
+/// # Errors
+///
+/// [`client::Unreachable`], or what the node said.
+pub async fn get(args: GetArgs) -> anyhow::Result<()> {
+    let from = &args.from;
+    client::print_states(from.node.as_str(), &args.states, from.json).await
+}
+
+/// Prints the changes of a node.
+///
+/// # Errors
+///
+/// [`client::Unreachable`] at the first attempt, or what the node said.
+pub async fn watch(from: NodeRef) -> anyhow::Result<()> {
+    client::watch(from.node.as_str(), from.json).await
 }
 
 async fn listen(addr: &Addr) -> anyhow::Result<TcpListener> {

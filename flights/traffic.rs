@@ -8,9 +8,9 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use crate::cli::{FeedArgs, SHIPPED};
 use crate::feed::{Replay, Speed, Timetable};
-use crate::random::RandomTraffic;
 use crate::states::Flights;
-use crate::status::Lines;
+use machine_node::random::RandomTraffic;
+use machine_node::status::Lines;
 
 /// How the line begins that accounts for a replay.
 pub const OVER: &str = "the replay is over: ";

@@ -1,82 +1,29 @@
 //! A whole tree on this computer: which nodes there are, in one process or in one each.
 
+use std::ffi::OsString;
 use std::future::Future;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::Context;
+use machine_node::node::{self, Node, NodeConfig, Origin, Sockets};
+use machine_node::places::{Place, places};
+use machine_node::processes::{NodeProcess, Processes};
+use machine_node::shutdown::Tasks;
+use machine_node::status::{Lines, Row};
+use machine_runtime::{Handle, States};
 use tokio::net::TcpListener;
 
-use crate::cli::{HTTP_PORT, RPC_PORT, TreeArgs, Usage};
-use crate::node::{Node, NodeConfig, Sockets};
-use crate::processes::Processes;
-use crate::shutdown::Tasks;
-use crate::status::{Lines, Row};
-
-/// The most nodes that a tree has.
-const MOST_NODES: usize = 1000;
-
-/// A node of a tree that is to be: the root first, then tier by tier.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Place {
-    /// Its name: `root`, `rep-2`, `rep-2-3`.
-    pub name: String,
-    /// Where in the list its parent is.
-    pub parent: Option<usize>,
-    /// How many links it is from the root.
-    pub tier: u32,
-}
-
-/// The places of a tree in which so many replicants follow each node, tier by tier.
-///
-/// # Errors
-///
-/// If a tier would be empty or the tree too large.
-pub fn places(fanout: &[usize]) -> Result<Vec<Place>, Usage> {
-    let mut places = vec![Place {
-        name: "root".to_owned(),
-        parent: None,
-        tier: 0,
-    }];
-    let mut above = 0..1;
-    for (tier, count) in (1..).zip(fanout) {
-        if *count == 0 {
-            return Err(Usage(
-                "--fanout: a tier of 0 replicants has nobody in it".to_owned(),
-            ));
-        }
-        let start = places.len();
-        for parent in above {
-            let stem = if parent == 0 {
-                "rep"
-            } else {
-                &places[parent].name
-            }
-            .to_owned();
-            for i in 1..=*count {
-                let name = format!("{stem}-{i}");
-                places.push(Place {
-                    name,
-                    parent: Some(parent),
-                    tier,
-                });
-                let len = places.len();
-                if len > MOST_NODES {
-                    return Err(Usage(format!("--fanout: more than {MOST_NODES} nodes")));
-                }
-            }
-        }
-        above = start..places.len();
-    }
-    Ok(places)
-}
+use crate::cli::{HTTP_PORT, RPC_PORT, TreeArgs, Usage, VERSION};
+use crate::states::Flights;
+use crate::traffic::OVER;
 
 /// A running tree.
 #[derive(Debug)]
 pub enum Tree {
-    /// All nodes are in this process.
-    Here(Vec<Node>),
+    /// All nodes are in this process, and the machine that the root shows.
+    Here(Handle<Flights>, Vec<Node>),
     /// Each node is a process of its own.
     Processes(Processes),
 }
@@ -88,7 +35,7 @@ impl Tree {
     ///
     /// If a port that was asked for is taken, or a process cannot be started.
     pub async fn start(args: &TreeArgs, tasks: &Tasks, lines: &Lines) -> anyhow::Result<Self> {
-        let places = places(&args.fanout)?;
+        let places = places(&args.fanout).map_err(|error| Usage(format!("--fanout: {error}")))?;
         let mut sockets = Vec::new();
         for i in 0..places.len() {
             let rpc = bind(args.rpc_port, RPC_PORT, i, "--rpc-port").await?;
@@ -102,14 +49,30 @@ impl Tree {
         if args.processes {
             // Each process binds its own; what is free now is so in a moment as well.
             drop(sockets);
-            let processes = Processes::start(&places, &addrs, args, tasks, lines)?;
+            let nodes = places.iter().zip(&addrs).map(|(place, (rpc, http))| {
+                let parent = place.parent.map(|parent| addrs[parent].0);
+                NodeProcess {
+                    name: place.name.clone(),
+                    tier: place.tier,
+                    http: *http,
+                    args: node_args(place, parent, *rpc, *http, args),
+                }
+            });
+            let processes = Processes::start(nodes.collect(), &args.log, OVER, tasks, lines)?;
             return Ok(Self::Processes(processes));
         }
+        let root = node::start_machine(tasks).await?;
         let mut nodes = Vec::new();
         for (place, (rpc, http)) in places.iter().zip(sockets) {
             let config = NodeConfig {
                 name: place.name.clone(),
-                parent: place.parent.map(|parent| addrs[parent].0.to_string()),
+                version: VERSION,
+                origin: match place.parent {
+                    None => Origin::Machine(root.view().untyped()),
+                    Some(parent) => {
+                        Origin::Parent(Flights::schema().clone(), addrs[parent].0.to_string())
+                    }
+                },
                 push_interval: args.link.push_interval,
             };
             nodes.push(Node::start(
@@ -121,14 +84,13 @@ impl Tree {
                 tasks,
             )?);
         }
-        nodes[0].begin().await?;
-        Ok(Self::Here(nodes))
+        Ok(Self::Here(root, nodes))
     }
 
     /// How the nodes are, the root first. Each follows its parent.
     pub fn rows(&self) -> Vec<Row> {
         let mut rows = match self {
-            Self::Here(nodes) => nodes.iter().map(Node::row).collect(),
+            Self::Here(_, nodes) => nodes.iter().map(Node::row).collect(),
             Self::Processes(processes) => processes.rows(),
         };
         // Children under their parents; the names sort that way.
@@ -170,6 +132,39 @@ impl Tree {
     }
 }
 
+/// The command line of one node of the tree.
+fn node_args(
+    place: &Place,
+    parent: Option<SocketAddr>,
+    rpc: SocketAddr,
+    http: SocketAddr,
+    args: &TreeArgs,
+) -> Vec<OsString> {
+    let mut list: Vec<OsString> = vec!["node".into(), "--supervised".into()];
+    let mut flag = |name: &str, value: OsString| list.extend([name.into(), value]);
+    flag("--name", place.name.clone().into());
+    flag("--addr", rpc.to_string().into());
+    flag("--http-addr", http.to_string().into());
+    let push = humantime::format_duration(args.link.push_interval).to_string();
+    flag("--push-interval", push.into());
+    if let Some(parent) = parent {
+        flag("--parent", parent.to_string().into());
+    } else {
+        if let Some(file) = &args.feed.replay {
+            flag("--replay", file.into());
+        }
+        if let Some(period) = args.feed.random {
+            flag(
+                "--random",
+                humantime::format_duration(period).to_string().into(),
+            );
+        }
+        flag("--speed", args.feed.speed.to_string().into());
+        flag("--seed", args.feed.seed.to_string().into());
+    }
+    list
+}
+
 /// Listens on the port that was asked for, or on the usual one, or on a free one where that is
 /// taken.
 async fn bind(
@@ -199,33 +194,5 @@ async fn bind(
         Err(error) => {
             Err(error).with_context(|| format!("cannot listen on {}", local(usual + offset)))
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn places_count_up_tier_by_tier() {
-        let places = places(&[2, 3]).unwrap();
-        let names: Vec<_> = places.iter().map(|place| place.name.as_str()).collect();
-        assert_eq!(
-            names,
-            [
-                "root", "rep-1", "rep-2", "rep-1-1", "rep-1-2", "rep-1-3", "rep-2-1", "rep-2-2",
-                "rep-2-3"
-            ]
-        );
-        assert_eq!(places[5].parent, Some(1));
-        assert_eq!(places[6].parent, Some(2));
-        assert_eq!(places[8].tier, 2);
-    }
-
-    #[test]
-    fn a_tree_has_no_empty_tier_and_is_not_endless() {
-        assert!(places(&[2, 0]).is_err());
-        assert!(places(&[100, 100]).is_err());
-        assert_eq!(places(&[]).unwrap().len(), 1);
     }
 }

@@ -4,13 +4,13 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use flights::http::Http;
-use flights::shutdown::Tasks;
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
+use machine_node::http::Http;
+use machine_node::shutdown::Tasks;
 use machine_runtime::replica::{Link, Source, SourceOptions, SourceStats};
 use machine_runtime::{Epoch, Handle, Machine, Mutation, Owner, View, ViewOptions, states};
 use tokio::net::{TcpListener, TcpStream};
@@ -89,7 +89,7 @@ impl Node {
         source: SourceStats,
     ) -> Self {
         let name = if link.is_some() { "rep-1" } else { "root" };
-        let http = Http::new(name, view, link, source);
+        let http = Http::new(name, "1.0.0", view, link, source);
         let addr = listener.local_addr().unwrap();
         let tasks = Tasks::default();
         let (served, stopped) = (http.clone(), tasks.stopped());

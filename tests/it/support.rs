@@ -145,7 +145,7 @@ pub(crate) fn is_running(pid: u32) -> bool {
 
 /// The JSON that a node answers.
 pub(crate) async fn json(addr: &str, path: &str) -> serde_json::Value {
-    let answer = flights::client::get(addr, path, "application/json")
+    let answer = machine_node::client::get(addr, path, "application/json")
         .await
         .unwrap();
     serde_json::from_slice(&answer.body).unwrap()

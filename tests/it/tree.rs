@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use flights::random::RandomTraffic;
 use flights::states::Flights;
+use machine_node::random::RandomTraffic;
 use machine_runtime::{Machine, Position, StateSet};
 
 use crate::support::{PATIENCE, Program, is_running, json, signal};
@@ -165,7 +165,8 @@ impl Watched {
         }
         for name in NAMES {
             let addr = &self.addresses[name];
-            let Ok(answer) = flights::client::get(addr, "/v1/states", "application/json").await
+            let Ok(answer) =
+                machine_node::client::get(addr, "/v1/states", "application/json").await
             else {
                 continue; // It was killed.
             };

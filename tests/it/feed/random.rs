@@ -1,7 +1,7 @@
 //! Random traffic.
 
-use flights::random::RandomTraffic;
 use flights::states::Flights;
+use machine_node::random::RandomTraffic;
 use machine_runtime::{Machine, Mutation, Op};
 
 fn exception() -> Flights {

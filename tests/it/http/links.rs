@@ -2,7 +2,7 @@ use std::future::pending;
 use std::io;
 use std::time::Duration;
 
-use flights::shutdown::Tasks;
+use machine_node::shutdown::Tasks;
 use machine_runtime::replica::{Connect, Follower, FollowerOptions, Source, SourceStats};
 use machine_runtime::{Epoch, Machine, Owner, States as _, View, ViewOptions};
 use tokio::io::DuplexStream;

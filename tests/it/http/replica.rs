@@ -1,4 +1,4 @@
-use flights::shutdown::Tasks;
+use machine_node::shutdown::Tasks;
 use machine_runtime::replica::{Follower, FollowerOptions, SourceStats, Tcp};
 use machine_runtime::{States as _, View};
 use tokio::net::TcpListener;

@@ -5,9 +5,9 @@ use machine_runtime::replica::SourceStats;
 use machine_runtime::{Epoch, Handle, Machine, Mutation, Owner, ViewOptions};
 
 use super::*;
+use crate::fixture::Flights;
 use crate::http::Http;
 use crate::shutdown::Tasks;
-use crate::states::Flights;
 
 /// The events of a root after `resume`, if that is one of its revisions.
 struct Reader {
@@ -25,7 +25,7 @@ impl Reader {
         tasks.spawn(async move {
             owner.run(stopped).await;
         });
-        let http = Http::new("root", handle.view(), None, SourceStats::default());
+        let http = Http::new("root", "1.0.0", handle.view(), None, SourceStats::default());
         let site = Arc::clone(&http.site);
         let resume = resume.map(|revision| Position {
             epoch: Epoch(1),

@@ -17,12 +17,9 @@ use tokio::process::{Child, ChildStdin, Command};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::cli::TreeArgs;
 use crate::client;
 use crate::shutdown::Tasks;
 use crate::status::{Lines, Row};
-use crate::traffic::OVER;
-use crate::tree::Place;
 
 /// The first pause before a process is started again; it doubles up to `RESTART_MOST`.
 const RESTART_LEAST: Duration = Duration::from_millis(100);
@@ -39,35 +36,49 @@ const END: Duration = Duration::from_millis(500);
 /// How often a node is asked how it is.
 const LOOK: Duration = Duration::from_millis(100);
 
+/// A node that is to be a process.
+#[derive(Clone, Debug)]
+pub struct NodeProcess {
+    /// Its name.
+    pub name: String,
+    /// How many links it is from the root.
+    pub tier: u32,
+    /// Where it serves readers.
+    pub http: SocketAddr,
+    /// What this program is given to become it.
+    pub args: Vec<OsString>,
+}
+
 /// The processes of a tree.
 #[derive(Debug)]
 pub struct Processes {
     rows: Vec<Arc<Mutex<Row>>>,
-    over: CancellationToken,
+    traffic_over: CancellationToken,
 }
 
 impl Processes {
-    /// Starts a process for each place; `addrs` are their tarpc and HTTP addresses.
+    /// Starts a process for each node, which log what the filter `log` lets through. `over`:
+    /// how the line begins with which one of them says that its traffic is over.
     ///
     /// # Errors
     ///
     /// If this program cannot be found to start it again.
     pub fn start(
-        places: &[Place],
-        addrs: &[(SocketAddr, SocketAddr)],
-        args: &TreeArgs,
+        nodes: Vec<NodeProcess>,
+        log: &str,
+        over: &'static str,
         tasks: &Tasks,
         lines: &Lines,
     ) -> anyhow::Result<Self> {
         let program = std::env::current_exe().context("cannot find this program")?;
         let mut rows = Vec::new();
-        let over = CancellationToken::new();
-        for (place, (rpc, http)) in places.iter().zip(addrs) {
-            let parent = place.parent.map(|parent| addrs[parent].0);
+        let traffic_over = CancellationToken::new();
+        for node in nodes {
+            let http = node.http.to_string();
             let row = Row {
-                name: place.name.clone(),
-                tier: Some(place.tier),
-                http: http.to_string(),
+                name: node.name.clone(),
+                tier: Some(node.tier),
+                http: http.clone(),
                 position: None,
                 digest: 0,
                 age: Duration::ZERO,
@@ -78,24 +89,23 @@ impl Processes {
             let row = Arc::new(Mutex::new(row));
             rows.push(Arc::clone(&row));
             let process = Process {
-                name: place.name.clone(),
+                node,
                 program: program.clone().into(),
-                args: node_args(place, parent, *rpc, *http, args),
-                log: args.log.clone(),
+                log: log.to_owned(),
                 lines: lines.clone(),
-                over: over.clone(),
+                over,
+                traffic_over: traffic_over.clone(),
             };
             let stop = tasks.clone();
             tasks.spawn(async move { process.supervise(&stop).await });
-            let addr = http.to_string();
-            tasks.spawn_until_stopped(async move { look_at(&addr, &row).await });
+            tasks.spawn_until_stopped(async move { look_at(&http, &row).await });
         }
-        Ok(Self { rows, over })
+        Ok(Self { rows, traffic_over })
     }
 
-    /// Waits until the root has said that its replay is over.
-    pub async fn replay_over(&self) {
-        self.over.cancelled().await;
+    /// Waits until one of them has said that its traffic is over.
+    pub async fn traffic_over(&self) {
+        self.traffic_over.cancelled().await;
     }
 
     /// How the nodes are, by their own account.
@@ -106,45 +116,13 @@ impl Processes {
     }
 }
 
-fn node_args(
-    place: &Place,
-    parent: Option<SocketAddr>,
-    rpc: SocketAddr,
-    http: SocketAddr,
-    args: &TreeArgs,
-) -> Vec<OsString> {
-    let mut list: Vec<OsString> = vec!["node".into(), "--supervised".into()];
-    let mut flag = |name: &str, value: OsString| list.extend([name.into(), value]);
-    flag("--name", place.name.clone().into());
-    flag("--addr", rpc.to_string().into());
-    flag("--http-addr", http.to_string().into());
-    let push = humantime::format_duration(args.link.push_interval).to_string();
-    flag("--push-interval", push.into());
-    if let Some(parent) = parent {
-        flag("--parent", parent.to_string().into());
-    } else {
-        if let Some(file) = &args.feed.replay {
-            flag("--replay", file.into());
-        }
-        if let Some(period) = args.feed.random {
-            flag(
-                "--random",
-                humantime::format_duration(period).to_string().into(),
-            );
-        }
-        flag("--speed", args.feed.speed.to_string().into());
-        flag("--seed", args.feed.seed.to_string().into());
-    }
-    list
-}
-
 struct Process {
-    name: String,
+    node: NodeProcess,
     program: OsString,
-    args: Vec<OsString>,
     log: String,
     lines: Lines,
-    over: CancellationToken,
+    over: &'static str,
+    traffic_over: CancellationToken,
 }
 
 impl Process {
@@ -157,7 +135,8 @@ impl Process {
                     // Held here: waiting for a child closes the input that it still has.
                     let input = child.stdin.take();
                     let pid = child.id().unwrap_or(0);
-                    self.lines.push(format!("{} is process {pid}", self.name));
+                    self.lines
+                        .push(format!("{} is process {pid}", self.node.name));
                     tokio::select! {
                         ended = self.attend(&mut child) => ended,
                         () = tasks.stopped() => return end(child, input).await,
@@ -171,7 +150,7 @@ impl Process {
             let ms = pause.as_millis();
             self.lines.push(format!(
                 "{} {ended}, starting it again in {ms} ms",
-                self.name
+                self.node.name
             ));
             tokio::select! {
                 () = sleep(pause) => {}
@@ -190,7 +169,7 @@ impl Process {
             command.env_remove(name);
         }
         command
-            .args(&self.args)
+            .args(&self.node.args)
             .env("RUST_LOG", &self.log)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -211,9 +190,9 @@ impl Process {
         let Some(output) = output else { return };
         let mut output = BufReader::new(output).lines();
         while let Ok(Some(line)) = output.next_line().await {
-            self.lines.push(format!("{}: {line}", self.name));
-            if line.starts_with(OVER) {
-                self.over.cancel();
+            self.lines.push(format!("{}: {line}", self.node.name));
+            if line.starts_with(self.over) {
+                self.traffic_over.cancel();
             }
         }
     }

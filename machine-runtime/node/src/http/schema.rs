@@ -168,7 +168,7 @@ mod tests {
     use machine_runtime::States as _;
 
     use super::*;
-    use crate::states::Flights;
+    use crate::fixture::Flights;
 
     #[test]
     fn every_set_is_found_by_its_name() {

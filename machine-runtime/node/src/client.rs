@@ -1,4 +1,4 @@
-//! A small HTTP client: `flights get` and `flights watch`, and the status of a tree in processes.
+//! A small HTTP client: what a node shows, once or as it changes, and how it is.
 #![expect(clippy::print_stderr, reason = "standard output is for states")]
 
 use std::io::{self, Write};
@@ -16,8 +16,6 @@ use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
-
-use crate::cli::{GetArgs, NodeRef};
 
 /// How long a node may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -109,15 +107,15 @@ async fn open(
     Ok((response, driver))
 }
 
-/// `flights get`.
+/// Prints the active states of the node at `addr`, or how each of `states` is; `json`: as the node
+/// writes it.
 ///
 /// # Errors
 ///
 /// [`Unreachable`], or what the node said.
-pub async fn print_states(args: &GetArgs) -> anyhow::Result<()> {
-    let addr = args.from.node.as_str();
-    if args.states.is_empty() {
-        let accept = if args.from.json {
+pub async fn print_states(addr: &str, states: &[String], json: bool) -> anyhow::Result<()> {
+    if states.is_empty() {
+        let accept = if json {
             "application/json"
         } else {
             "text/plain"
@@ -126,11 +124,11 @@ pub async fn print_states(args: &GetArgs) -> anyhow::Result<()> {
         print(&ended(&String::from_utf8_lossy(&answer.body)))?;
         return Ok(());
     }
-    for state in &args.states {
+    for state in states {
         let answer = get(addr, &format!("/v1/states/{state}"), "application/json").await?;
         let answer = checked(answer)?;
         let text = String::from_utf8_lossy(&answer.body);
-        if args.from.json {
+        if json {
             print(&ended(&text))?;
             continue;
         }
@@ -150,17 +148,16 @@ pub async fn print_states(args: &GetArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// `flights watch`: prints changes until it is interrupted, and connects again when that breaks.
+/// Prints the changes of the node at `addr` until it is interrupted, and connects again when that breaks.
 ///
 /// # Errors
 ///
 /// [`Unreachable`] at the first attempt, or what the node said.
-pub async fn watch(from: &NodeRef) -> anyhow::Result<()> {
-    let addr = from.node.as_str();
+pub async fn watch(addr: &str, json: bool) -> anyhow::Result<()> {
     let mut events = Events::default();
     let mut first = true;
     loop {
-        match events.follow(addr, from.json).await {
+        match events.follow(addr, json).await {
             Ok(()) => eprintln!("{addr} ended the stream, connecting again"),
             Err(error) if first || error.is::<io::Error>() => return Err(error),
             Err(error) => eprintln!("{error:#}, connecting again"),

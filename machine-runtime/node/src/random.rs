@@ -8,11 +8,10 @@ const CALLED: usize = 3;
 /// Mutations at random, the same for the same seed.
 ///
 /// ```
-/// use flights::random::RandomTraffic;
-/// use flights::states::Flights;
-/// use machine_runtime::Op;
+/// use machine_node::random::RandomTraffic;
+/// use machine_runtime::{Basic, Op};
 ///
-/// let mut traffic = RandomTraffic::<Flights>::new(7);
+/// let mut traffic = RandomTraffic::<Basic>::new(7);
 /// assert_eq!(traffic.next(false).states().len(), 3);
 /// assert_eq!(traffic.next(true).op(), Op::Remove);
 /// ```

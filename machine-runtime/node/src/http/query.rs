@@ -251,7 +251,7 @@ mod tests {
     use machine_runtime::States;
 
     use super::*;
-    use crate::states::Flights;
+    use crate::fixture::Flights;
 
     fn schema() -> &'static Arc<Schema> {
         Flights::schema()

@@ -128,7 +128,7 @@ impl Collector for Figures {
         out.gauges(
             "build_info",
             "The version of the program that runs, as a label",
-            [([("version", env!("FLIGHTS_VERSION"))], 1)],
+            [([("version", self.node.version)], 1)],
         )?;
         out.gauges(
             "node_info",

@@ -53,13 +53,15 @@ struct Site {
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct Node {
     name: String,
+    version: &'static str,
     role: &'static str,
 }
 
 impl Http {
-    /// The readers' side of the node called `name`. A node without a link to a parent is a root.
+    /// The readers' side of the node called `name`, of a program of this `version`. A node without a link to a parent is a root.
     pub fn new<S: State>(
         name: &str,
+        version: &'static str,
         view: &View<S>,
         link: Option<Link>,
         source: SourceStats,
@@ -67,6 +69,7 @@ impl Http {
         let role = if link.is_some() { "replicant" } else { "root" };
         let node = Node {
             name: name.to_owned(),
+            version,
             role,
         };
         let view = view.untyped();

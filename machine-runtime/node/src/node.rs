@@ -1,18 +1,20 @@
 //! A node of any tier: a machine or a replica of one, its followers' side and its readers' side.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use machine_runtime::replica::{
     Follower, FollowerOptions, Link, LinkState, Source, SourceOptions, Tcp,
 };
-use machine_runtime::{Epoch, Handle, Machine, Owner, States, View, ViewOptions};
+use machine_runtime::{
+    DynState, Epoch, Handle, Machine, Mutation, Owner, Schema, States, View, ViewOptions,
+};
 use tokio::net::TcpListener;
 
 use crate::http::Http;
 use crate::shutdown::Tasks;
-use crate::states::Flights;
 use crate::status::Row;
 
 /// What makes a node the one it is.
@@ -20,10 +22,44 @@ use crate::status::Row;
 pub struct NodeConfig {
     /// Its name.
     pub name: String,
-    /// The tarpc address of its parent; a root has none.
-    pub parent: Option<String>,
+    /// The version of the program.
+    pub version: &'static str,
+    /// Where its states come from.
+    pub origin: Origin,
     /// The least time between two pushes to a follower.
     pub push_interval: Duration,
+}
+
+/// Where the states of a node come from.
+#[derive(Clone, Debug)]
+pub enum Origin {
+    /// From a machine, of which this is the view: the node is a root.
+    Machine(View<DynState>),
+    /// From the node at this tarpc address, which shows states of this schema.
+    Parent(Arc<Schema>, String),
+}
+
+/// Starts a machine for a root to show; its task is among `tasks`.
+///
+/// # Errors
+///
+/// If it ended or refused to become ready.
+pub async fn start_machine<S: States>(tasks: &Tasks) -> anyhow::Result<Handle<S>> {
+    let (handle, owner) = Owner::new(Machine::new(), Epoch::random(), ViewOptions::default());
+    let stopped = tasks.stopped();
+    tasks.spawn(async move {
+        owner.run(stopped).await;
+    });
+    let begin: Vec<S> = ["Start", "Ready"]
+        .iter()
+        .filter_map(|name| name.parse().ok())
+        .collect();
+    let receipt = handle.mutate(Mutation::add(begin)).await?;
+    anyhow::ensure!(
+        receipt.outcome.is_executed(),
+        "the machine refuses to start"
+    );
+    Ok(handle)
 }
 
 /// What a node listens on. The caller has bound them.
@@ -39,9 +75,8 @@ pub struct Sockets {
 #[derive(Clone, Debug)]
 pub struct Node {
     name: String,
-    view: View<Flights>,
+    view: View<DynState>,
     link: Option<Link>,
-    handle: Option<Handle<Flights>>,
     http: Http,
     http_addr: Option<SocketAddr>,
 }
@@ -53,28 +88,26 @@ impl Node {
     ///
     /// If a socket has no address.
     pub fn start(config: NodeConfig, sockets: Sockets, tasks: &Tasks) -> anyhow::Result<Self> {
-        let (view, link, handle) = match config.parent {
-            None => {
-                let (handle, owner) =
-                    Owner::new(Machine::new(), Epoch::random(), ViewOptions::default());
-                let stopped = tasks.stopped();
-                tasks.spawn(async move {
-                    owner.run(stopped).await;
-                });
-                (handle.view().clone(), None, Some(handle))
-            }
-            Some(addr) => {
+        let (view, link) = match config.origin {
+            Origin::Machine(view) => (view, None),
+            Origin::Parent(schema, addr) => {
                 let options = FollowerOptions::new(&config.name);
-                let (view, follower) = Follower::new(Flights::schema().clone(), options);
+                let (view, follower) = Follower::new(schema, options);
                 let link = follower.link().clone();
                 tasks.spawn(follower.run(Tcp { addr }, tasks.stopped()));
-                (view, Some(link), None)
+                (view, Some(link))
             }
         };
         let mut options = SourceOptions::new(&config.name);
         options.push_interval = config.push_interval;
         let source = Source::new(&view, options);
-        let http = Http::new(&config.name, &view, link.clone(), source.stats().clone());
+        let http = Http::new(
+            &config.name,
+            config.version,
+            &view,
+            link.clone(),
+            source.stats().clone(),
+        );
         let stopped = tasks.stopped();
         tasks.spawn(async move { source.serve(sockets.rpc, stopped).await });
         let mut http_addr = None;
@@ -91,20 +124,14 @@ impl Node {
             name: config.name,
             view,
             link,
-            handle,
             http,
             http_addr,
         })
     }
 
     /// What the node shows.
-    pub fn view(&self) -> &View<Flights> {
+    pub fn view(&self) -> &View<DynState> {
         &self.view
-    }
-
-    /// Sends mutations, where the node is a root.
-    pub fn handle(&self) -> Option<&Handle<Flights>> {
-        self.handle.as_ref()
     }
 
     /// How the node is.
@@ -128,22 +155,5 @@ impl Node {
             requests: self.http.requests(),
             note,
         }
-    }
-
-    /// Brings a root up: its machine is started and ready.
-    ///
-    /// # Errors
-    ///
-    /// If the machine ended or refused.
-    pub async fn begin(&self) -> anyhow::Result<()> {
-        let Some(handle) = &self.handle else {
-            return Ok(());
-        };
-        let receipt = handle.add([Flights::Start, Flights::Ready]).await?;
-        anyhow::ensure!(
-            receipt.outcome.is_executed(),
-            "the machine refuses to start"
-        );
-        Ok(())
     }
 }
