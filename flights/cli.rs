@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
+use flights_bench::BenchArgs;
+use flights_bench::part::PartArgs;
 
 use crate::feed::Speed;
 use machine_node::telemetry;
@@ -87,6 +89,11 @@ pub enum Command {
     Get(GetArgs),
     /// Prints the changes of a node as they happen
     Watch(NodeRef),
+    /// Measures what nodes cost, beside floors of the same run
+    Bench(BenchArgs),
+    /// What `bench` starts
+    #[command(hide = true)]
+    BenchPart(PartArgs),
     /// Prints completions for a shell
     Completions {
         /// The shell to print them for.

@@ -72,6 +72,8 @@ fn try_main() -> anyhow::Result<()> {
         Command::Node(args) => on(one_thread()?, run::node(args)),
         Command::Get(args) => on(one_thread()?, run::get(args)),
         Command::Watch(args) => on(one_thread()?, run::watch(args)),
+        Command::Bench(args) => flights_bench::run(&args),
+        Command::BenchPart(args) => flights_bench::part::run(args),
         Command::Completions { shell } => {
             let mut command = Cli::command();
             let mut script = Vec::new();

@@ -1,6 +1,5 @@
 //! What each subcommand does.
 
-use std::io::{self, Read};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -14,7 +13,7 @@ use crate::traffic::Traffic;
 use crate::tree::Tree;
 use machine_node::client;
 use machine_node::node::{self, Node, NodeConfig, Origin, Sockets};
-use machine_node::shutdown::{PATIENCE, Signals, Tasks};
+use machine_node::shutdown::{PATIENCE, Signals, Tasks, input_ends};
 use machine_node::status::{Lines, Row};
 use machine_node::terminal::Terminal;
 
@@ -198,19 +197,6 @@ async fn end(tasks: &Tasks, signals: &mut Signals) -> anyhow::Result<()> {
 
 fn panicked() -> anyhow::Error {
     anyhow::anyhow!("a part of the program failed, see above; this is a bug")
-}
-
-/// Waits for the end of standard input, on a thread that the runtime does not wait for.
-async fn input_ends() {
-    let (ended, end) = tokio::sync::oneshot::channel();
-    std::thread::spawn(move || {
-        let mut buffer = [0; 64];
-        while io::stdin().read(&mut buffer).is_ok_and(|read| read > 0) {}
-        // Nobody may be waiting any more.
-        let _ = ended.send(());
-    });
-    // An error is an end as well.
-    let _ = end.await;
 }
 
 fn agreement(rows: &[Row]) -> String {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use machine_runtime::{Closed, Handle, Outcome};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tokio::time::{Instant, sleep_until};
 
 use crate::cli::{FeedArgs, SHIPPED};
 use crate::feed::{Replay, Speed, Timetable};
@@ -14,9 +14,6 @@ use machine_node::status::Lines;
 
 /// How the line begins that accounts for a replay.
 pub const OVER: &str = "the replay is over: ";
-
-/// The finest period that a timer keeps; faster traffic comes in bursts of this period.
-const TIMER: Duration = Duration::from_millis(1);
 
 /// What is to flow.
 #[derive(Debug)]
@@ -57,7 +54,7 @@ impl Traffic {
     pub async fn run(self, root: &Handle<Flights>, lines: &Lines) -> Result<(), Closed> {
         let random = async {
             match self.random {
-                Some((traffic, period)) => random(root, traffic, period).await,
+                Some((traffic, period)) => traffic.run(root, period).await,
                 None => std::future::pending().await,
             }
         };
@@ -104,25 +101,4 @@ async fn replay(
         start.elapsed().as_secs_f64()
     ));
     Ok(())
-}
-
-async fn random(
-    root: &Handle<Flights>,
-    mut traffic: RandomTraffic<Flights>,
-    period: Duration,
-) -> Result<(), Closed> {
-    let start = Instant::now();
-    let mut timer = interval(period.max(TIMER));
-    timer.set_missed_tick_behavior(MissedTickBehavior::Skip);
-    let mut done: u128 = 0;
-    loop {
-        timer.tick().await;
-        let due = start.elapsed().as_nanos() / period.as_nanos() + 1;
-        while done < due {
-            let exception = root.view().is_active(Flights::Exception);
-            // A refusal is part of the game.
-            let _ = root.mutate(traffic.next(exception)).await?;
-            done += 1;
-        }
-    }
 }

@@ -2,7 +2,7 @@
 //!
 //! A request becomes a `Call` in `routes`, the only place that knows warp's filters; `answer`
 //! makes the response. The bodies that everybody asks for are `pages`, rendered once per
-//! position; what a query narrows is rendered for it. `server` owns sockets and connections.
+//! position; what a query narrows is rendered for it. `server` owns sockets, `connection` is one of a reader.
 //! Nothing here knows what the states mean.
 
 use std::fmt;
@@ -15,6 +15,7 @@ use tokio::net::TcpListener;
 
 mod accept;
 mod answer;
+mod connection;
 mod etag;
 mod events;
 mod metrics;

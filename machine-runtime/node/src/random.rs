@@ -1,9 +1,15 @@
 //! Random traffic: load, and something to look at without a table.
 
-use machine_runtime::{EXCEPTION, Mutation, States};
+use std::time::Duration;
+
+use machine_runtime::{Closed, EXCEPTION, Handle, Mutation, States};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 
 /// How many states a mutation calls.
 const CALLED: usize = 3;
+
+/// The finest period that a timer keeps; faster traffic comes in bursts of this period.
+const TIMER: Duration = Duration::from_millis(1);
 
 /// Mutations at random, the same for the same seed.
 ///
@@ -48,6 +54,30 @@ impl<S: States> RandomTraffic<S> {
                     .filter_map(|_| self.choice.choice(&self.drawn).copied())
                     .collect();
                 Mutation::add(called)
+            }
+        }
+    }
+
+    /// Lets a mutation flow into `root` every `period`, for ever.
+    ///
+    /// # Errors
+    ///
+    /// [`Closed`] if the root ended.
+    pub async fn run(mut self, root: &Handle<S>, period: Duration) -> Result<(), Closed> {
+        let start = Instant::now();
+        let mut timer = interval(period.max(TIMER));
+        timer.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut done: u128 = 0;
+        loop {
+            timer.tick().await;
+            let due = start.elapsed().as_nanos() / period.as_nanos() + 1;
+            while done < due {
+                let exception = self
+                    .exception
+                    .is_some_and(|state| root.view().is_active(state));
+                // A refusal is part of the game.
+                let _ = root.mutate(self.next(exception)).await?;
+                done += 1;
             }
         }
     }

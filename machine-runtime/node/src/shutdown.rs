@@ -1,7 +1,7 @@
 //! Stopping: who is told, who is waited for, and for how long.
 
 use std::future::Future;
-use std::io;
+use std::io::{self, Read};
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -116,4 +116,17 @@ impl Signals {
             _ = self.terminate.recv() => {}
         }
     }
+}
+
+/// Waits for the end of standard input, on a thread that the runtime does not wait for.
+pub async fn input_ends() {
+    let (ended, end) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || {
+        let mut buffer = [0; 64];
+        while io::stdin().read(&mut buffer).is_ok_and(|read| read > 0) {}
+        // Nobody may be waiting any more.
+        let _ = ended.send(());
+    });
+    // An error is an end as well.
+    let _ = end.await;
 }

@@ -69,7 +69,7 @@ async fn a_body_that_nobody_asked_for_does_no_harm() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_without_a_request_is_closed_after_30_s() {
+async fn a_connection_on_which_nothing_is_answered_is_closed() {
     let root = Root::with_a_door_open().await;
     let silent = &b""[..];
     let half = &b"GET / HTTP/1.1\r\nhost: x\r\n"[..];
@@ -79,9 +79,10 @@ async fn a_connection_without_a_request_is_closed_after_30_s() {
         stream.write_all(bytes).await.unwrap();
         let start = Instant::now();
         stream.read_to_end(&mut Vec::new()).await.unwrap();
-        // The clock is the test's: it jumps to what is due next.
+        // The clock is the test's: it jumps to the next look, and may do so before the node has
+        // seen what was sent.
         let held = start.elapsed().as_secs_f64();
-        assert!((29.0..31.0).contains(&held), "{held}");
+        assert!((75.0..=121.0).contains(&held), "{held}");
     }
 }
 

@@ -50,6 +50,10 @@ impl Accept {
 
     /// Reads a header.
     pub(super) fn read(header: &str) -> Self {
+        // What nearly everybody sends who does not care.
+        if header == "*/*" {
+            return Self::ANYTHING;
+        }
         let mut accept = Self::ANYTHING;
         for (range, earliness) in header.split(',').zip((0..=u16::MAX).rev()) {
             let mut parts = range.split(';').map(str::trim);

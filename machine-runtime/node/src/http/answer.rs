@@ -19,7 +19,7 @@ use super::pages::{AGE, POSITION, Page, STALE, ascii, put_fresh, set_age};
 use super::problem::Problem;
 use super::query::{self, Query};
 use super::render::{self, Scene, json_line};
-use super::routes::{Call, Target};
+use super::routes::{Call, Target, Usual};
 use super::similar::similar;
 use super::traffic::{Gauge, Route};
 use super::wait::Wait;
@@ -54,6 +54,14 @@ impl Site {
         };
         self.traffic.count(route, response.status());
         Answer::Now(response)
+    }
+
+    /// Answers the usual request and counts it; None if there is nothing to show.
+    pub(super) fn usual(&self, Usual(route, representation): Usual) -> Option<Response> {
+        let mut response = whole(&*self.page(representation)?);
+        self.show_age(response.headers_mut());
+        self.traffic.count(route, StatusCode::OK);
+        Some(response)
     }
 
     /// Waits, answers and counts.
@@ -328,6 +336,10 @@ fn send(page: &Page, call: &Call) -> Response {
     if is_known(page, call) {
         return not_modified(page);
     }
+    whole(page)
+}
+
+fn whole(page: &Page) -> Response {
     let mut response = Response::new(page.body.clone().into());
     *response.headers_mut() = page.headers.clone();
     response

@@ -1,5 +1,6 @@
 //! The bodies that everybody asks for, each rendered once per position and shared.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -87,11 +88,28 @@ pub(super) fn set_age(headers: &mut HeaderMap, age: Duration, stale: bool) {
     // They stand first where pages are made: to find them so costs less than to hash a name.
     for (name, value) in headers.iter_mut() {
         if *name == AGE {
-            *value = HeaderValue::from(millis);
+            *value = spelt(millis);
         } else if *name == STALE && stale {
             *value = HeaderValue::from_static("true");
         }
     }
+}
+
+/// A number as a header's value. Readers come in crowds and the same millisecond: the last one is
+/// kept.
+fn spelt(number: u64) -> HeaderValue {
+    thread_local! {
+        static LAST: RefCell<(u64, HeaderValue)> = const {
+            RefCell::new((0, HeaderValue::from_static("0")))
+        };
+    }
+    LAST.with_borrow_mut(|(last, value)| {
+        if *last != number {
+            *last = number;
+            *value = HeaderValue::from(number);
+        }
+        value.clone()
+    })
 }
 
 /// A header's value of what is printable ASCII by construction.

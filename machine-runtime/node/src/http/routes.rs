@@ -1,15 +1,19 @@
 //! Which requests there are: from what arrives to a [`Call`].
 
+use std::borrow::Cow;
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use hyper::header::{ACCEPT, IF_NONE_MATCH};
+use hyper::header::{ACCEPT, HeaderName, IF_NONE_MATCH};
 use hyper::{Method, Request};
 use warp::Filter;
 
-use super::accept::Accept;
+use super::accept::{Accept, Representation};
 use super::etag::IfNoneMatch;
 use super::traffic::Route;
+
+/// Where an event stream is to go on.
+static LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 /// A request, as far as anybody looks at it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -54,36 +58,62 @@ static NONE: Wishes = Wishes {
 
 impl Wishes {
     /// Reads a request. A header that is not ASCII is no wish that we could understand.
-    fn read<B>(request: &Request<B>) -> Self {
+    pub(super) fn read<B>(request: &Request<B>) -> Self {
         let headers = request.headers();
         // A list may come in several headers of one name (RFC 9110, 5.3).
         let list = |name| {
-            let values = headers.get_all(name).iter();
-            let values: Vec<_> = values.filter_map(|value| value.to_str().ok()).collect();
-            (!values.is_empty()).then(|| values.join(","))
+            let mut values = headers
+                .get_all(name)
+                .iter()
+                .filter_map(|value| value.to_str().ok());
+            let first = Cow::Borrowed(values.next()?);
+            Some(values.fold(first, |list, next| Cow::Owned(format!("{list},{next}"))))
         };
-        let query = request.uri().query().unwrap_or_default();
+        let params = |query: &str| {
+            form_urlencoded::parse(query.as_bytes())
+                .into_owned()
+                .collect()
+        };
         Self {
             method: request.method().clone(),
             accept: list(ACCEPT).map_or(Accept::ANYTHING, |accept| Accept::read(&accept)),
             if_none_match: list(IF_NONE_MATCH).map(|tags| IfNoneMatch::read(&tags)),
             last_event: headers
-                .get("last-event-id")
+                .get(&LAST_EVENT_ID)
                 .and_then(|value| value.to_str().ok())
                 .map(str::to_owned),
-            params: form_urlencoded::parse(query.as_bytes())
-                .into_owned()
-                .collect(),
+            params: request.uri().query().map_or_else(Vec::new, params),
         }
+    }
+
+    /// Whether the request says nothing but its path.
+    pub(super) fn are_none(&self) -> bool {
+        *self == NONE
     }
 
     /// Has `request` carry what it says, where it says anything. A filter for each header costs
     /// every request more than all of this costs those that have them.
-    pub(super) fn attach<B>(request: &mut Request<B>) {
-        let wishes = Self::read(request);
-        if wishes != NONE {
-            request.extensions_mut().insert(Arc::new(wishes));
+    pub(super) fn attach<B>(self, request: &mut Request<B>) {
+        if !self.are_none() {
+            request.extensions_mut().insert(Arc::new(self));
         }
+    }
+}
+
+/// A GET of all active states that says nothing but its path: by far the most frequent request, and
+/// the one whose cost shows.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Usual(pub(super) Route, pub(super) Representation);
+
+impl Usual {
+    /// The request, if it is one.
+    pub(super) fn of<B>(request: &Request<B>, wishes: &Wishes) -> Option<Self> {
+        let usual = match request.uri().path() {
+            "/" => Self(Route::Root, Representation::Text),
+            "/v1/states" => Self(Route::States, Representation::Json),
+            _ => return None,
+        };
+        wishes.are_none().then_some(usual)
     }
 }
 

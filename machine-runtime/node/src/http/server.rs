@@ -1,6 +1,7 @@
 //! Sockets and connections.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::future::{Future, Ready, ready};
 use std::io;
@@ -10,22 +11,21 @@ use std::time::Duration;
 
 use futures_util::future::Either;
 use hyper::Request;
-use hyper::body::{Body, Incoming};
+use hyper::body::Incoming;
 use hyper::header::{CONNECTION, HeaderValue};
-use hyper::server::conn::http1;
 use hyper::service::Service;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::net::TcpListener;
+use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
+use tokio::time::{interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use warp::Filter as _;
 use warp::reply::Response;
 
 use super::Site;
 use super::answer::Answer;
+use super::connection::{self, Control};
 use super::problem::Problem;
-use super::routes::{self, Call, Wishes};
+use super::routes::{self, Call, Usual, Wishes};
 use super::traffic::Gauge;
 
 /// How many connections are served at a time. Each costs a few kilobytes; without a bound a
@@ -35,12 +35,13 @@ const MOST_CONNECTIONS: usize = 8192;
 /// How many more are told that there is no room; the rest is closed without a word.
 const MOST_REFUSALS: usize = 64;
 
-/// How long a client may take to send the head of a request, and so how long it may keep a
-/// connection without one.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// How often the server looks at its connections.
+const LOOK: Duration = Duration::from_secs(15);
 
-/// How long the head of a request may be: far more than any of ours needs.
-const HEAD_BYTES: usize = 16 * 1024;
+/// After how many looks in a row at a connection that has taken no byte since it is closed: whoever
+/// asks nothing, sends half a request, or does not read its answer. A wait for a position is
+/// shorter, and an event stream has a comment each `LOOK`.
+const QUIET_LOOKS: u32 = 6;
 
 /// How long requests under way may take once the site stops: whoever sends half a request or does
 /// not read its answer is not waited for.
@@ -64,13 +65,17 @@ pub(super) async fn serve(site: &Arc<Site>, listener: TcpListener, stop: impl Fu
         stopping: stopping.clone(),
     });
     let service = warp::service(routes::calls().then(move |call| answer(&serving, call)));
-    // Aborts what is left when it drops.
-    let mut connections = JoinSet::new();
+    let mut connections = Connections::default();
+    let mut look = interval(LOOK);
     loop {
         let accepted = tokio::select! {
             () = &mut stop => break,
             accepted = listener.accept() => accepted,
-            Some(_) = connections.join_next() => continue,
+            () = connections.one_ended() => continue,
+            _ = look.tick() => {
+                connections.close_quiet();
+                continue;
+            }
         };
         let stream = match accepted {
             Ok((stream, _)) => stream,
@@ -81,30 +86,113 @@ pub(super) async fn serve(site: &Arc<Site>, listener: TcpListener, stop: impl Fu
                 continue;
             }
         };
-        while connections.try_join_next().is_some() {}
+        connections.forget_ended();
         if connections.len() < MOST_CONNECTIONS {
-            let service = PerConnection(RefCell::new(service.clone()));
+            let service = PerConnection {
+                site: Arc::clone(site),
+                routes: RefCell::new(service.clone()),
+            };
             let inside = site.traffic.enter(Gauge::Connections);
-            let stopping = stopping.clone();
-            connections.spawn(async move {
-                serve_connection(stream, service, &stopping).await;
+            connections.spawn(|control| async move {
+                connection::serve(stream, service, control).await;
                 drop(inside);
             });
         } else {
             site.traffic.count_refused();
             if connections.len() < MOST_CONNECTIONS + MOST_REFUSALS {
-                let stopping = stopping.clone();
-                connections.spawn(async move {
-                    serve_connection(stream, Refusal, &stopping).await;
-                });
+                connections.spawn(|control| connection::serve(stream, Refusal, control));
             }
         }
     }
     drop(listener);
     stopping.cancel();
-    let ended = async { while connections.join_next().await.is_some() {} };
-    // What is left is aborted.
-    let _ = timeout(LAST_ANSWERS, ended).await;
+    connections.end().await;
+}
+
+/// The connections there are. Those that are left when it drops are aborted.
+#[derive(Default)]
+struct Connections {
+    tasks: JoinSet<()>,
+    watched: HashMap<Id, Watched>,
+}
+
+/// A connection as the server sees it.
+struct Watched {
+    control: Arc<Control>,
+    task: AbortHandle,
+    /// How often it had taken bytes at the last look, and how many looks that is so.
+    writes: u64,
+    quiet: u32,
+}
+
+impl Connections {
+    fn len(&self) -> usize {
+        self.watched.len()
+    }
+
+    fn spawn<F>(&mut self, serve: impl FnOnce(Arc<Control>) -> F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let control = Arc::<Control>::default();
+        let task = self.tasks.spawn(serve(Arc::clone(&control)));
+        let watched = Watched {
+            control,
+            task: task.clone(),
+            writes: 0,
+            quiet: 0,
+        };
+        self.watched.insert(task.id(), watched);
+    }
+
+    /// Waits for one to end; for ever where there is none.
+    ///
+    /// # Cancel safety
+    ///
+    /// What ended is forgotten, or seen by the next call.
+    async fn one_ended(&mut self) {
+        match self.tasks.join_next_with_id().await {
+            Some(ended) => self.forget(&ended),
+            None => std::future::pending().await,
+        }
+    }
+
+    fn forget_ended(&mut self) {
+        while let Some(ended) = self.tasks.try_join_next_with_id() {
+            self.forget(&ended);
+        }
+    }
+
+    fn forget(&mut self, ended: &Result<(Id, ()), JoinError>) {
+        let id = ended.as_ref().map_or_else(JoinError::id, |(id, ())| *id);
+        self.watched.remove(&id);
+    }
+
+    /// Closes those that have taken no byte for some time.
+    fn close_quiet(&mut self) {
+        for watched in self.watched.values_mut() {
+            let writes = watched.control.writes();
+            watched.quiet = if writes == watched.writes {
+                watched.quiet + 1
+            } else {
+                0
+            };
+            watched.writes = writes;
+            if watched.quiet >= QUIET_LOOKS {
+                watched.task.abort();
+            }
+        }
+    }
+
+    /// Lets each finish what it is answering, for a little while.
+    async fn end(mut self) {
+        for watched in self.watched.values() {
+            watched.control.end();
+        }
+        let ended = async { while self.tasks.join_next().await.is_some() {} };
+        // What is left is aborted.
+        let _ = timeout(LAST_ANSWERS, ended).await;
+    }
 }
 
 /// Answers a call; only one that waits needs a task's memory for more than its response.
@@ -123,36 +211,6 @@ fn answer(
     }
 }
 
-async fn serve_connection<S, B>(stream: TcpStream, service: S, stopping: &CancellationToken)
-where
-    S: Service<Request<Incoming>, Response = hyper::Response<B>, Error = Infallible>,
-    B: Body + 'static,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
-    // Without it a small answer may wait for the client's acknowledgement of the one before.
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "a connection ended before it began");
-        return;
-    }
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
-        .max_buf_size(HEAD_BYTES)
-        .serve_connection(TokioIo::new(stream), service);
-    let mut connection = pin!(connection);
-    let ended = tokio::select! {
-        biased;
-        ended = connection.as_mut() => ended,
-        () = stopping.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    if let Err(error) = ended {
-        tracing::debug!(%error, "a connection broke");
-    }
-}
-
 /// Whether an error of `accept` concerns the one connection only.
 fn is_of_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
@@ -164,19 +222,29 @@ fn is_of_connection(error: &io::Error) -> bool {
 
 /// A service that belongs to one connection. hyper calls it by shared reference and never from
 /// two places at once; to clone it per request instead would cost two reference counts.
-struct PerConnection<S>(RefCell<S>);
+struct PerConnection<S> {
+    site: Arc<Site>,
+    routes: RefCell<S>,
+}
 
 impl<S> Service<Request<Incoming>> for PerConnection<S>
 where
-    S: tower_service::Service<Request<Incoming>>,
+    S: tower_service::Service<Request<Incoming>, Response = Response, Error = Infallible>,
 {
-    type Response = S::Response;
-    type Error = S::Error;
-    type Future = S::Future;
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Either<Ready<Result<Response, Infallible>>, S::Future>;
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
-        Wishes::attach(&mut request);
-        self.0.borrow_mut().call(request)
+        let wishes = Wishes::read(&request);
+        // What nearly everybody asks for is not worth being routed.
+        if let Some(usual) = Usual::of(&request, &wishes)
+            && let Some(response) = self.site.usual(usual)
+        {
+            return Either::Left(ready(Ok(response)));
+        }
+        wishes.attach(&mut request);
+        Either::Right(self.routes.borrow_mut().call(request))
     }
 }
 
@@ -200,6 +268,7 @@ impl Service<Request<Incoming>> for Refusal {
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpStream;
 
     use super::*;
 
@@ -214,7 +283,7 @@ mod tests {
             .write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
             .await
             .unwrap();
-        serve_connection(stream, Refusal, &CancellationToken::new()).await;
+        connection::serve(stream, Refusal, Arc::default()).await;
         let mut answer = String::new();
         client.read_to_string(&mut answer).await.unwrap();
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();

@@ -1,0 +1,7 @@
+//! What can be measured: each fills the rows of one subject.
+
+pub(crate) mod codegen;
+pub(crate) mod core;
+pub(crate) mod http;
+pub(crate) mod published;
+pub(crate) mod replication;

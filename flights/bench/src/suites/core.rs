@@ -1,0 +1,130 @@
+//! Transitions of a machine alone: processor time of one random add of three states, with the auto
+//! mutation that follows, ticks and digest, no handlers.
+
+use std::hint::black_box;
+
+use machine_runtime::{EXCEPTION, Machine, Relation, States};
+
+use crate::cpu;
+use crate::report::{Baseline, Report};
+use crate::samples::Samples;
+use crate::states::{Published15k, Published148, Published1394};
+
+/// How many rounds a figure is the median of.
+const ROUNDS: usize = 9;
+
+pub(crate) fn measure(report: &mut Report) {
+    let calls = report.effort(100_000, 1_000_000);
+    let mut figures = [const { Vec::new() }; 4];
+    let mut masks = Masks::new::<Published148>();
+    let mut small = Machine::new();
+    let mut middle = Machine::new();
+    let mut large = Machine::new();
+    for round in 0..=ROUNDS {
+        report.progress(&format!("core: round {round} of {ROUNDS}"));
+        // All sizes in each round: what the machine is doing meanwhile hits them alike.
+        let round_figures = [
+            masks.time::<Published148>(&drawn::<Published148>(calls)),
+            time(&mut small, &drawn::<Published148>(calls)),
+            time(&mut middle, &drawn::<Published1394>(calls)),
+            time(&mut large, &drawn::<Published15k>(calls)),
+        ];
+        // The first warms up.
+        if round > 0 {
+            for (list, figure) in figures.iter_mut().zip(round_figures) {
+                list.push(figure);
+            }
+        }
+    }
+    let [masks, small, middle, large] = figures.map(Samples::new);
+    let floor = Baseline::new("bit masks alone", masks.median());
+    let above = Baseline::new("core.add3.148", small.median());
+    report.row("core.add3.148", "ns", small, floor);
+    report.row("core.add3.1394", "ns", middle, above.clone());
+    report.row("core.add3.15k", "ns", large, above);
+}
+
+/// Random calls of three states each, none of them `Exception`, drawn before the clock starts and
+/// used once: a list that repeats is learnt by the processor.
+fn drawn<S: States>(calls: usize) -> Vec<[S; 3]> {
+    let mut random = fastrand::Rng::new();
+    let exception = S::schema().find(EXCEPTION).unwrap_or(usize::MAX);
+    let mut state = || loop {
+        let state = S::ALL[random.usize(..S::ALL.len())];
+        if state.index() != exception {
+            return state;
+        }
+    };
+    (0..calls).map(|_| [state(), state(), state()]).collect()
+}
+
+/// The ns of one call.
+fn time<S: States>(machine: &mut Machine<S>, calls: &[[S; 3]]) -> f64 {
+    let start = cpu::of_thread();
+    for call in calls {
+        // Whether it is accepted is part of what is random.
+        let _ = black_box(machine.add(*call));
+    }
+    let spent = cpu::of_thread() - start;
+    black_box(machine.digest());
+    spent / count(calls)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a list that fits into memory")]
+fn count<T>(list: &[T]) -> f64 {
+    list.len() as f64
+}
+
+/// The floor: the same calls as bits that are set and cleared. No order, ticks, digest or auto
+/// states, and nothing is taken back where a requirement lacks.
+struct Masks {
+    active: Vec<u64>,
+    removes: Vec<Vec<u64>>,
+    requires: Vec<Vec<u64>>,
+}
+
+impl Masks {
+    fn new<S: States>() -> Self {
+        let schema = S::schema();
+        let words = schema.len().div_ceil(64);
+        let masks = |relation| -> Vec<Vec<u64>> {
+            let mask = |state| {
+                let mut mask = vec![0; words];
+                for related in schema.related(relation, state) {
+                    let related = *related as usize;
+                    mask[related / 64] |= 1 << (related % 64);
+                }
+                mask
+            };
+            (0..schema.len()).map(mask).collect()
+        };
+        Self {
+            active: vec![0; words],
+            removes: masks(Relation::Remove),
+            requires: masks(Relation::Require),
+        }
+    }
+
+    fn time<S: States>(&mut self, calls: &[[S; 3]]) -> f64 {
+        let start = cpu::of_thread();
+        for call in calls {
+            for state in call {
+                let index = state.index();
+                let words = self.active.iter_mut();
+                for (word, remove) in words.zip(&self.removes[index]) {
+                    *word &= !remove;
+                }
+                self.active[index / 64] |= 1 << (index % 64);
+            }
+            let lacks = call.iter().any(|state| {
+                let required = &self.requires[state.index()];
+                self.active
+                    .iter()
+                    .zip(required)
+                    .any(|(word, required)| required & !word != 0)
+            });
+            black_box(lacks);
+        }
+        (cpu::of_thread() - start) / count(calls)
+    }
+}

@@ -1,0 +1,174 @@
+//! The original's benchmark: a tree of one root, two replicants that follow it and six that follow
+//! those, each node limited to a tenth of a processor and 64 MB; a load balancer by least
+//! connections in front of a part of it; 512 readers; a mutation a second.
+
+mod balancer;
+mod limits;
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Context;
+
+use self::balancer::Balancer;
+use self::limits::Limits;
+use crate::load::load;
+use crate::part::{Process, node_args};
+use crate::report::{Baseline, Report};
+use crate::samples::Samples;
+use crate::suites::replication::wait_until_ready;
+
+const ROUNDS: usize = 5;
+
+const READERS: usize = 512;
+
+const WARM_UP: Duration = Duration::from_secs(1);
+
+/// Who is read, and what the original did: as its authors published it, and requests for each second
+/// of its nodes' processor time, measured on two cores.
+const SETUPS: [Setup; 4] = [
+    Setup {
+        name: "root",
+        nodes: &["root"],
+        published: 535.0,
+        per_cpu: 28_200.0,
+    },
+    Setup {
+        name: "tier1",
+        nodes: &["rep-1", "rep-2"],
+        published: 1_129.0,
+        per_cpu: 26_100.0,
+    },
+    Setup {
+        name: "tier2.4",
+        nodes: &["rep-1-1", "rep-1-2", "rep-2-1", "rep-2-2"],
+        published: 2_452.0,
+        per_cpu: 21_900.0,
+    },
+    Setup {
+        name: "tier2.6",
+        nodes: &[
+            "rep-1-1", "rep-1-2", "rep-1-3", "rep-2-1", "rep-2-2", "rep-2-3",
+        ],
+        published: 6_915.0,
+        per_cpu: 17_700.0,
+    },
+];
+
+/// What the original answers without a balancer in between, measured on two cores.
+const DIRECT: f64 = 6_800.0;
+
+struct Setup {
+    name: &'static str,
+    nodes: &'static [&'static str],
+    published: f64,
+    per_cpu: f64,
+}
+
+pub(crate) fn measure(report: &mut Report, program: Option<&Path>) -> anyhow::Result<()> {
+    let balancer = balancer::find(program)?;
+    let nodes = start_nodes()?;
+    let time = report.effort(Duration::from_secs(2), Duration::from_secs(10));
+    let find = |name: &&str| nodes.iter().find(|node| node.name == *name);
+    for setup in SETUPS {
+        let read: Vec<&Node> = setup.nodes.iter().filter_map(find).collect();
+        let upstream: Vec<SocketAddr> = read.iter().map(|node| node.process.at.http).collect();
+        let balancer = Balancer::start(&balancer, &upstream)?;
+        let (mut rates, mut per_cpu) = (Vec::new(), Vec::new());
+        for round in 1..=ROUNDS {
+            report.progress(&format!(
+                "published: {}, round {round} of {ROUNDS}",
+                setup.name
+            ));
+            let answered = ask(balancer.at, &read, time)?;
+            rates.push(answered.rate);
+            per_cpu.push(answered.per_cpu);
+        }
+        let name = format!("published.{}", setup.name);
+        let published = Baseline::new("as published", setup.published);
+        report.row(&name, "1/s", Samples::new(rates), published);
+        let original = Baseline::new("the original, 2 cores", setup.per_cpu);
+        report.row(
+            format!("{name}.per_cpu_s"),
+            "1/s",
+            Samples::new(per_cpu),
+            original,
+        );
+    }
+    let root = &nodes[0];
+    let mut rates = Vec::new();
+    for round in 1..=ROUNDS {
+        report.progress(&format!(
+            "published: without balancer, round {round} of {ROUNDS}"
+        ));
+        rates.push(ask(root.process.at.http, &[root], time)?.rate);
+    }
+    let original = Baseline::new("the original, 2 cores", DIRECT);
+    report.row("published.direct", "1/s", Samples::new(rates), original);
+    Ok(())
+}
+
+/// A node within its limits.
+struct Node {
+    name: &'static str,
+    process: Process,
+    _limits: Limits,
+}
+
+fn start_nodes() -> anyhow::Result<Vec<Node>> {
+    let start = |name: &'static str, parent: Option<&Node>| -> anyhow::Result<Node> {
+        let limits = Limits::new(name)?;
+        let mut args = node_args(name, parent.map(|parent| parent.process.at.rpc));
+        if parent.is_none() {
+            args.extend(["--random".into(), "1s".into()]);
+        }
+        let process = Process::start(args)?;
+        limits.put(process.pid())?;
+        Ok(Node {
+            name,
+            process,
+            _limits: limits,
+        })
+    };
+    let mut nodes = vec![start("root", None)?];
+    for tier1 in ["rep-1", "rep-2"] {
+        nodes.push(start(tier1, Some(&nodes[0]))?);
+    }
+    for (parent, name) in [
+        (1, "rep-1-1"),
+        (1, "rep-1-2"),
+        (1, "rep-1-3"),
+        (2, "rep-2-1"),
+        (2, "rep-2-2"),
+        (2, "rep-2-3"),
+    ] {
+        nodes.push(start(name, Some(&nodes[parent]))?);
+    }
+    for node in &nodes {
+        wait_until_ready(&node.process)?;
+    }
+    Ok(nodes)
+}
+
+struct Answered {
+    /// Requests a second.
+    rate: f64,
+    /// Requests for each second of processor time of the nodes that are read.
+    per_cpu: f64,
+}
+
+fn ask(at: SocketAddr, read: &[&Node], time: Duration) -> anyhow::Result<Answered> {
+    let cpu = || -> anyhow::Result<f64> {
+        read.iter()
+            .map(|node| Ok(node.process.cpu()?.as_secs_f64()))
+            .sum()
+    };
+    let (requests, before) = load(at, READERS, WARM_UP, time, cpu)?;
+    let spent = cpu()? - before;
+    let requests = f64::from(u32::try_from(requests).context("requests of seconds")?);
+    Ok(Answered {
+        rate: requests / time.as_secs_f64(),
+        per_cpu: requests / spent,
+    })
+}

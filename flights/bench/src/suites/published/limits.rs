@@ -1,0 +1,127 @@
+//! Control groups: a tenth of a processor and 64 MB for a process, by version 1 or 2, whichever is
+//! there.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+
+const PERIOD_US: u32 = 100_000;
+
+/// A tenth of a processor.
+const QUOTA_US: u32 = PERIOD_US / 10;
+
+const BYTES: u32 = 64 << 20;
+
+/// The groups of one process. They are removed when they drop, which their process must have
+/// before.
+#[derive(Debug)]
+pub(super) struct Limits {
+    groups: Vec<PathBuf>,
+}
+
+impl Limits {
+    /// Groups for a process of this name.
+    pub(super) fn new(name: &str) -> anyhow::Result<Self> {
+        let mounts = fs::read_to_string("/proc/mounts").context("cannot read /proc/mounts")?;
+        let name = format!("flights-bench-{}-{name}", std::process::id());
+        let quota = (QUOTA_US.to_string(), PERIOD_US.to_string());
+        let mut limits = Self { groups: Vec::new() };
+        match (
+            mounted(&mounts, "cpu"),
+            mounted(&mounts, "memory"),
+            unified(&mounts),
+        ) {
+            (Some(cpu), Some(memory), _) => {
+                let cpu = limits.group(&cpu.join(&name))?;
+                set(&cpu.join("cpu.cfs_period_us"), &quota.1)?;
+                set(&cpu.join("cpu.cfs_quota_us"), &quota.0)?;
+                let memory = limits.group(&memory.join(&name))?;
+                set(&memory.join("memory.limit_in_bytes"), &BYTES.to_string())?;
+            }
+            (_, _, Some(root)) => {
+                set(&root.join("cgroup.subtree_control"), "+cpu +memory")?;
+                let group = limits.group(&root.join(&name))?;
+                set(&group.join("cpu.max"), &format!("{} {}", quota.0, quota.1))?;
+                set(&group.join("memory.max"), &BYTES.to_string())?;
+            }
+            _ => bail!("there are no control groups here to limit nodes with"),
+        }
+        Ok(limits)
+    }
+
+    fn group(&mut self, path: &Path) -> anyhow::Result<PathBuf> {
+        fs::create_dir(path).with_context(|| {
+            format!(
+                "no right to make the control group {}, which limits a node; try as root",
+                path.display()
+            )
+        })?;
+        self.groups.push(path.to_owned());
+        Ok(path.to_owned())
+    }
+
+    /// Puts a process under the limits.
+    pub(super) fn put(&self, pid: u32) -> anyhow::Result<()> {
+        for group in &self.groups {
+            set(&group.join("cgroup.procs"), &pid.to_string())?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Limits {
+    fn drop(&mut self) {
+        for group in &self.groups {
+            // One that is left is empty and does no harm.
+            let _ = fs::remove_dir(group);
+        }
+    }
+}
+
+fn set(file: &Path, value: &str) -> anyhow::Result<()> {
+    fs::write(file, value).with_context(|| format!("cannot write `{value}` to {}", file.display()))
+}
+
+/// Where the controller of version 1 is mounted.
+fn mounted(mounts: &str, controller: &str) -> Option<PathBuf> {
+    find(mounts, "cgroup", |options| {
+        options.split(',').any(|option| option == controller)
+    })
+}
+
+/// Where version 2 is mounted, if it can limit processors.
+fn unified(mounts: &str) -> Option<PathBuf> {
+    let root = find(mounts, "cgroup2", |_| true)?;
+    let controllers = fs::read_to_string(root.join("cgroup.controllers")).ok()?;
+    controllers
+        .split_whitespace()
+        .any(|controller| controller == "cpu")
+        .then_some(root)
+}
+
+/// The first mount of this kind whose options fit.
+fn find(mounts: &str, kind: &str, fits: impl Fn(&str) -> bool) -> Option<PathBuf> {
+    mounts.lines().find_map(|line| {
+        let mut fields = line.split(' ').skip(1);
+        let (at, is, options) = (fields.next()?, fields.next()?, fields.next()?);
+        (is == kind && fits(options)).then(|| PathBuf::from(at))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn controllers_are_found_by_their_mounts() {
+        let mounts = "cgroup /sys/fs/cgroup/cpuset cgroup rw,cpuset 0 0\n\
+                      cgroup /sys/fs/cgroup/cpu,cpuacct cgroup rw,relatime,cpu,cpuacct 0 0\n";
+        assert_eq!(
+            mounted(mounts, "cpu"),
+            Some("/sys/fs/cgroup/cpu,cpuacct".into())
+        );
+        assert_eq!(mounted(mounts, "memory"), None);
+        assert_eq!(unified(mounts), None);
+    }
+}

@@ -1,0 +1,318 @@
+//! How long a mutation takes to a leaf, on an idle tree and on a saturated one.
+
+use std::collections::VecDeque;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener as StdListener, TcpStream as StdStream};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use futures_util::StreamExt;
+use futures_util::stream;
+use machine_node::node::{self, Node, NodeConfig, Origin, Sockets};
+use machine_node::random::RandomTraffic;
+use machine_node::shutdown::Tasks;
+use machine_runtime::{Handle, Machine, Mutation, States};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::time::sleep;
+
+use super::{ROUNDS, one_thread, ready};
+use crate::cpu::{Cpus, Side};
+use crate::part::Process;
+use crate::report::{Baseline, Report};
+use crate::samples::Samples;
+use crate::states::Published148;
+
+/// How many mutations go to the root at once, where it is saturated.
+const BATCH: usize = 1024;
+
+/// How many batches are on their way at a time.
+const BATCHES: usize = 2;
+
+/// The pause before a mutation on an idle tree.
+const PAUSE: Duration = Duration::from_millis(2);
+
+/// How long a leaf may take to show something.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+pub(super) fn measure(report: &mut Report) -> anyhow::Result<()> {
+    one_thread()?.block_on(async {
+        let mut tree = Tree::start().await?;
+        report.progress("replication: idle tree");
+        tree.idle(report).await?;
+        report.progress("replication: saturated tree");
+        tree.saturated(report).await
+    })
+}
+
+/// A tree of nine nodes; its root is on this thread.
+struct Tree {
+    root: Handle<Published148>,
+    leaf: Leaf,
+    traffic: RandomTraffic<Published148>,
+    _processes: Vec<Process>,
+    _tasks: Tasks,
+}
+
+impl Tree {
+    async fn start() -> anyhow::Result<Self> {
+        let tasks = Tasks::default();
+        let root = node::start_machine::<Published148>(&tasks).await?;
+        let rpc = TcpListener::bind("127.0.0.1:0").await?;
+        let addr = rpc.local_addr()?;
+        let origin = Origin::Machine(root.view().untyped());
+        start_node("root", origin, rpc, &tasks)?;
+        let mut processes = Vec::new();
+        let mut leaf = None;
+        for tier1 in ["rep-1", "rep-2"] {
+            let parent = Process::node(tier1, Some(addr))?;
+            let rpc = parent.at.rpc;
+            processes.push(parent);
+            for i in 1..=3 {
+                let name = format!("{tier1}-{i}");
+                if leaf.is_none() {
+                    leaf = Some(Leaf::start(name, rpc));
+                } else {
+                    processes.push(Process::node(&name, Some(rpc))?);
+                }
+            }
+        }
+        for process in &processes {
+            ready(process.at.http).await?;
+        }
+        let mut tree = Self {
+            root,
+            leaf: leaf.context("a tree without a leaf")?,
+            traffic: RandomTraffic::new(fastrand::u64(..)),
+            _processes: processes,
+            _tasks: tasks,
+        };
+        let (mutation, before) = (tree.traffic.next(false), tree.revision());
+        let _ = tree.root.mutate(mutation).await?;
+        tree.leaf.shows(before).await?;
+        Ok(tree)
+    }
+
+    fn revision(&self) -> u64 {
+        self.root.view().position().map_or(0, |at| at.revision)
+    }
+
+    async fn idle(&mut self, report: &mut Report) -> anyhow::Result<()> {
+        let count = report.effort(150, 500);
+        let mut p50 = Vec::new();
+        let mut floor = Vec::new();
+        for _ in 0..ROUNDS {
+            floor.push(round_trip_us(count)?);
+            let mut latencies = Vec::new();
+            while latencies.len() < count {
+                sleep(PAUSE).await;
+                let mutation = self.traffic.next(false);
+                let before = self.revision();
+                let start = Instant::now();
+                let receipt = self.root.mutate(mutation).await?;
+                if receipt.position.revision == before {
+                    continue;
+                }
+                let shown = self.leaf.shows(receipt.position.revision).await?;
+                latencies.push(us(shown.saturating_duration_since(start)));
+            }
+            p50.push(Samples::new(latencies).median());
+        }
+        let floor = Baseline::new("raw TCP round trip", Samples::new(floor).median());
+        report.row("replication.l2.idle.p50", "us", Samples::new(p50), floor);
+        Ok(())
+    }
+
+    async fn saturated(&mut self, report: &mut Report) -> anyhow::Result<()> {
+        let time = report.effort(Duration::from_millis(500), Duration::from_secs(2));
+        let (mut rates, mut floor) = (Vec::new(), Vec::new());
+        let (mut p50, mut p99) = (Vec::new(), Vec::new());
+        let mut trip = Vec::new();
+        for _ in 0..ROUNDS {
+            floor.push(self.core_alone(time / 4));
+            trip.push(round_trip_us(100)? / 1e3);
+            let batches = self.write(time).await?;
+            rates.push(batches.rate);
+            let lags = Samples::new(self.leaf.lags_ms(&batches.revisions).await?);
+            p50.push(lags.median());
+            p99.push(lags.quantile(0.99));
+        }
+        let core = Baseline::new("the core alone", Samples::new(floor).median());
+        report.row(
+            "replication.saturated.rate",
+            "1/s",
+            Samples::new(rates),
+            core,
+        );
+        let trip = Baseline::new("raw TCP round trip", Samples::new(trip).median());
+        let name = "replication.saturated.l2_lag";
+        report.row(format!("{name}.p50"), "ms", Samples::new(p50), trip.clone());
+        report.row(format!("{name}.p99"), "ms", Samples::new(p99), trip);
+        Ok(())
+    }
+
+    /// One writer that keeps the root busy for `time`.
+    async fn write(&mut self, time: Duration) -> anyhow::Result<Written> {
+        let (root, traffic) = (&self.root, &mut self.traffic);
+        let start = Instant::now();
+        let batches = std::iter::from_fn(|| {
+            let batch: Vec<_> = (0..BATCH).map(|_| traffic.next(false)).collect();
+            (start.elapsed() < time).then_some(batch)
+        });
+        let mut batches = stream::iter(batches)
+            .map(|batch: Vec<Mutation<Published148>>| async {
+                let sent = Instant::now();
+                (sent, root.mutate_all(batch).await)
+            })
+            .buffered(BATCHES);
+        let (mut count, mut revisions) = (0, Vec::new());
+        let mut last = start;
+        while let Some((sent, receipts)) = batches.next().await {
+            let receipts = receipts?;
+            count += receipts.len();
+            // It began when it was sent, or when the one before it was done.
+            revisions.push((
+                receipts[receipts.len() - 1].position.revision,
+                sent.max(last),
+            ));
+            last = Instant::now();
+        }
+        #[expect(clippy::cast_precision_loss, reason = "a count of seconds' worth")]
+        let rate = count as f64 / last.duration_since(start).as_secs_f64();
+        Ok(Written { rate, revisions })
+    }
+
+    /// The floor: the same traffic into a machine that nobody looks at, mutations a second.
+    fn core_alone(&mut self, time: Duration) -> f64 {
+        let mut machine = Machine::<Published148>::new();
+        let mut count = 0.0;
+        let start = Instant::now();
+        while start.elapsed() < time {
+            for _ in 0..BATCH {
+                // Whether it is accepted is part of what is random.
+                let _ = machine.mutate(&self.traffic.next(false));
+                count += 1.0;
+            }
+        }
+        count / start.elapsed().as_secs_f64()
+    }
+}
+
+/// What a writer has done.
+struct Written {
+    /// Mutations a second.
+    rate: f64,
+    /// The revision that each batch led to, and when the batch began.
+    revisions: Vec<(u64, Instant)>,
+}
+
+/// A node of the lowest tier, on a thread of its own, which tells what it shows and when.
+struct Leaf {
+    shown: UnboundedReceiver<(u64, Instant)>,
+    latest: (u64, Instant),
+    _thread: JoinHandle<anyhow::Result<()>>,
+}
+
+impl Leaf {
+    fn start(name: String, parent: SocketAddr) -> Self {
+        let (tell, shown) = unbounded_channel();
+        let thread = thread::spawn(move || one_thread()?.block_on(leaf(&name, parent, tell)));
+        Self {
+            shown,
+            latest: (0, Instant::now()),
+            _thread: thread,
+        }
+    }
+
+    /// Waits until it shows `revision`, and says since when.
+    async fn shows(&mut self, revision: u64) -> anyhow::Result<Instant> {
+        while self.latest.0 < revision {
+            let next = tokio::time::timeout(PATIENCE, self.shown.recv());
+            let next = next.await.context("the leaf does not follow")?;
+            self.latest = next.context("the leaf has ended")?;
+        }
+        Ok(self.latest.1)
+    }
+
+    /// How long after it began each batch was shown, in ms.
+    async fn lags_ms(&mut self, batches: &[(u64, Instant)]) -> anyhow::Result<Vec<f64>> {
+        let mut lags = Vec::new();
+        let mut batches: VecDeque<_> = batches.iter().copied().collect();
+        while let Some((revision, began)) = batches.pop_front() {
+            let shown = self.shows(revision).await?;
+            lags.push(us(shown.saturating_duration_since(began)) / 1e3);
+        }
+        Ok(lags)
+    }
+}
+
+async fn leaf(
+    name: &str,
+    parent: SocketAddr,
+    tell: UnboundedSender<(u64, Instant)>,
+) -> anyhow::Result<()> {
+    let tasks = Tasks::default();
+    let rpc = TcpListener::bind("127.0.0.1:0").await?;
+    let origin = Origin::Parent(Published148::schema().clone(), parent.to_string());
+    let node = start_node(name, origin, rpc, &tasks)?;
+    let mut positions = node.view().positions();
+    while positions.changed().await.is_ok() {
+        let revision = positions.borrow_and_update().map_or(0, |at| at.revision);
+        if tell.send((revision, Instant::now())).is_err() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn start_node(name: &str, origin: Origin, rpc: TcpListener, tasks: &Tasks) -> anyhow::Result<Node> {
+    let config = NodeConfig {
+        name: name.to_owned(),
+        version: env!("CARGO_PKG_VERSION"),
+        origin,
+        push_interval: Duration::ZERO,
+    };
+    Node::start(config, Sockets { rpc, http: None }, tasks)
+}
+
+/// The floor of anything that goes out and comes back: 64 bytes over loopback between threads on
+/// two processors that wait in `read`.
+fn round_trip_us(count: usize) -> anyhow::Result<f64> {
+    let cpus = Cpus::allowed();
+    let near = thread::spawn(move || round_trips(count, cpus));
+    let trips = near
+        .join()
+        .map_err(|_panic| anyhow::anyhow!("the round trips failed"))??;
+    Ok(Samples::new(trips).median())
+}
+
+fn round_trips(count: usize, cpus: Cpus) -> anyhow::Result<Vec<f64>> {
+    cpus.pin(Side::Load);
+    let listener = StdListener::bind("127.0.0.1:0")?;
+    let mut near = StdStream::connect(listener.local_addr()?)?;
+    let (mut far, _) = listener.accept()?;
+    near.set_nodelay(true)?;
+    far.set_nodelay(true)?;
+    let echo = thread::spawn(move || {
+        cpus.pin(Side::Measured);
+        let mut bytes = [0; 64];
+        while far.read_exact(&mut bytes).is_ok() && far.write_all(&bytes).is_ok() {}
+    });
+    let mut trips = Vec::new();
+    let mut bytes = [0; 64];
+    for _ in 0..count {
+        let start = Instant::now();
+        near.write_all(&bytes)?;
+        near.read_exact(&mut bytes)?;
+        trips.push(us(start.elapsed()));
+    }
+    drop(near);
+    echo.join()
+        .map_err(|_panic| anyhow::anyhow!("the echo failed"))?;
+    Ok(trips)
+}
+
+fn us(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e6
+}
