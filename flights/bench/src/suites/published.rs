@@ -59,6 +59,9 @@ const SETUPS: [Setup; 4] = [
 /// What the original answers without a balancer in between, measured on two cores.
 const DIRECT: f64 = 6_800.0;
 
+/// The bytes of a body that a node answers with.
+const BODY: &str = "374";
+
 struct Setup {
     name: &'static str,
     nodes: &'static [&'static str],
@@ -66,26 +69,63 @@ struct Setup {
     per_cpu: f64,
 }
 
+/// How many idle connections to a node the balancer keeps by itself, as Caddy does. What is idle
+/// beyond that it closes, and opens again when it is needed, in every burst of a node that is held
+/// back by its limit.
+const USUAL: usize = 32;
+
 pub(crate) fn measure(report: &mut Report, program: Option<&Path>) -> anyhow::Result<()> {
     let balancer = balancer::find(program)?;
-    let nodes = start_nodes()?;
-    let time = report.effort(Duration::from_secs(2), Duration::from_secs(10));
-    let find = |name: &&str| nodes.iter().find(|node| node.name == *name);
+    let long = report.effort(Duration::from_secs(1), Duration::from_secs(10));
+    let short = report.effort(Duration::from_secs(1), Duration::from_secs(3));
+    let nodes = start_nodes(false)?;
+    run(report, &balancer, "published", &nodes, USUAL, long)?;
+    // The same with a connection for each reader, and with a server that does nothing else.
+    run(report, &balancer, "published.kept", &nodes, READERS, short)?;
+    let root = &nodes[0];
+    let mut rates = Vec::new();
+    for round in 1..=ROUNDS {
+        report.progress(&format!("published.direct: round {round} of {ROUNDS}"));
+        rates.push(ask(root.process.at.http, &[root], short)?.rate);
+    }
+    let original = Baseline::new("the original, 2 cores", DIRECT);
+    report.row("published.direct", "1/s", Samples::new(rates), original);
+    drop(nodes);
+    let floors = start_nodes(true)?;
+    run(
+        report,
+        &balancer,
+        "published.bare_hyper",
+        &floors,
+        USUAL,
+        short,
+    )
+}
+
+/// All setups, with a balancer that keeps so many idle connections to each node.
+fn run(
+    report: &mut Report,
+    balancer: &balancer::Program,
+    kind: &str,
+    nodes: &[Node],
+    kept: usize,
+    time: Duration,
+) -> anyhow::Result<()> {
     for setup in SETUPS {
-        let read: Vec<&Node> = setup.nodes.iter().filter_map(find).collect();
+        let read: Vec<&Node> = nodes
+            .iter()
+            .filter(|node| setup.nodes.contains(&node.name))
+            .collect();
         let upstream: Vec<SocketAddr> = read.iter().map(|node| node.process.at.http).collect();
-        let balancer = Balancer::start(&balancer, &upstream)?;
+        let balancer = Balancer::start(balancer, &upstream, kept)?;
+        let name = format!("{kind}.{}", setup.name);
         let (mut rates, mut per_cpu) = (Vec::new(), Vec::new());
         for round in 1..=ROUNDS {
-            report.progress(&format!(
-                "published: {}, round {round} of {ROUNDS}",
-                setup.name
-            ));
+            report.progress(&format!("{name}: round {round} of {ROUNDS}"));
             let answered = ask(balancer.at, &read, time)?;
             rates.push(answered.rate);
             per_cpu.push(answered.per_cpu);
         }
-        let name = format!("published.{}", setup.name);
         let published = Baseline::new("as published", setup.published);
         report.row(&name, "1/s", Samples::new(rates), published);
         let original = Baseline::new("the original, 2 cores", setup.per_cpu);
@@ -96,16 +136,6 @@ pub(crate) fn measure(report: &mut Report, program: Option<&Path>) -> anyhow::Re
             original,
         );
     }
-    let root = &nodes[0];
-    let mut rates = Vec::new();
-    for round in 1..=ROUNDS {
-        report.progress(&format!(
-            "published: without balancer, round {round} of {ROUNDS}"
-        ));
-        rates.push(ask(root.process.at.http, &[root], time)?.rate);
-    }
-    let original = Baseline::new("the original, 2 cores", DIRECT);
-    report.row("published.direct", "1/s", Samples::new(rates), original);
     Ok(())
 }
 
@@ -116,14 +146,19 @@ struct Node {
     _limits: Limits,
 }
 
-fn start_nodes() -> anyhow::Result<Vec<Node>> {
+/// The tree; `floors`: in place of each node a server that does nothing but answer.
+fn start_nodes(floors: bool) -> anyhow::Result<Vec<Node>> {
     let start = |name: &'static str, parent: Option<&Node>| -> anyhow::Result<Node> {
         let limits = Limits::new(name)?;
         let mut args = node_args(name, parent.map(|parent| parent.process.at.rpc));
         if parent.is_none() {
             args.extend(["--random".into(), "1s".into()]);
         }
-        let process = Process::start(args)?;
+        let process = if floors {
+            Process::start(["hyper", BODY])?
+        } else {
+            Process::start(args)?
+        };
         limits.put(process.pid())?;
         Ok(Node {
             name,
@@ -145,7 +180,7 @@ fn start_nodes() -> anyhow::Result<Vec<Node>> {
     ] {
         nodes.push(start(name, Some(&nodes[parent]))?);
     }
-    for node in &nodes {
+    for node in nodes.iter().filter(|_| !floors) {
         wait_until_ready(&node.process)?;
     }
     Ok(nodes)

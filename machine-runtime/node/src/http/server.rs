@@ -14,6 +14,7 @@ use hyper::Request;
 use hyper::body::Incoming;
 use hyper::header::{CONNECTION, HeaderValue};
 use hyper::service::Service;
+use rustix::net::sockopt::set_tcp_nodelay;
 use tokio::net::TcpListener;
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use tokio::time::{interval, sleep, timeout};
@@ -59,6 +60,11 @@ struct Serving {
 /// Serves `site` on `listener` until `stop` resolves, and a little longer for the last answers.
 pub(super) async fn serve(site: &Arc<Site>, listener: TcpListener, stop: impl Future<Output = ()>) {
     let mut stop = pin!(stop);
+    // Without it a small answer may wait for the client's acknowledgement of the one before. What
+    // is accepted inherits it.
+    if let Err(error) = set_tcp_nodelay(&listener, true) {
+        tracing::warn!(%error, "answers may be late");
+    }
     let stopping = CancellationToken::new();
     let serving = Arc::new(Serving {
         site: Arc::clone(site),

@@ -54,22 +54,27 @@ pub(super) struct Balancer {
 }
 
 impl Balancer {
-    /// Starts one in front of `upstream` and waits until it listens.
-    pub(super) fn start(program: &Program, upstream: &[SocketAddr]) -> anyhow::Result<Self> {
+    /// Starts one in front of `upstream`, which keeps so many idle connections to each, and waits
+    /// until it listens.
+    pub(super) fn start(
+        program: &Program,
+        upstream: &[SocketAddr],
+        kept: usize,
+    ) -> anyhow::Result<Self> {
         let files = TempDir::with_prefix("flights-bench-")?;
         // Free now, and in a moment as well.
         let at = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         let config = files.path().join("config");
         let mut command = match program {
             Program::Caddy(file) => {
-                fs::write(&config, caddy(at, upstream))?;
+                fs::write(&config, caddy(at, upstream, kept))?;
                 let mut command = Command::new(file);
                 command.args(["run", "--config"]).arg(&config);
                 command.env("HOME", files.path());
                 command
             }
             Program::Nginx(file) => {
-                fs::write(&config, nginx(at, upstream, files.path()))?;
+                fs::write(&config, nginx(at, upstream, kept, files.path()))?;
                 let mut command = Command::new(file);
                 command.arg("-p").arg(files.path()).arg("-c").arg(&config);
                 command
@@ -113,7 +118,7 @@ impl Drop for Balancer {
     }
 }
 
-fn caddy(at: SocketAddr, upstream: &[SocketAddr]) -> String {
+fn caddy(at: SocketAddr, upstream: &[SocketAddr], kept: usize) -> String {
     let dials: Vec<_> = upstream
         .iter()
         .map(|addr| json!({ "dial": addr.to_string() }))
@@ -121,6 +126,7 @@ fn caddy(at: SocketAddr, upstream: &[SocketAddr]) -> String {
     let handler = json!({
         "handler": "reverse_proxy",
         "upstreams": dials,
+        "transport": { "protocol": "http", "keep_alive": { "max_idle_conns_per_host": kept } },
         "load_balancing": { "selection_policy": { "policy": "least_conn" } },
     });
     json!({
@@ -135,7 +141,7 @@ fn caddy(at: SocketAddr, upstream: &[SocketAddr]) -> String {
     .to_string()
 }
 
-fn nginx(at: SocketAddr, upstream: &[SocketAddr], files: &Path) -> String {
+fn nginx(at: SocketAddr, upstream: &[SocketAddr], kept: usize, files: &Path) -> String {
     let mut servers = String::new();
     for addr in upstream {
         // To a string it cannot fail.
@@ -150,7 +156,7 @@ fn nginx(at: SocketAddr, upstream: &[SocketAddr], files: &Path) -> String {
             client_body_temp_path {files}; proxy_temp_path {files}; fastcgi_temp_path {files};
             uwsgi_temp_path {files}; scgi_temp_path {files};
             keepalive_requests 1000000000;
-            upstream tree {{ least_conn; {servers} keepalive 512; }}
+            upstream tree {{ least_conn; {servers} keepalive {kept}; }}
             server {{ listen {at} backlog=1024; location / {{
                 proxy_pass http://tree; proxy_http_version 1.1; proxy_set_header Connection \"\";
             }} }}
