@@ -46,6 +46,7 @@ Examples:
                                                 a replicant that follows it
   flights get --node localhost:18701            the active states of a node
   flights watch --node localhost:18701          its changes as they happen
+  flights bench --quick                         what it all costs, in less than a minute
 
 Exit codes: 0 success, 1 failure, 2 wrong usage, 3 a node could not be reached.";
 

@@ -260,3 +260,39 @@ fn shells_complete_subcommands() {
         assert!(ended.stdout.contains("processes"), "{shell}");
     }
 }
+
+#[test]
+fn bench_says_what_it_cannot_do_before_it_measures() {
+    let here = Folder::new("bench");
+    let folder = here.0.to_str().unwrap();
+    let file = here.0.join("no/figures.json");
+    let missing = here.0.join("caddy");
+    for (args, code, part) in [
+        (vec!["bench", "everything"], 2, "[possible values: core,"),
+        (
+            vec!["bench", "core", "--json", file.to_str().unwrap()],
+            1,
+            "cannot write",
+        ),
+        (
+            vec!["bench", "codegen", "--source", folder],
+            1,
+            "is not the source tree: it lacks states.toml",
+        ),
+        (
+            vec![
+                "bench",
+                "published",
+                "--balancer",
+                missing.to_str().unwrap(),
+            ],
+            1,
+            "there is no program",
+        ),
+    ] {
+        let ended = run(&args);
+        assert_eq!(ended.code, Some(code), "{args:?}: {}", ended.stderr);
+        assert!(ended.stderr.contains(part), "{args:?}: {}", ended.stderr);
+        assert_eq!(ended.stdout, "", "{args:?}");
+    }
+}

@@ -23,6 +23,7 @@ use anyhow::Context;
 use clap::{Args, ValueEnum};
 
 use self::report::Report;
+use self::suites::published::Balancer;
 
 /// Options of `flights bench`.
 #[derive(Args, Clone, Debug)]
@@ -40,8 +41,8 @@ pub struct BenchArgs {
     #[arg(long)]
     pub quick: bool,
 
-    /// The source tree to compile a copy of, for `codegen` [default: where this program was built,
-    /// or the working directory]
+    /// The source tree to compile a copy of, in its target folder, for `codegen` [default: the
+    /// working directory, or what it is in]
     #[arg(long, value_name = "DIR")]
     pub source: Option<PathBuf>,
 
@@ -81,30 +82,38 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
         anyhow::Ok((path, file))
     });
     let json = json.transpose()?;
+    let is = |suite| args.suite == suite || (args.suite == Suite::All && suite != Suite::Published);
+    let source = is(Suite::Codegen).then(|| suites::codegen::find_source(args.source.as_deref()));
+    let source = source.transpose()?;
+    let balancer = is(Suite::Published).then(|| Balancer::find(args.balancer.as_deref()));
+    let balancer = balancer.transpose()?;
     let mut report = Report::new(args.quick);
-    let all = args.suite == Suite::All;
-    if all || args.suite == Suite::Core {
-        suites::core::measure(&mut report);
-    }
-    if all || args.suite == Suite::Http {
-        suites::http::measure(&mut report)?;
-    }
-    if all || args.suite == Suite::Replication {
-        suites::replication::measure(&mut report)?;
-    }
-    if all || args.suite == Suite::Codegen {
-        suites::codegen::measure(&mut report, args.source.as_deref())?;
-    }
-    if args.suite == Suite::Published {
-        suites::published::measure(&mut report, args.balancer.as_deref())?;
-    }
+    let measured = (|| {
+        if is(Suite::Core) {
+            suites::core::measure(&mut report);
+        }
+        if is(Suite::Http) {
+            suites::http::measure(&mut report)?;
+        }
+        if is(Suite::Replication) {
+            suites::replication::measure(&mut report)?;
+        }
+        if let Some(source) = &source {
+            suites::codegen::measure(&mut report, source)?;
+        }
+        if let Some(balancer) = &balancer {
+            suites::published::measure(&mut report, balancer)?;
+        }
+        Ok(())
+    })();
+    // What was measured is shown, whatever came after it.
     report.done();
     io::stdout().write_all(report.table().as_bytes())?;
     if let Some((path, mut file)) = json {
         let written = file.write_all(report.json()?.as_bytes());
         written.with_context(|| format!("cannot write {}", path.display()))?;
     }
-    Ok(())
+    measured
 }
 
 /// Lets this thread rest, which nobody waits for.

@@ -7,7 +7,6 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context, bail};
-use tempfile::TempDir;
 
 use crate::report::{Baseline, Report};
 use crate::samples::Samples;
@@ -20,23 +19,36 @@ const LEFT_OUT: [&str; 2] = ["target", ".git"];
 /// What makes a folder the source tree.
 const MARKS: [&str; 3] = ["states.toml", "machine-macros", "machine-runtime"];
 
-pub(crate) fn measure(report: &mut Report, source: Option<&Path>) -> anyhow::Result<()> {
-    let source = match source {
-        Some(source) if is_source(source) => source.to_owned(),
-        Some(source) => bail!(
-            "{} is not the source tree: it lacks {}",
-            source.display(),
-            MARKS.join(" or ")
-        ),
-        None => find_source()?,
-    };
-    let place = TempDir::with_prefix("flights-bench-").context("no place for a copy")?;
+/// The source tree: `asked`, or the working directory or what that is in.
+pub(crate) fn find_source(asked: Option<&Path>) -> anyhow::Result<PathBuf> {
+    if let Some(asked) = asked {
+        let lacks = MARKS.iter().find(|mark| !asked.join(mark).exists());
+        return match lacks {
+            None => Ok(asked.canonicalize()?),
+            Some(mark) => bail!(
+                "{} is not the source tree: it lacks {mark}",
+                asked.display()
+            ),
+        };
+    }
+    let here = std::env::current_dir()?;
+    let found = here.ancestors().find(|dir| is_source(dir));
+    let found = found.context("the working directory is not in the source tree, say --source DIR");
+    Ok(found?.to_owned())
+}
+
+pub(crate) fn measure(report: &mut Report, source: &Path) -> anyhow::Result<()> {
+    // What is compiled there is of use to the next run.
+    let place = source.join("target/bench");
     let copy = Copy {
-        source: place.path().join("source"),
-        krate: place.path().join("krate"),
-        target: place.path().join("target"),
+        source: place.join("source"),
+        krate: place.join("krate"),
+        target: place.join("target"),
     };
-    copy_tree(&source, &copy.source)?;
+    if copy.source.exists() {
+        fs::remove_dir_all(&copy.source)?;
+    }
+    copy_tree(source, &copy.source)?;
     copy.check(report, "15k", 1071)?;
     if report.is_quick() {
         report.note("left out of a quick run: codegen.check.60k, build.edit_counts");
@@ -44,14 +56,6 @@ pub(crate) fn measure(report: &mut Report, source: Option<&Path>) -> anyhow::Res
     }
     copy.check(report, "60k", 4285)?;
     copy.edit_counts(report)
-}
-
-/// The working directory or what it is in, if that is the source tree.
-fn find_source() -> anyhow::Result<PathBuf> {
-    let here = std::env::current_dir()?;
-    let found = here.ancestors().find(|dir| is_source(dir));
-    let found = found.context("the working directory is not in the source tree, say --source DIR");
-    Ok(found?.to_owned())
 }
 
 fn is_source(dir: &Path) -> bool {

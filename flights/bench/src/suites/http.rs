@@ -12,7 +12,7 @@ use crate::report::{Baseline, Report};
 use crate::samples::Samples;
 use crate::suites::replication::wait_until_ready;
 
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 9;
 
 /// How many readers ask at a time.
 const CONNECTIONS: usize = 64;
@@ -41,7 +41,7 @@ fn measure_pinned(report: &mut Report) -> anyhow::Result<()> {
     let start_floor = |len: usize| Process::start(["hyper".to_owned(), len.to_string()]);
     let floors = [start_floor(len[0])?, start_floor(len[1])?];
     cpus.pin(Side::Load);
-    let time = report.effort(Duration::from_millis(500), Duration::from_secs(2));
+    let time = report.effort(Duration::from_millis(250), Duration::from_secs(1));
     let [mut of_floors, mut of_nodes] = [const { [const { Vec::new() }; 2] }; 2];
     for round in 1..=ROUNDS {
         report.progress(&format!("http: round {round} of {ROUNDS}"));

@@ -6,12 +6,11 @@ mod balancer;
 mod limits;
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
 
-use self::balancer::Balancer;
+pub(crate) use self::balancer::Balancer;
 use self::limits::Limits;
 use crate::load::load;
 use crate::part::{Process, node_args};
@@ -74,14 +73,13 @@ struct Setup {
 /// back by its limit.
 const USUAL: usize = 32;
 
-pub(crate) fn measure(report: &mut Report, program: Option<&Path>) -> anyhow::Result<()> {
-    let balancer = balancer::find(program)?;
+pub(crate) fn measure(report: &mut Report, balancer: &Balancer) -> anyhow::Result<()> {
     let long = report.effort(Duration::from_secs(1), Duration::from_secs(10));
     let short = report.effort(Duration::from_secs(1), Duration::from_secs(3));
     let nodes = start_nodes(false)?;
-    run(report, &balancer, "published", &nodes, USUAL, long)?;
+    run(report, balancer, "published", &nodes, USUAL, long)?;
     // The same with a connection for each reader, and with a server that does nothing else.
-    run(report, &balancer, "published.kept", &nodes, READERS, short)?;
+    run(report, balancer, "published.kept", &nodes, READERS, short)?;
     let root = &nodes[0];
     let mut rates = Vec::new();
     for round in 1..=ROUNDS {
@@ -94,7 +92,7 @@ pub(crate) fn measure(report: &mut Report, program: Option<&Path>) -> anyhow::Re
     let floors = start_nodes(true)?;
     run(
         report,
-        &balancer,
+        balancer,
         "published.bare_hyper",
         &floors,
         USUAL,
@@ -105,7 +103,7 @@ pub(crate) fn measure(report: &mut Report, program: Option<&Path>) -> anyhow::Re
 /// All setups, with a balancer that keeps so many idle connections to each node.
 fn run(
     report: &mut Report,
-    balancer: &balancer::Program,
+    balancer: &Balancer,
     kind: &str,
     nodes: &[Node],
     kept: usize,
@@ -117,7 +115,7 @@ fn run(
             .filter(|node| setup.nodes.contains(&node.name))
             .collect();
         let upstream: Vec<SocketAddr> = read.iter().map(|node| node.process.at.http).collect();
-        let balancer = Balancer::start(balancer, &upstream, kept)?;
+        let balancer = balancer.start(&upstream, kept)?;
         let name = format!("{kind}.{}", setup.name);
         let (mut rates, mut per_cpu) = (Vec::new(), Vec::new());
         for round in 1..=ROUNDS {

