@@ -58,7 +58,7 @@ impl Tree {
                     args: node_args(place, parent, *rpc, *http, args),
                 }
             });
-            let processes = Processes::start(nodes.collect(), &args.log, OVER, tasks, lines)?;
+            let processes = Processes::start(nodes.collect(), &args.log, Some(OVER), tasks, lines)?;
             return Ok(Self::Processes(processes));
         }
         let root = node::start_machine(tasks).await?;

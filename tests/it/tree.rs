@@ -63,6 +63,34 @@ async fn a_day_ends_with_nine_nodes_at_one_position() {
 }
 
 #[tokio::test]
+async fn a_root_without_traffic_is_followed() {
+    let root = Program::start(&["node", "--addr=:0", "--http-addr=:0"]);
+    let rpc = root.line_after("root: tarpc ");
+    let parent = format!("--parent={rpc}");
+    let replicant = Program::start(&[
+        "node",
+        "--name=rep-1",
+        &parent,
+        "--addr=:0",
+        "--http-addr=:0",
+    ]);
+    let addr = replicant.line_after("rep-1: http://");
+    let addr = addr.trim_end_matches('/');
+    let start = Instant::now();
+    loop {
+        let ready = json(addr, "/readyz").await;
+        if ready["ready"] == true {
+            break;
+        }
+        assert!(start.elapsed() < PATIENCE, "{ready}");
+        tokio::task::yield_now().await;
+    }
+    let states = json(addr, "/v1/states").await;
+    let active = states["active"].as_array().unwrap();
+    assert!(active.iter().any(|state| state == "Ready"), "{states}");
+}
+
+#[tokio::test]
 async fn get_and_watch_show_what_a_node_shows() {
     let tree = Program::start(&[
         "tree",

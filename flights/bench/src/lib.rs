@@ -16,7 +16,7 @@ mod suites;
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -75,13 +75,8 @@ pub enum Suite {
 ///
 /// If something cannot be measured here, or the figures cannot be written.
 pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
-    // Opened first: nobody should wait for minutes to be told that it cannot be written.
-    let json = args.json.as_ref().map(|path| {
-        let file =
-            File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
-        anyhow::Ok((path, file))
-    });
-    let json = json.transpose()?;
+    // What is lacking is told first: nobody should wait for minutes to learn it.
+    let json = args.json.as_deref().map(JsonFile::open).transpose()?;
     let is = |suite| args.suite == suite || (args.suite == Suite::All && suite != Suite::Published);
     let source = is(Suite::Codegen).then(|| suites::codegen::find_source(args.source.as_deref()));
     let source = source.transpose()?;
@@ -108,12 +103,36 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
     })();
     // What was measured is shown, whatever came after it.
     report.done();
-    io::stdout().write_all(report.table().as_bytes())?;
-    if let Some((path, mut file)) = json {
-        let written = file.write_all(report.json()?.as_bytes());
-        written.with_context(|| format!("cannot write {}", path.display()))?;
+    if let Some(json) = json {
+        json.write(&report.json()?)?;
     }
-    measured
+    let shown = io::stdout().write_all(report.table().as_bytes());
+    measured.and_then(|()| Ok(shown?))
+}
+
+/// Where the figures go. What is there is kept until there are new ones.
+struct JsonFile<'a> {
+    path: &'a Path,
+    file: File,
+}
+
+impl<'a> JsonFile<'a> {
+    fn open(path: &'a Path) -> anyhow::Result<Self> {
+        let file = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(path);
+        let file = file.with_context(|| format!("cannot write {}", path.display()))?;
+        Ok(Self { path, file })
+    }
+
+    fn write(mut self, text: &str) -> anyhow::Result<()> {
+        // A pipe has no length to set.
+        let _ = self.file.set_len(0);
+        let written = self.file.write_all(text.as_bytes());
+        written.with_context(|| format!("cannot write {}", self.path.display()))
+    }
 }
 
 /// Lets this thread rest, which nobody waits for.

@@ -36,6 +36,9 @@ const END: Duration = Duration::from_millis(500);
 /// How often a node is asked how it is.
 const LOOK: Duration = Duration::from_millis(100);
 
+/// How often before its first answer, which somebody waits for.
+const FIRST_LOOK: Duration = Duration::from_millis(5);
+
 /// A node that is to be a process.
 #[derive(Clone, Debug)]
 pub struct NodeProcess {
@@ -57,8 +60,8 @@ pub struct Processes {
 }
 
 impl Processes {
-    /// Starts a process for each node, which log what the filter `log` lets through. `over`:
-    /// how the line begins with which one of them says that its traffic is over.
+    /// Starts a process for each node, which log what the filter `log` lets through. `over`: how the
+    /// line begins with which one of them says that its traffic is over, if it ever is.
     ///
     /// # Errors
     ///
@@ -66,7 +69,7 @@ impl Processes {
     pub fn start(
         nodes: Vec<NodeProcess>,
         log: &str,
-        over: &'static str,
+        over: Option<&'static str>,
         tasks: &Tasks,
         lines: &Lines,
     ) -> anyhow::Result<Self> {
@@ -121,7 +124,7 @@ struct Process {
     program: OsString,
     log: String,
     lines: Lines,
-    over: &'static str,
+    over: Option<&'static str>,
     traffic_over: CancellationToken,
 }
 
@@ -191,7 +194,7 @@ impl Process {
         let mut output = BufReader::new(output).lines();
         while let Ok(Some(line)) = output.next_line().await {
             self.lines.push(format!("{}: {line}", self.node.name));
-            if line.starts_with(self.over) {
+            if self.over.is_some_and(|over| line.starts_with(over)) {
                 self.traffic_over.cancel();
             }
         }
@@ -218,12 +221,14 @@ fn ended_how(status: ExitStatus) -> String {
 
 /// Asks a node over and over how it is.
 async fn look_at(addr: &str, row: &Mutex<Row>) {
+    let mut pause = FIRST_LOOK;
     loop {
         let seen = look(addr).await;
         {
             let mut row = row.lock().unwrap_or_else(PoisonError::into_inner);
             match seen {
                 Ok(seen) => {
+                    pause = LOOK;
                     let tier = seen.tier.or(row.tier);
                     let (name, http) = (row.name.clone(), row.http.clone());
                     *row = Row {
@@ -240,7 +245,7 @@ async fn look_at(addr: &str, row: &Mutex<Row>) {
                 }
             }
         }
-        sleep(LOOK).await;
+        sleep(pause).await;
     }
 }
 

@@ -86,6 +86,22 @@ async fn a_connection_on_which_nothing_is_answered_is_closed() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_wait_that_begins_after_a_pause_is_not_cut_off() {
+    let root = Root::with_a_door_open().await;
+    let mut stream = TcpStream::connect(root.node.addr).await.unwrap();
+    // The clock is the test's: nothing really waits.
+    tokio::time::sleep(std::time::Duration::from_secs(50)).await;
+    let position = at(root.handle.view().position().unwrap().revision);
+    let wait = format!(
+        "GET /v1/states?after={position}&wait=60 HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
+    );
+    stream.write_all(wait.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 304 "), "{answer:?}");
+}
+
 #[tokio::test]
 async fn a_slow_reader_gets_what_piled_up_as_one_delta() {
     // Small buffers, so that there soon is no room for more.

@@ -20,7 +20,12 @@ const LEFT_OUT: [&str; 2] = ["target", ".git"];
 const MARKS: [&str; 3] = ["states.toml", "machine-macros", "machine-runtime"];
 
 /// The source tree: `asked`, or the working directory or what that is in.
+///
+/// # Errors
+///
+/// If there is none, or no cargo to compile it with.
 pub(crate) fn find_source(asked: Option<&Path>) -> anyhow::Result<PathBuf> {
+    run(Command::new("cargo").arg("--version"))?;
     if let Some(asked) = asked {
         let lacks = MARKS.iter().find(|mark| !asked.join(mark).exists());
         return match lacks {

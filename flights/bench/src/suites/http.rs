@@ -64,8 +64,9 @@ fn measure_pinned(report: &mut Report) -> anyhow::Result<()> {
 /// The processor time of one request, in us.
 fn request_us(server: &Process, time: Duration) -> anyhow::Result<f64> {
     let warm_up = Duration::from_millis(100);
-    let (requests, before) = load(server.at.http, CONNECTIONS, warm_up, time, || server.cpu())?;
-    let spent = server.cpu()?.saturating_sub(before);
+    let (requests, [before, after]) =
+        load(server.at.http, CONNECTIONS, warm_up, time, || server.cpu())?;
+    let spent = after.saturating_sub(before);
     let requests = u32::try_from(requests).ok().filter(|count| *count > 0);
     Ok(spent.as_secs_f64() * 1e6 / f64::from(requests.context("no request was answered")?))
 }

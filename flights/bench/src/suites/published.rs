@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::Context;
+use machine_node::places::places;
 
 pub(crate) use self::balancer::Balancer;
 use self::limits::Limits;
@@ -16,7 +17,7 @@ use crate::load::load;
 use crate::part::{Process, node_args};
 use crate::report::{Baseline, Report};
 use crate::samples::Samples;
-use crate::suites::replication::wait_until_ready;
+use crate::suites::replication::{FANOUT, wait_until_ready};
 
 const ROUNDS: usize = 5;
 
@@ -112,7 +113,7 @@ fn run(
     for setup in SETUPS {
         let read: Vec<&Node> = nodes
             .iter()
-            .filter(|node| setup.nodes.contains(&node.name))
+            .filter(|node| setup.nodes.contains(&node.name.as_str()))
             .collect();
         let upstream: Vec<SocketAddr> = read.iter().map(|node| node.process.at.http).collect();
         let balancer = balancer.start(&upstream, kept)?;
@@ -139,16 +140,18 @@ fn run(
 
 /// A node within its limits.
 struct Node {
-    name: &'static str,
+    name: String,
     process: Process,
     _limits: Limits,
 }
 
 /// The tree; `floors`: in place of each node a server that does nothing but answer.
 fn start_nodes(floors: bool) -> anyhow::Result<Vec<Node>> {
-    let start = |name: &'static str, parent: Option<&Node>| -> anyhow::Result<Node> {
-        let limits = Limits::new(name)?;
-        let mut args = node_args(name, parent.map(|parent| parent.process.at.rpc));
+    let mut nodes: Vec<Node> = Vec::new();
+    for place in places(&FANOUT)? {
+        let limits = Limits::new(&place.name)?;
+        let parent = place.parent.map(|parent| nodes[parent].process.at.rpc);
+        let mut args = node_args(&place.name, parent);
         if parent.is_none() {
             args.extend(["--random".into(), "1s".into()]);
         }
@@ -158,25 +161,11 @@ fn start_nodes(floors: bool) -> anyhow::Result<Vec<Node>> {
             Process::start(args)?
         };
         limits.put(process.pid())?;
-        Ok(Node {
-            name,
+        nodes.push(Node {
+            name: place.name,
             process,
             _limits: limits,
-        })
-    };
-    let mut nodes = vec![start("root", None)?];
-    for tier1 in ["rep-1", "rep-2"] {
-        nodes.push(start(tier1, Some(&nodes[0]))?);
-    }
-    for (parent, name) in [
-        (1, "rep-1-1"),
-        (1, "rep-1-2"),
-        (1, "rep-1-3"),
-        (2, "rep-2-1"),
-        (2, "rep-2-2"),
-        (2, "rep-2-3"),
-    ] {
-        nodes.push(start(name, Some(&nodes[parent]))?);
+        });
     }
     for node in nodes.iter().filter(|_| !floors) {
         wait_until_ready(&node.process)?;
@@ -197,11 +186,10 @@ fn ask(at: SocketAddr, read: &[&Node], time: Duration) -> anyhow::Result<Answere
             .map(|node| Ok(node.process.cpu()?.as_secs_f64()))
             .sum()
     };
-    let (requests, before) = load(at, READERS, WARM_UP, time, cpu)?;
-    let spent = cpu()? - before;
+    let (requests, [before, after]) = load(at, READERS, WARM_UP, time, cpu)?;
     let requests = f64::from(u32::try_from(requests).context("requests of seconds")?);
     Ok(Answered {
         rate: requests / time.as_secs_f64(),
-        per_cpu: requests / spent,
+        per_cpu: requests / (after - before),
     })
 }

@@ -18,6 +18,9 @@ use crate::report::Report;
 /// How many rounds a figure is the median of.
 const ROUNDS: usize = 5;
 
+/// The tree: two replicants follow the root, three follow each of those.
+pub(crate) const FANOUT: [usize; 2] = [2, 3];
+
 /// How long a node may take to become ready.
 const PATIENCE: Duration = Duration::from_secs(10);
 

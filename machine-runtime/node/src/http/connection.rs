@@ -28,7 +28,7 @@ const HEAD_BYTES: usize = 16 * 1024;
 pub(super) struct Control {
     ended: AtomicBool,
     waker: AtomicWaker,
-    writes: AtomicU64,
+    activity: AtomicU64,
 }
 
 impl Control {
@@ -38,9 +38,15 @@ impl Control {
         self.waker.wake();
     }
 
-    /// How often the connection has taken bytes so far.
-    pub(super) fn writes(&self) -> u64 {
-        self.writes.load(Ordering::Relaxed)
+    /// How often so far the connection has brought a request or taken bytes.
+    pub(super) fn activity(&self) -> u64 {
+        self.activity.load(Ordering::Relaxed)
+    }
+
+    /// Notes that it does. Only the connection's own task may.
+    pub(super) fn note(&self) {
+        let activity = self.activity() + 1;
+        self.activity.store(activity, Ordering::Relaxed);
     }
 }
 
@@ -51,7 +57,7 @@ where
     B: Body + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let stream = Counted {
+    let stream = Noted {
         stream,
         control: Arc::clone(&control),
     };
@@ -66,10 +72,13 @@ where
             known = true;
             control.waker.register(cx.waker());
         }
-        if !ending && control.ended.load(Ordering::Relaxed) {
-            ending = true;
-            connection.as_mut().graceful_shutdown();
+        // What has arrived is answered first.
+        let polled = connection.as_mut().poll(cx);
+        if polled.is_ready() || ending || !control.ended.load(Ordering::Relaxed) {
+            return polled;
         }
+        ending = true;
+        connection.as_mut().graceful_shutdown();
         connection.as_mut().poll(cx)
     });
     if let Err(error) = ended.await {
@@ -77,23 +86,21 @@ where
     }
 }
 
-/// A stream that counts its writes.
-struct Counted {
+/// A stream that notes when it takes bytes.
+struct Noted {
     stream: TcpStream,
     control: Arc<Control>,
 }
 
-impl Counted {
-    fn count(&self, written: &Poll<io::Result<usize>>) {
+impl Noted {
+    fn note(&self, written: &Poll<io::Result<usize>>) {
         if matches!(written, Poll::Ready(Ok(1..))) {
-            // Nobody else writes it.
-            let writes = self.control.writes() + 1;
-            self.control.writes.store(writes, Ordering::Relaxed);
+            self.control.note();
         }
     }
 }
 
-impl AsyncRead for Counted {
+impl AsyncRead for Noted {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -103,14 +110,14 @@ impl AsyncRead for Counted {
     }
 }
 
-impl AsyncWrite for Counted {
+impl AsyncWrite for Noted {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        self.count(&written);
+        self.note(&written);
         written
     }
 
@@ -120,7 +127,7 @@ impl AsyncWrite for Counted {
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bytes);
-        self.count(&written);
+        self.note(&written);
         written
     }
 

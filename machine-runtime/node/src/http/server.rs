@@ -17,7 +17,7 @@ use hyper::service::Service;
 use rustix::net::sockopt::set_tcp_nodelay;
 use tokio::net::TcpListener;
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
-use tokio::time::{interval, sleep, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use warp::Filter as _;
 use warp::reply::Response;
@@ -39,10 +39,10 @@ const MOST_REFUSALS: usize = 64;
 /// How often the server looks at its connections.
 const LOOK: Duration = Duration::from_secs(15);
 
-/// After how many looks in a row at a connection that has taken no byte since it is closed: whoever
-/// asks nothing, sends half a request, or does not read its answer. A wait for a position is
-/// shorter, and an event stream has a comment each `LOOK`.
-const QUIET_LOOKS: u32 = 6;
+/// After how many looks in a row at a connection that has brought no request and taken no byte since
+/// it is closed: whoever asks nothing, sends half a request, or does not read its answer. A wait for
+/// a position is shorter, and an event stream has a comment each `LOOK`.
+const QUIET_LOOKS: u32 = 5;
 
 /// How long requests under way may take once the site stops: whoever sends half a request or does
 /// not read its answer is not waited for.
@@ -73,6 +73,8 @@ pub(super) async fn serve(site: &Arc<Site>, listener: TcpListener, stop: impl Fu
     let service = warp::service(routes::calls().then(move |call| answer(&serving, call)));
     let mut connections = Connections::default();
     let mut look = interval(LOOK);
+    // Who was not served because nobody was is not quiet.
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let accepted = tokio::select! {
             () = &mut stop => break,
@@ -94,12 +96,14 @@ pub(super) async fn serve(site: &Arc<Site>, listener: TcpListener, stop: impl Fu
         };
         connections.forget_ended();
         if connections.len() < MOST_CONNECTIONS {
-            let service = PerConnection {
-                site: Arc::clone(site),
-                routes: RefCell::new(service.clone()),
-            };
+            let (site, routes) = (Arc::clone(site), RefCell::new(service.clone()));
             let inside = site.traffic.enter(Gauge::Connections);
             connections.spawn(|control| async move {
+                let service = PerConnection {
+                    site,
+                    control: Arc::clone(&control),
+                    routes,
+                };
                 connection::serve(stream, service, control).await;
                 drop(inside);
             });
@@ -126,8 +130,8 @@ struct Connections {
 struct Watched {
     control: Arc<Control>,
     task: AbortHandle,
-    /// How often it had taken bytes at the last look, and how many looks that is so.
-    writes: u64,
+    /// Its activity at the last look, if there was one, and at how many looks it was the same.
+    activity: Option<u64>,
     quiet: u32,
 }
 
@@ -145,7 +149,7 @@ impl Connections {
         let watched = Watched {
             control,
             task: task.clone(),
-            writes: 0,
+            activity: None,
             quiet: 0,
         };
         self.watched.insert(task.id(), watched);
@@ -174,16 +178,16 @@ impl Connections {
         self.watched.remove(&id);
     }
 
-    /// Closes those that have taken no byte for some time.
+    /// Closes those on which nothing has happened for some time.
     fn close_quiet(&mut self) {
         for watched in self.watched.values_mut() {
-            let writes = watched.control.writes();
-            watched.quiet = if writes == watched.writes {
+            let activity = Some(watched.control.activity());
+            watched.quiet = if activity == watched.activity {
                 watched.quiet + 1
             } else {
                 0
             };
-            watched.writes = writes;
+            watched.activity = activity;
             if watched.quiet >= QUIET_LOOKS {
                 watched.task.abort();
             }
@@ -230,6 +234,7 @@ fn is_of_connection(error: &io::Error) -> bool {
 /// two places at once; to clone it per request instead would cost two reference counts.
 struct PerConnection<S> {
     site: Arc<Site>,
+    control: Arc<Control>,
     routes: RefCell<S>,
 }
 
@@ -242,6 +247,7 @@ where
     type Future = Either<Ready<Result<Response, Infallible>>, S::Future>;
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+        self.control.note();
         let wishes = Wishes::read(&request);
         // What nearly everybody asks for is not worth being routed.
         if let Some(usual) = Usual::of(&request, &wishes)

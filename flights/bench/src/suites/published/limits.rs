@@ -13,6 +13,9 @@ const QUOTA_US: u32 = PERIOD_US / 10;
 
 const BYTES: u32 = 64 << 20;
 
+/// What version 2 is to limit.
+const CONTROLLERS: [&str; 2] = ["cpu", "memory"];
+
 /// The groups of one process. They are removed when they drop, which their process must have
 /// before.
 #[derive(Debug)]
@@ -40,7 +43,7 @@ impl Limits {
                 set(&memory.join("memory.limit_in_bytes"), &BYTES.to_string())?;
             }
             (_, _, Some(root)) => {
-                set(&root.join("cgroup.subtree_control"), "+cpu +memory")?;
+                hand_on(&root)?;
                 let group = limits.group(&root.join(&name))?;
                 set(&group.join("cpu.max"), &format!("{} {}", quota.0, quota.1))?;
                 set(&group.join("memory.max"), &BYTES.to_string())?;
@@ -51,12 +54,7 @@ impl Limits {
     }
 
     fn group(&mut self, path: &Path) -> anyhow::Result<PathBuf> {
-        fs::create_dir(path).with_context(|| {
-            format!(
-                "no right to make the control group {}, which limits a node; try as root",
-                path.display()
-            )
-        })?;
+        fs::create_dir(path).with_context(|| no_right(path))?;
         self.groups.push(path.to_owned());
         Ok(path.to_owned())
     }
@@ -79,6 +77,23 @@ impl Drop for Limits {
     }
 }
 
+fn no_right(path: &Path) -> String {
+    let path = path.display();
+    format!("no right to make the control group {path}, which limits a node; try as root")
+}
+
+/// Has the groups below a root of version 2 limit processors and memory, where they do not yet.
+fn hand_on(root: &Path) -> anyhow::Result<()> {
+    let control = root.join("cgroup.subtree_control");
+    let handed_on = fs::read_to_string(&control)?;
+    for controller in CONTROLLERS {
+        if !handed_on.split_whitespace().any(|on| on == controller) {
+            fs::write(&control, format!("+{controller}")).with_context(|| no_right(&control))?;
+        }
+    }
+    Ok(())
+}
+
 fn set(file: &Path, value: &str) -> anyhow::Result<()> {
     fs::write(file, value).with_context(|| format!("cannot write `{value}` to {}", file.display()))
 }
@@ -90,14 +105,12 @@ fn mounted(mounts: &str, controller: &str) -> Option<PathBuf> {
     })
 }
 
-/// Where version 2 is mounted, if it can limit processors.
+/// Where version 2 is mounted, if it can limit both.
 fn unified(mounts: &str) -> Option<PathBuf> {
     let root = find(mounts, "cgroup2", |_| true)?;
-    let controllers = fs::read_to_string(root.join("cgroup.controllers")).ok()?;
-    controllers
-        .split_whitespace()
-        .any(|controller| controller == "cpu")
-        .then_some(root)
+    let there_are = fs::read_to_string(root.join("cgroup.controllers")).ok()?;
+    let has = |controller: &&str| there_are.split_whitespace().any(|one| one == *controller);
+    CONTROLLERS.iter().all(has).then_some(root)
 }
 
 /// The first mount of this kind whose options fit.

@@ -52,6 +52,12 @@ async fn follow(calls: u32) -> anyhow::Result<Bytes> {
     let root: Handle<Published148> = start_machine(&tasks).await?;
     let mut traffic = RandomTraffic::new(fastrand::u64(..));
     let before: Vec<_> = (0..calls).map(|_| traffic.next(false)).collect();
+    // A machine beside it, for what its traffic changes.
+    let mut machine = Machine::<Published148>::new();
+    let _ = machine.add([Published148::Start, Published148::Ready]);
+    for mutation in &before {
+        let _ = machine.mutate(mutation);
+    }
     root.mutate_all(before).await?;
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let counts = Arc::new(Counts::default());
@@ -76,7 +82,6 @@ async fn follow(calls: u32) -> anyhow::Result<Bytes> {
         + 16.0
         + 8.0;
 
-    let mut machine = Machine::<Published148>::new();
     let mut down_floor = 0.0;
     let start = counts.down();
     let mut timer = interval(PERIOD);
@@ -84,7 +89,7 @@ async fn follow(calls: u32) -> anyhow::Result<Bytes> {
     for _ in 0..calls {
         timer.tick().await;
         let mutation = traffic.next(false);
-        // The same traffic, for what it changes: an index each and a digest.
+        // An index for each change, and a digest.
         let _ = machine.mutate(&mutation);
         let changes: usize = machine.last_run().map(|t| t.changes().len()).sum();
         if changes > 0 {

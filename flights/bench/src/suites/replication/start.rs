@@ -12,14 +12,11 @@ use machine_node::shutdown::{PATIENCE, Tasks, input_ends};
 use machine_node::status::Lines;
 use tokio::time::sleep;
 
-use super::{ROUNDS, wait_until_ready};
+use super::{FANOUT, ROUNDS, wait_until_ready};
 use crate::cpu;
 use crate::part::{COMMAND, Process, command, node_args};
 use crate::report::{Baseline, Report};
 use crate::samples::Samples;
-
-/// The tree: two replicants follow the root, three follow each of those.
-const FANOUT: [usize; 2] = [2, 3];
 
 /// What the part prints once all nodes are ready.
 const READY: &str = "ready";
@@ -117,16 +114,18 @@ pub(crate) async fn run_tree() -> anyhow::Result<()> {
             args,
         }
     });
-    let processes = Processes::start(nodes.collect(), "warn", READY, &tasks, &lines)?;
+    let processes = Processes::start(nodes.collect(), "warn", None, &tasks, &lines)?;
     let ready = async {
         while !processes.rows().iter().all(|row| row.position.is_some()) {
-            sleep(Duration::from_millis(2)).await;
+            sleep(Duration::from_millis(1)).await;
         }
         writeln!(io::stdout(), "{READY}")?;
-        input_ends().await;
-        anyhow::Ok(())
+        std::future::pending::<anyhow::Result<()>>().await
     };
-    ready.await?;
+    let ended = tokio::select! {
+        ended = ready => ended,
+        () = input_ends() => Ok(()),
+    };
     tasks.finish(PATIENCE).await;
-    Ok(())
+    ended
 }

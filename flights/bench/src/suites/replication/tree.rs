@@ -1,34 +1,30 @@
 //! How long a mutation takes to a leaf, on an idle tree and on a saturated one.
 
-use std::collections::VecDeque;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener as StdListener, TcpStream as StdStream};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use futures_util::StreamExt;
-use futures_util::stream;
 use machine_node::node::{self, Node, NodeConfig, Origin, Sockets};
+use machine_node::places::places;
 use machine_node::random::RandomTraffic;
 use machine_node::shutdown::Tasks;
-use machine_runtime::{Handle, Machine, Mutation, States};
+use machine_runtime::{Handle, Machine, States};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::sleep;
 
-use super::{ROUNDS, one_thread, ready};
+use super::{FANOUT, ROUNDS, one_thread, ready};
 use crate::cpu::{Cpus, Side};
 use crate::part::Process;
 use crate::report::{Baseline, Report};
 use crate::samples::Samples;
 use crate::states::Published148;
 
-/// How many mutations go to the root at once, where it is saturated.
+/// How many mutations go to the root at once, where it is saturated: they are run in a row and
+/// published together.
 const BATCH: usize = 1024;
-
-/// How many batches are on their way at a time.
-const BATCHES: usize = 2;
 
 /// The pause before a mutation on an idle tree.
 const PAUSE: Duration = Duration::from_millis(2);
@@ -63,27 +59,24 @@ impl Tree {
         let addr = rpc.local_addr()?;
         let origin = Origin::Machine(root.view().untyped());
         start_node("root", origin, rpc, &tasks)?;
+        let mut rpcs = vec![addr];
         let mut processes = Vec::new();
-        let mut leaf = None;
-        for tier1 in ["rep-1", "rep-2"] {
-            let parent = Process::node(tier1, Some(addr))?;
-            let rpc = parent.at.rpc;
-            processes.push(parent);
-            for i in 1..=3 {
-                let name = format!("{tier1}-{i}");
-                if leaf.is_none() {
-                    leaf = Some(Leaf::start(name, rpc));
-                } else {
-                    processes.push(Process::node(&name, Some(rpc))?);
-                }
-            }
+        let places = places(&FANOUT)?;
+        // The root is here, and the last of the lowest tier.
+        for place in &places[1..places.len() - 1] {
+            let process = Process::node(&place.name, place.parent.map(|parent| rpcs[parent]))?;
+            rpcs.push(process.at.rpc);
+            processes.push(process);
         }
+        let place = &places[places.len() - 1];
+        let parent = place.parent.context("a leaf without a parent")?;
+        let leaf = Leaf::start(place.name.clone(), rpcs[parent]);
         for process in &processes {
             ready(process.at.http).await?;
         }
         let mut tree = Self {
             root,
-            leaf: leaf.context("a tree without a leaf")?,
+            leaf,
             traffic: RandomTraffic::new(fastrand::u64(..)),
             _processes: processes,
             _tasks: tasks,
@@ -132,9 +125,9 @@ impl Tree {
         for _ in 0..ROUNDS {
             floor.push(self.core_alone(time / 4));
             trip.push(round_trip_us(100)? / 1e3);
-            let batches = self.write(time).await?;
-            rates.push(batches.rate);
-            let lags = Samples::new(self.leaf.lags_ms(&batches.revisions).await?);
+            let written = self.write(time).await?;
+            rates.push(written.rate);
+            let lags = Samples::new(self.leaf.lags_ms(&written.batches).await?);
             p50.push(lags.median());
             p99.push(lags.quantile(0.99));
         }
@@ -152,35 +145,22 @@ impl Tree {
         Ok(())
     }
 
-    /// One writer that keeps the root busy for `time`.
+    /// One writer that keeps the root busy for `time`. It is on the root's thread: while one of them
+    /// works the other has to wait.
     async fn write(&mut self, time: Duration) -> anyhow::Result<Written> {
-        let (root, traffic) = (&self.root, &mut self.traffic);
+        let (mut count, mut batches) = (0.0, Vec::new());
         let start = Instant::now();
-        let batches = std::iter::from_fn(|| {
-            let batch: Vec<_> = (0..BATCH).map(|_| traffic.next(false)).collect();
-            (start.elapsed() < time).then_some(batch)
-        });
-        let mut batches = stream::iter(batches)
-            .map(|batch: Vec<Mutation<Published148>>| async {
-                let sent = Instant::now();
-                (sent, root.mutate_all(batch).await)
-            })
-            .buffered(BATCHES);
-        let (mut count, mut revisions) = (0, Vec::new());
-        let mut last = start;
-        while let Some((sent, receipts)) = batches.next().await {
-            let receipts = receipts?;
-            count += receipts.len();
-            // It began when it was sent, or when the one before it was done.
-            revisions.push((
-                receipts[receipts.len() - 1].position.revision,
-                sent.max(last),
-            ));
-            last = Instant::now();
+        while start.elapsed() < time {
+            let batch = (0..BATCH).map(|_| self.traffic.next(false)).collect();
+            let sent = Instant::now();
+            let receipts = self.root.mutate_all(batch).await?;
+            count += f64::from(u32::try_from(receipts.len())?);
+            batches.push((receipts[receipts.len() - 1].position.revision, sent));
         }
-        #[expect(clippy::cast_precision_loss, reason = "a count of seconds' worth")]
-        let rate = count as f64 / last.duration_since(start).as_secs_f64();
-        Ok(Written { rate, revisions })
+        Ok(Written {
+            rate: count / start.elapsed().as_secs_f64(),
+            batches,
+        })
     }
 
     /// The floor: the same traffic into a machine that nobody looks at, mutations a second.
@@ -203,8 +183,8 @@ impl Tree {
 struct Written {
     /// Mutations a second.
     rate: f64,
-    /// The revision that each batch led to, and when the batch began.
-    revisions: Vec<(u64, Instant)>,
+    /// The revision that each batch led to, and when the batch was sent.
+    batches: Vec<(u64, Instant)>,
 }
 
 /// A node of the lowest tier, on a thread of its own, which tells what it shows and when.
@@ -235,13 +215,12 @@ impl Leaf {
         Ok(self.latest.1)
     }
 
-    /// How long after it began each batch was shown, in ms.
+    /// How long after it was sent each batch was shown, in ms.
     async fn lags_ms(&mut self, batches: &[(u64, Instant)]) -> anyhow::Result<Vec<f64>> {
         let mut lags = Vec::new();
-        let mut batches: VecDeque<_> = batches.iter().copied().collect();
-        while let Some((revision, began)) = batches.pop_front() {
-            let shown = self.shows(revision).await?;
-            lags.push(us(shown.saturating_duration_since(began)) / 1e3);
+        for (revision, sent) in batches {
+            let shown = self.shows(*revision).await?;
+            lags.push(us(shown.saturating_duration_since(*sent)) / 1e3);
         }
         Ok(lags)
     }
@@ -257,13 +236,17 @@ async fn leaf(
     let origin = Origin::Parent(Published148::schema().clone(), parent.to_string());
     let node = start_node(name, origin, rpc, &tasks)?;
     let mut positions = node.view().positions();
-    while positions.changed().await.is_ok() {
-        let revision = positions.borrow_and_update().map_or(0, |at| at.revision);
-        if tell.send((revision, Instant::now())).is_err() {
-            break;
+    loop {
+        // Neither holds anything that is lost with it.
+        tokio::select! {
+            biased;
+            changed = positions.changed() => changed?,
+            () = tell.closed() => return Ok(()),
         }
+        let revision = positions.borrow_and_update().map_or(0, |at| at.revision);
+        // Whoever no longer listens has closed it.
+        let _ = tell.send((revision, Instant::now()));
     }
-    Ok(())
 }
 
 fn start_node(name: &str, origin: Origin, rpc: TcpListener, tasks: &Tasks) -> anyhow::Result<Node> {
