@@ -58,12 +58,17 @@ fn drawn<S: States>(calls: usize) -> Vec<[S; 3]> {
     (0..calls).map(|_| [state(), state(), state()]).collect()
 }
 
-/// The ns of one call.
+/// The ns of one call. Where it brings up `Exception`, the removal of that is part of it, as in all
+/// random traffic.
 fn time<S: States>(machine: &mut Machine<S>, calls: &[[S; 3]]) -> f64 {
+    let exception = S::schema().find(EXCEPTION).and_then(S::from_index);
     let start = cpu::of_thread();
     for call in calls {
         // Whether it is accepted is part of what is random.
         let _ = black_box(machine.add(*call));
+        if let Some(exception) = exception.filter(|state| machine.is_active(*state)) {
+            let _ = black_box(machine.remove(exception));
+        }
     }
     let spent = cpu::of_thread() - start;
     black_box(machine.digest());

@@ -88,7 +88,7 @@ async fn follow(calls: u32) -> anyhow::Result<Bytes> {
     timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
     for _ in 0..calls {
         timer.tick().await;
-        let mutation = traffic.next(false);
+        let mutation = traffic.next(root.view().is_active(Published148::Exception));
         // An index for each change, and a digest.
         let _ = machine.mutate(&mutation);
         let changes: usize = machine.last_run().map(|t| t.changes().len()).sum();

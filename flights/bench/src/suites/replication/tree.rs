@@ -100,7 +100,8 @@ impl Tree {
             let mut latencies = Vec::new();
             while latencies.len() < count {
                 sleep(PAUSE).await;
-                let mutation = self.traffic.next(false);
+                let exception = self.root.view().is_active(Published148::Exception);
+                let mutation = self.traffic.next(exception);
                 let before = self.revision();
                 let start = Instant::now();
                 let receipt = self.root.mutate(mutation).await?;
