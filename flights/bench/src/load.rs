@@ -18,33 +18,54 @@ const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\nAccept: */*\r\n\r\
 /// The most header fields that an answer has.
 const FIELDS: usize = 32;
 
-/// Keeps `connections` busy for `warm_up` and then for `time`. Returns how many requests were
-/// answered in `time`, and what `sample` gave at its start and at its end.
+/// What readers got in a time.
+#[derive(Debug)]
+pub(crate) struct Load<T> {
+    /// How many answers were 200.
+    pub(crate) answered: u64,
+    /// How many were anything else.
+    pub(crate) failed: u64,
+    /// What was sampled at the start and at the end.
+    pub(crate) samples: [T; 2],
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    answered: AtomicU64,
+    failed: AtomicU64,
+}
+
+/// Keeps `connections` busy for `warm_up` and then for `time`, and calls `sample` at the start and
+/// at the end of that.
 ///
 /// # Errors
 ///
-/// If the node cannot be reached or answers with anything but 200.
+/// If a connection cannot be opened or breaks.
 pub(crate) fn load<T>(
     addr: SocketAddr,
     connections: usize,
     warm_up: Duration,
     time: Duration,
     sample: impl Fn() -> anyhow::Result<T>,
-) -> anyhow::Result<(u64, [T; 2])> {
+) -> anyhow::Result<Load<T>> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let answered = Arc::new(AtomicU64::new(0));
+        let counts = Arc::new(Counts::default());
         let mut readers = JoinSet::new();
         for _ in 0..connections {
-            readers.spawn(read(addr, Arc::clone(&answered)));
+            readers.spawn(read(addr, Arc::clone(&counts)));
         }
         let measured = async {
             sleep(warm_up).await;
-            answered.store(0, Ordering::Relaxed);
+            counts.answered.store(0, Ordering::Relaxed);
+            counts.failed.store(0, Ordering::Relaxed);
             let start = sample()?;
             sleep(time).await;
-            let count = answered.load(Ordering::Relaxed);
-            Ok((count, [start, sample()?]))
+            Ok(Load {
+                answered: counts.answered.load(Ordering::Relaxed),
+                failed: counts.failed.load(Ordering::Relaxed),
+                samples: [start, sample()?],
+            })
         };
         tokio::select! {
             measured = measured => measured,
@@ -57,53 +78,66 @@ pub(crate) fn load<T>(
 }
 
 /// One reader: asks, reads the whole answer, asks again.
-async fn read(addr: SocketAddr, answered: Arc<AtomicU64>) -> anyhow::Result<()> {
+async fn read(addr: SocketAddr, counts: Arc<Counts>) -> anyhow::Result<()> {
     let mut stream = TcpStream::connect(addr).await?;
     stream.set_nodelay(true)?;
     let mut buffer = vec![0; 64 * 1024];
     loop {
         stream.write_all(REQUEST).await?;
         let mut filled = 0;
-        let whole = loop {
+        let answer = loop {
             let read = stream.read(&mut buffer[filled..]).await?;
             ensure!(read > 0, "the connection was closed");
             filled += read;
-            if let Some(len) = whole_answer(&buffer[..filled])? {
-                break len;
+            if let Some(answer) = whole_answer(&buffer[..filled])? {
+                break answer;
             }
             ensure!(
                 filled < buffer.len(),
                 "an answer of more than {filled} bytes"
             );
         };
-        ensure!(whole == filled, "{} bytes after the answer", filled - whole);
-        answered.fetch_add(1, Ordering::Relaxed);
+        let rest = filled - answer.len;
+        ensure!(rest == 0, "{rest} bytes after the answer");
+        let count = match answer.code {
+            200 => &counts.answered,
+            _ => &counts.failed,
+        };
+        count.fetch_add(1, Ordering::Relaxed);
     }
 }
 
-/// How long the answer at the start of `bytes` is, once its head is there and all of it is.
-fn whole_answer(bytes: &[u8]) -> anyhow::Result<Option<usize>> {
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Answer {
+    code: u16,
+    len: usize,
+}
+
+/// The answer at the start of `bytes`, once all of it is there.
+fn whole_answer(bytes: &[u8]) -> anyhow::Result<Option<Answer>> {
     let mut fields = [httparse::EMPTY_HEADER; FIELDS];
     let mut answer = httparse::Response::new(&mut fields);
     let httparse::Status::Complete(head) = answer.parse(bytes)? else {
         return Ok(None);
     };
-    let code = answer.code.unwrap_or_default();
-    ensure!(code == 200, "the answer is {code}");
     let length = answer
         .headers
         .iter()
         .find(|field| field.name.eq_ignore_ascii_case("content-length"));
     let length = length.context("an answer without a length")?;
     let length: usize = std::str::from_utf8(length.value)?.parse()?;
-    Ok((bytes.len() >= head + length).then_some(head + length))
+    let answer = Answer {
+        code: answer.code.unwrap_or_default(),
+        len: head + length,
+    };
+    Ok((bytes.len() >= answer.len).then_some(answer))
 }
 
 /// The body of a page, once.
 ///
 /// # Errors
 ///
-/// As [`load`].
+/// If the node cannot be reached.
 pub(crate) fn body_len(addr: SocketAddr) -> anyhow::Result<usize> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let answer = runtime.block_on(machine_node::client::get(&addr.to_string(), "/", "*/*"))?;
@@ -120,7 +154,9 @@ mod tests {
         for part in 0..text.len() {
             assert_eq!(whole_answer(&text[..part]).ok(), Some(None), "{part}");
         }
-        assert_eq!(whole_answer(text).ok(), Some(Some(text.len())));
-        assert!(whole_answer(b"HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n").is_err());
+        let (code, len) = (200, text.len());
+        assert_eq!(whole_answer(text).ok(), Some(Some(Answer { code, len })));
+        assert!(whole_answer(b"HTTP/1.1 200 OK\r\n\r\n").is_err());
+        assert!(whole_answer(b"SSH-2.0\r\n").is_err());
     }
 }

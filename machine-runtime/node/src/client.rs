@@ -148,7 +148,8 @@ pub async fn print_states(addr: &str, states: &[String], json: bool) -> anyhow::
     Ok(())
 }
 
-/// Prints the changes of the node at `addr` until it is interrupted, and connects again when that breaks.
+/// Prints the changes of the node at `addr` until it is interrupted, and connects again when that
+/// breaks.
 ///
 /// # Errors
 ///

@@ -2,7 +2,8 @@
 //!
 //! A request becomes a `Call` in `routes`, the only place that knows warp's filters; `answer`
 //! makes the response. The bodies that everybody asks for are `pages`, rendered once per
-//! position; what a query narrows is rendered for it. `server` owns sockets, `connection` is one of a reader.
+//! position; what a query narrows is rendered for it. `server` owns sockets,
+//! `connection` is one of a reader.
 //! Nothing here knows what the states mean.
 
 use std::fmt;
@@ -59,7 +60,8 @@ struct Node {
 }
 
 impl Http {
-    /// The readers' side of the node called `name`, of a program of this `version`. A node without a link to a parent is a root.
+    /// The readers' side of the node called `name`, of a program of this `version`. A node without
+    /// a link to a parent is a root.
     pub fn new<S: State>(
         name: &str,
         version: &'static str,

@@ -3,7 +3,8 @@
 //!
 //! * [`node`] is a node of any tier: a root that shows a machine, or a replicant that follows
 //!   another node; [`http`] is its readers' side.
-//! * [`places`] says which nodes a tree has, [`processes`] runs nodes in processes of their own and starts those again that end.
+//! * [`places`] says which nodes a tree has, [`processes`] runs nodes in processes of their own and
+//!   starts those again that end.
 //! * [`client`] asks nodes over HTTP, [`random`] is traffic for a root.
 //! * [`shutdown`], [`telemetry`], [`status`] and [`terminal`] are how a program of nodes ends,
 //!   logs, and shows how it goes.

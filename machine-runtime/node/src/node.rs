@@ -39,8 +39,8 @@ pub enum Origin {
     Parent(Arc<Schema>, String),
 }
 
-/// Starts a machine for a root to show, and brings it up where it has states for that. It runs until
-/// `tasks` are stopped, whether anybody holds its handle or not.
+/// Starts a machine for a root to show, and brings it up where it has states for that. It runs
+/// until `tasks` are stopped, whether anybody holds its handle or not.
 ///
 /// # Errors
 ///

@@ -60,8 +60,8 @@ pub struct Processes {
 }
 
 impl Processes {
-    /// Starts a process for each node, which log what the filter `log` lets through. `over`: how the
-    /// line begins with which one of them says that its traffic is over, if it ever is.
+    /// Starts a process for each node, which log what the filter `log` lets through. `over`: how
+    /// the line begins with which one of them says that its traffic is over, if it ever is.
     ///
     /// # Errors
     ///

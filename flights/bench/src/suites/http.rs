@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 
 use crate::cpu::{Cpus, Side};
 use crate::load::{body_len, load};
@@ -64,9 +64,10 @@ fn measure_pinned(report: &mut Report) -> anyhow::Result<()> {
 /// The processor time of one request, in us.
 fn request_us(server: &Process, time: Duration) -> anyhow::Result<f64> {
     let warm_up = Duration::from_millis(100);
-    let (requests, [before, after]) =
-        load(server.at.http, CONNECTIONS, warm_up, time, || server.cpu())?;
+    let load = load(server.at.http, CONNECTIONS, warm_up, time, || server.cpu())?;
+    ensure!(load.failed == 0, "{} requests failed", load.failed);
+    let [before, after] = load.samples;
     let spent = after.saturating_sub(before);
-    let requests = u32::try_from(requests).ok().filter(|count| *count > 0);
+    let requests = u32::try_from(load.answered).ok().filter(|count| *count > 0);
     Ok(spent.as_secs_f64() * 1e6 / f64::from(requests.context("no request was answered")?))
 }

@@ -118,12 +118,16 @@ fn run(
         let upstream: Vec<SocketAddr> = read.iter().map(|node| node.process.at.http).collect();
         let balancer = balancer.start(&upstream, kept)?;
         let name = format!("{kind}.{}", setup.name);
-        let (mut rates, mut per_cpu) = (Vec::new(), Vec::new());
+        let (mut rates, mut per_cpu, mut failed) = (Vec::new(), Vec::new(), 0);
         for round in 1..=ROUNDS {
             report.progress(&format!("{name}: round {round} of {ROUNDS}"));
             let answered = ask(balancer.at, &read, time)?;
             rates.push(answered.rate);
             per_cpu.push(answered.per_cpu);
+            failed += answered.failed;
+        }
+        if failed > 0 {
+            report.note(format!("{name}: {failed} requests failed"));
         }
         let published = Baseline::new("as published", setup.published);
         report.row(&name, "1/s", Samples::new(rates), published);
@@ -178,6 +182,8 @@ struct Answered {
     rate: f64,
     /// Requests for each second of processor time of the nodes that are read.
     per_cpu: f64,
+    /// Requests that the balancer answered with an error.
+    failed: u64,
 }
 
 fn ask(at: SocketAddr, read: &[&Node], time: Duration) -> anyhow::Result<Answered> {
@@ -186,10 +192,12 @@ fn ask(at: SocketAddr, read: &[&Node], time: Duration) -> anyhow::Result<Answere
             .map(|node| Ok(node.process.cpu()?.as_secs_f64()))
             .sum()
     };
-    let (requests, [before, after]) = load(at, READERS, WARM_UP, time, cpu)?;
-    let requests = f64::from(u32::try_from(requests).context("requests of seconds")?);
+    let load = load(at, READERS, WARM_UP, time, cpu)?;
+    let [before, after] = load.samples;
+    let requests = f64::from(u32::try_from(load.answered).context("requests of seconds")?);
     Ok(Answered {
         rate: requests / time.as_secs_f64(),
         per_cpu: requests / (after - before),
+        failed: load.failed,
     })
 }

@@ -39,9 +39,9 @@ const MOST_REFUSALS: usize = 64;
 /// How often the server looks at its connections.
 const LOOK: Duration = Duration::from_secs(15);
 
-/// After how many looks in a row at a connection that has brought no request and taken no byte since
-/// it is closed: whoever asks nothing, sends half a request, or does not read its answer. A wait for
-/// a position is shorter, and an event stream has a comment each `LOOK`.
+/// After how many looks in a row at a connection that has brought no request and taken no byte
+/// since it is closed: whoever asks nothing, sends half a request, or does not read its answer. A
+/// wait for a position is shorter, and an event stream has a comment each `LOOK`.
 const QUIET_LOOKS: u32 = 5;
 
 /// How long requests under way may take once the site stops: whoever sends half a request or does

@@ -81,9 +81,7 @@ impl Tree {
             _processes: processes,
             _tasks: tasks,
         };
-        let (mutation, before) = (tree.traffic.next(false), tree.revision());
-        let _ = tree.root.mutate(mutation).await?;
-        tree.leaf.shows(before).await?;
+        tree.leaf.shows(tree.revision()).await?;
         Ok(tree)
     }
 
