@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::cli::{Addr, GetArgs, NodeArgs, NodeRef, SHIPPED, TreeArgs, Usage, VERSION};
 use crate::states::Flights;
-use crate::traffic::Traffic;
+use crate::traffic::{SERVES_ON, Traffic};
 use crate::tree::Tree;
 use machine_node::client;
 use machine_node::node::{self, Node, NodeConfig, Origin, Sockets};
@@ -64,7 +64,13 @@ pub async fn tree(mut args: TreeArgs, lines: Lines, started: Instant) -> anyhow:
         }
         match &tree {
             Tree::Here(root, _) => traffic.run(root, &lines).await?,
-            Tree::Processes(processes) => processes.traffic_over().await,
+            Tree::Processes(processes) => {
+                if args.feed.random.is_none() {
+                    lines.set_title("replaying, in a process each".to_owned());
+                }
+                processes.traffic_over().await;
+                lines.set_title(SERVES_ON.to_owned());
+            }
         }
         let rows = tree.converged().await;
         lines.push(agreement(&rows));

@@ -15,6 +15,9 @@ use machine_node::status::Lines;
 /// How the line begins that accounts for a replay.
 pub const OVER: &str = "the replay is over: ";
 
+/// What a tree is at after a replay.
+pub const SERVES_ON: &str = "the replay is over, the tree serves on until it is interrupted";
+
 /// What is to flow.
 #[derive(Debug)]
 pub struct Traffic {
@@ -94,7 +97,7 @@ async fn replay(
         }
         lines.push(format!("{}  {}", step.at, step.words));
     }
-    lines.set_title("the replay is over, the tree serves on until it is interrupted".to_owned());
+    lines.set_title(SERVES_ON.to_owned());
     lines.push(format!(
         "{OVER}{}; {executed} mutations executed, {refused} refused, in {:.1} s",
         steps.account(),

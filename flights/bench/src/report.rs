@@ -108,6 +108,9 @@ impl Report {
     }
 
     pub(crate) fn table(&self) -> String {
+        if self.rows.is_empty() {
+            return String::new();
+        }
         let head = ["what", "median", "", "from", "to", "beside", "", "ratio"];
         let mut lines = vec![head.map(str::to_owned)];
         for row in &self.rows {

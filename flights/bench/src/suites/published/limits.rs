@@ -2,6 +2,7 @@
 //! there.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -12,6 +13,9 @@ const PERIOD_US: u32 = 100_000;
 const QUOTA_US: u32 = PERIOD_US / 10;
 
 const BYTES: u32 = 64 << 20;
+
+/// How the names of groups begin; the process that made them follows, then the node.
+const PREFIX: &str = "flights-bench-";
 
 /// What version 2 is to limit.
 const CONTROLLERS: [&str; 2] = ["cpu", "memory"];
@@ -27,7 +31,7 @@ impl Limits {
     /// Groups for a process of this name.
     pub(super) fn new(name: &str) -> anyhow::Result<Self> {
         let mounts = fs::read_to_string("/proc/mounts").context("cannot read /proc/mounts")?;
-        let name = format!("flights-bench-{}-{name}", std::process::id());
+        let name = format!("{PREFIX}{}-{name}", std::process::id());
         let quota = (QUOTA_US.to_string(), PERIOD_US.to_string());
         let mut limits = Self { groups: Vec::new() };
         match (
@@ -54,6 +58,7 @@ impl Limits {
     }
 
     fn group(&mut self, path: &Path) -> anyhow::Result<PathBuf> {
+        path.parent().map_or(Ok(()), remove_left_over)?;
         fs::create_dir(path).with_context(|| no_right(path))?;
         self.groups.push(path.to_owned());
         Ok(path.to_owned())
@@ -75,6 +80,24 @@ impl Drop for Limits {
             let _ = fs::remove_dir(group);
         }
     }
+}
+
+/// Removes the groups of runs that were killed.
+fn remove_left_over(dir: &Path) -> anyhow::Result<()> {
+    // Listed first: a folder that changes while it is read may hide some of it.
+    let entries: Vec<_> = fs::read_dir(dir)?.collect::<io::Result<_>>()?;
+    for entry in entries {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        let run = name
+            .strip_prefix(PREFIX)
+            .and_then(|rest| rest.split_once('-'));
+        if run.is_some_and(|(pid, _)| !Path::new("/proc").join(pid).exists()) {
+            // Its process may be ending still.
+            let _ = fs::remove_dir(entry.path());
+        }
+    }
+    Ok(())
 }
 
 fn no_right(path: &Path) -> String {
