@@ -44,7 +44,7 @@ const LOOPS: [Loop; 3] = [
     },
     Loop {
         name: "http.get",
-        instructions: 11_629.0,
+        instructions: 11_333.0,
         allocations: 3.0,
         tolerance: 0.05,
         turns: 500,

@@ -59,16 +59,22 @@ static NONE: Wishes = Wishes {
 impl Wishes {
     /// Reads a request. A header that is not ASCII is no wish that we could understand.
     pub(super) fn read<B>(request: &Request<B>) -> Self {
-        let headers = request.headers();
-        // A list may come in several headers of one name (RFC 9110, 5.3).
-        let list = |name| {
-            let mut values = headers
-                .get_all(name)
-                .iter()
-                .filter_map(|value| value.to_str().ok());
-            let first = Cow::Borrowed(values.next()?);
-            Some(values.fold(first, |list, next| Cow::Owned(format!("{list},{next}"))))
-        };
+        let [mut accept, mut if_none_match, mut last_event] = [const { None }; 3];
+        // One walk over the few that there are costs less than to look for each.
+        for (name, value) in request.headers() {
+            let list = match name {
+                _ if name == ACCEPT => &mut accept,
+                _ if name == IF_NONE_MATCH => &mut if_none_match,
+                _ if name == LAST_EVENT_ID => &mut last_event,
+                _ => continue,
+            };
+            let Ok(value) = value.to_str() else { continue };
+            // A list may come in several headers of one name (RFC 9110, 5.3).
+            *list = Some(match list.take() {
+                None => Cow::Borrowed(value),
+                Some(before) => Cow::Owned(format!("{before},{value}")),
+            });
+        }
         let params = |query: &str| {
             form_urlencoded::parse(query.as_bytes())
                 .into_owned()
@@ -76,12 +82,9 @@ impl Wishes {
         };
         Self {
             method: request.method().clone(),
-            accept: list(ACCEPT).map_or(Accept::ANYTHING, |accept| Accept::read(&accept)),
-            if_none_match: list(IF_NONE_MATCH).map(|tags| IfNoneMatch::read(&tags)),
-            last_event: headers
-                .get(&LAST_EVENT_ID)
-                .and_then(|value| value.to_str().ok())
-                .map(str::to_owned),
+            accept: accept.map_or(Accept::ANYTHING, |accept| Accept::read(&accept)),
+            if_none_match: if_none_match.map(|tags| IfNoneMatch::read(&tags)),
+            last_event: last_event.map(Cow::into_owned),
             params: request.uri().query().map_or_else(Vec::new, params),
         }
     }
