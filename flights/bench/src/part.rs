@@ -29,7 +29,7 @@ use crate::states::Published148;
 use crate::suites::replication::start;
 
 /// The name of the hidden subcommand.
-pub const COMMAND: &str = "bench-part";
+pub(crate) const COMMAND: &str = "bench-part";
 
 /// A port that the system chooses.
 const ANY: &str = "127.0.0.1:0";
@@ -199,21 +199,20 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Starts this program as `args` say and waits until it listens.
-    pub(crate) fn start<A: Into<OsString>>(
-        args: impl IntoIterator<Item = A>,
-    ) -> anyhow::Result<Self> {
-        Self::start_command(command(args)?.stdin(Stdio::piped()).stdout(Stdio::piped()))
-    }
-
     /// Starts a node of this name.
     pub(crate) fn node(name: &str, parent: Option<SocketAddr>) -> anyhow::Result<Self> {
         Self::start(node_args(name, parent))
     }
 
-    /// Starts `command` and waits until it listens.
-    pub(crate) fn start_command(command: &mut Command) -> anyhow::Result<Self> {
-        let mut child = command.spawn().context("cannot start this program again")?;
+    /// Starts this program as `args` say and waits until it listens.
+    pub(crate) fn start<A: Into<OsString>>(
+        args: impl IntoIterator<Item = A>,
+    ) -> anyhow::Result<Self> {
+        let mut child = command(args)?
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("cannot start this program again")?;
         let input = child.stdin.take();
         let output = child.stdout.take().context("no output to read")?;
         let mut line = String::new();

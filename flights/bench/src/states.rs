@@ -2,37 +2,11 @@
 
 use machine_runtime::{Basic, StateSource, states};
 
-/// The published relations, for so many flights and gates.
-macro_rules! published {
-    ($name:ident, $flights:literal by $gates:literal) => {
-        states! {
-            counts = { flights = $flights, gates = $gates };
+#[macro_use]
+mod template;
 
-            /// Statuses of every flight of one airport, as published.
-            pub enum $name: Basic + StateSource {
-                for flight in 1..=flights {
-                    exclusive Status {
-                        Flight{flight}OnTime,
-                        Flight{flight}Delayed,
-                        #[remove(Flight{flight}GoToGate)]
-                        Flight{flight}Departed,
-                        Flight{flight}Arrived,
-                        #[auto]
-                        Flight{flight}Scheduled,
-                    }
-                    exclusive Direction { Flight{flight}Inbound, Flight{flight}Outbound }
-                    #[require(Flight{flight}Outbound)]
-                    Flight{flight}GoToGate,
-                    #[auto]
-                    Flight{flight}GateUnknown,
-                    exclusive Gates {
-                        for gate in 1..=gates { Flight{flight}Gate{gate} }
-                    }
-                }
-            }
-        }
-    };
-}
+/// The template as text: the macro `published`, and what it needs in scope is as above.
+pub(crate) const TEMPLATE: &str = include_str!("states/template.rs");
 
 published!(Published148, 10 by 5);
 published!(Published1394, 99 by 5);

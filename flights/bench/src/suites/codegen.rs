@@ -10,6 +10,7 @@ use anyhow::{Context, bail};
 
 use crate::report::{Baseline, Report};
 use crate::samples::Samples;
+use crate::states::TEMPLATE;
 
 const ROUNDS: usize = 5;
 
@@ -199,24 +200,8 @@ fn run(command: &mut Command) -> anyhow::Result<()> {
 /// The published template, five gates a flight.
 fn template(flights: usize) -> String {
     format!(
-        "//! One large machine.\nuse machine_runtime::{{Basic, StateSource, states}};\n\
-         states! {{
-            counts = {{ flights = {flights}, gates = 5 }};
-            /// Statuses of every flight of one airport.
-            pub enum Flights: Basic + StateSource {{
-                for flight in 1..=flights {{
-                    exclusive Status {{
-                        Flight{{flight}}OnTime, Flight{{flight}}Delayed,
-                        #[remove(Flight{{flight}}GoToGate)] Flight{{flight}}Departed,
-                        Flight{{flight}}Arrived, #[auto] Flight{{flight}}Scheduled,
-                    }}
-                    exclusive Direction {{ Flight{{flight}}Inbound, Flight{{flight}}Outbound }}
-                    #[require(Flight{{flight}}Outbound)] Flight{{flight}}GoToGate,
-                    #[auto] Flight{{flight}}GateUnknown,
-                    exclusive Gates {{ for gate in 1..=gates {{ Flight{{flight}}Gate{{gate}} }} }}
-                }}
-            }}
-         }}\n"
+        "//! One large machine.\nuse machine_runtime::{{Basic, StateSource, states}};\n{TEMPLATE}\n\
+         published!(Flights, {flights} by 5);\n"
     )
 }
 
