@@ -92,7 +92,7 @@ fn mutations(event: &Event) -> Vec<Mutation<Flights>> {
         Change::Shown => vec![
             Mutation::remove(Flights::outbound(slot)),
             Mutation::add([Flights::outbound(slot), Flights::scheduled(slot), unknown])
-                .with_payload(event.flight.payload()),
+                .with_payload(Flights::outbound(slot), event.flight.payload()),
         ],
         Change::OnTime { gate: None } => vec![Mutation::add(Flights::on_time(slot))],
         Change::OnTime { gate: Some(gate) } => {
@@ -112,8 +112,9 @@ fn mutations(event: &Event) -> Vec<Mutation<Flights>> {
         Change::Delayed { .. } => vec![Mutation::add(Flights::delayed(slot))],
         Change::Departed { .. } => vec![Mutation::add([Flights::departed(slot), unknown])],
         Change::Arrived => {
-            let arrived = Mutation::add(Flights::arrived(slot));
-            vec![arrived.with_payload(event.flight.arrival_payload())]
+            let arrived = Flights::arrived(slot);
+            let payload = event.flight.arrival_payload();
+            vec![Mutation::add(arrived).with_payload(arrived, payload)]
         }
         Change::Cancelled => vec![Mutation::remove(Flights::outbound(slot))],
     }

@@ -85,7 +85,7 @@ pub use explain::Explanation;
 #[cfg(feature = "tokio")]
 pub use handle::{CHANNEL, Handle, Owner, Receipt};
 pub use machine::{Machine, Transition};
-pub use mutation::{IntoStates, MAX_PAYLOAD, Mutation, Op, Outcome, Reason, StateList};
+pub use mutation::{IntoStates, MAX_PAYLOAD, Mutation, Op, Outcome, Payloads, Reason, StateList};
 pub use position::{Epoch, InvalidPosition, Position};
 pub use queue::{Enqueued, QUEUE_LIMIT};
 #[cfg(feature = "tokio")]

@@ -12,7 +12,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::explain::Explanation;
-use crate::mutation::{IntoStates, MAX_PAYLOAD, Mutation, Op, Outcome, Reason, StateList};
+use crate::mutation::{
+    IntoStates, MAX_PAYLOAD, Mutation, Op, Outcome, Payloads, Reason, StateList,
+};
 use crate::queue::{Enqueued, Queue, Waiting};
 use crate::schema::{EXCEPTION, Schema};
 use crate::set::StateSet;
@@ -111,10 +113,13 @@ impl<S: State> Machine<S> {
     /// one.
     pub fn mutate(&mut self, mutation: &Mutation<S>) -> Outcome<S> {
         self.run();
-        if let Some(reason) = too_large(mutation) {
+        if mutation.payloads().is_empty() {
+            return self.pass(mutation.op(), mutation.states(), &[]);
+        }
+        if let Some(reason) = unwanted_payload(&self.schema, mutation) {
             return Outcome::Canceled(reason);
         }
-        self.pass(mutation.op(), mutation.states(), mutation.payload())
+        self.pass(mutation.op(), mutation.states(), &raw_payloads(mutation))
     }
 
     /// Lets `mutation` wait until [`Machine::run`] or the next [`Machine::mutate`].
@@ -125,9 +130,9 @@ impl<S: State> Machine<S> {
     ///
     /// # Errors
     ///
-    /// A payload that is too large is refused at once.
+    /// A payload that is too large, or that no called state takes, is refused at once.
     pub fn enqueue(&mut self, mutation: &Mutation<S>) -> Result<Enqueued, Reason<S>> {
-        if let Some(reason) = too_large(mutation) {
+        if let Some(reason) = unwanted_payload(&self.schema, mutation) {
             return Err(reason);
         }
         let mut called = StateList::new();
@@ -144,7 +149,7 @@ impl<S: State> Machine<S> {
         let waiting = Waiting {
             op,
             called,
-            payload: mutation.payload().cloned(),
+            payloads: raw_payloads(mutation),
         };
         Ok(self.queue.push(waiting, mergeable, urgent))
     }
@@ -154,7 +159,7 @@ impl<S: State> Machine<S> {
         self.status.log.clear();
         while let Some(next) = self.queue.pop() {
             // How it ended stands in the log.
-            let _ = self.one(next.op, &next.called, next.payload.as_ref());
+            let _ = self.one(next.op, &next.called, &next.payloads);
         }
     }
 
@@ -247,22 +252,27 @@ impl<S: State> Machine<S> {
         // Filled in place: a list that moves right after it was written stalls the processor.
         let mut list = StateList::new();
         states.append_to(&mut list);
-        self.pass(op, &list, None)
+        self.pass(op, &list, &[])
     }
 
     /// Runs a mutation that does not have to wait.
-    fn pass(&mut self, op: Op, states: &[S], payload: Option<&Bytes>) -> Outcome<S> {
+    fn pass(&mut self, op: Op, states: &[S], payloads: &[(u32, Bytes)]) -> Outcome<S> {
         self.queue.pass();
         let mut called = StateList::new();
         self.collect(states, &mut called);
-        match self.one(op, &called, payload) {
+        match self.one(op, &called, payloads) {
             Ok(()) => Outcome::Executed,
             Err(reason) => Outcome::Canceled(reason.map(Self::state)),
         }
     }
 
     /// One mutation and the auto mutation that it may cause (rule R19).
-    fn one(&mut self, op: Op, called: &[u32], payload: Option<&Bytes>) -> Result<(), Reason<u32>> {
+    fn one(
+        &mut self,
+        op: Op,
+        called: &[u32],
+        payloads: &[(u32, Bytes)],
+    ) -> Result<(), Reason<u32>> {
         let op = self.decided(op, called);
         let Self {
             schema,
@@ -278,7 +288,7 @@ impl<S: State> Machine<S> {
                 op,
                 called,
                 auto: false,
-                payload,
+                payloads,
             },
         )?;
         if status.revision() != before
@@ -290,7 +300,7 @@ impl<S: State> Machine<S> {
                 op: Op::Add,
                 called: candidates,
                 auto: true,
-                payload: None,
+                payloads: &[],
             };
             // Whether an auto mutation is accepted concerns nobody but the log.
             let _ = status.run(compiled, request);
@@ -328,9 +338,24 @@ impl<S: State> Machine<S> {
     }
 }
 
-fn too_large<S: State>(mutation: &Mutation<S>) -> Option<Reason<S>> {
-    let len = mutation.payload()?.len();
-    (len > MAX_PAYLOAD).then_some(Reason::PayloadTooLarge { len })
+/// Why a payload of `mutation` cannot be taken.
+fn unwanted_payload<S: State>(schema: &Schema, mutation: &Mutation<S>) -> Option<Reason<S>> {
+    mutation.payloads().iter().find_map(|(state, payload)| {
+        let len = payload.len();
+        let taken = schema.takes_payload(state.index()) && mutation.states().contains(state);
+        match (len > MAX_PAYLOAD, taken) {
+            (true, _) => Some(Reason::PayloadTooLarge { len }),
+            (false, false) => Some(Reason::PayloadUnwanted { state: *state }),
+            (false, true) => None,
+        }
+    })
+}
+
+fn raw_payloads<S: State>(mutation: &Mutation<S>) -> Payloads<u32> {
+    let payloads = mutation.payloads().iter();
+    payloads
+        .map(|(state, payload)| (crate::schema::as_index(state.index()), payload.clone()))
+        .collect()
 }
 
 /// `(Foo:1)`: the active states with their ticks; `{:#}` appends the others: `[Bar:0]`.

@@ -54,6 +54,9 @@ pub trait IntoStates<S> {
 /// The called states of a mutation, without an allocation up to eight.
 pub type StateList<S> = SmallVec<[S; 8]>;
 
+/// The payloads of a mutation: a called state and its bytes, without an allocation for one.
+pub type Payloads<S> = SmallVec<[(S, Bytes); 1]>;
+
 impl<S: State> IntoStates<S> for S {
     fn append_to(self, list: &mut StateList<S>) {
         list.push(self);
@@ -95,14 +98,16 @@ impl<S: State> IntoStates<S> for &StateSet<S> {
 /// ```
 /// use machine_runtime::{DynState, Mutation, Op};
 ///
-/// let mutation = Mutation::add([DynState(1), DynState(2)]).with_payload("gate B2");
+/// let mutation = Mutation::add([DynState(1), DynState(2)]).with_payload(DynState(1), "\"B2\"");
 /// assert_eq!(mutation.op(), Op::Add);
 /// ```
-#[derive(Clone, PartialEq, Eq, Debug)]
+///
+/// Its `Debug` shows the length of payloads, never their bytes.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Mutation<S> {
     op: Op,
     states: StateList<S>,
-    payload: Option<Bytes>,
+    payloads: Payloads<S>,
 }
 
 impl<S: State> Mutation<S> {
@@ -111,7 +116,7 @@ impl<S: State> Mutation<S> {
         let mut mutation = Self {
             op,
             states: StateList::new(),
-            payload: None,
+            payloads: Payloads::new(),
         };
         states.append_to(&mut mutation.states);
         mutation
@@ -137,11 +142,13 @@ impl<S: State> Mutation<S> {
         Self::new(Op::Toggle, states)
     }
 
-    /// Attaches bytes that travel with the mutation. A state that retains its payload keeps them
-    /// while the mutation that called it has it active. At most [`MAX_PAYLOAD`] bytes.
+    /// Attaches bytes for one of the called states; they travel with the mutation. A state that
+    /// retains its payload keeps them while the mutation that called it has it active. At most
+    /// [`MAX_PAYLOAD`] bytes, JSON by convention. A second one for the same state replaces the first.
     #[must_use]
-    pub fn with_payload(mut self, payload: impl Into<Bytes>) -> Self {
-        self.payload = Some(payload.into());
+    pub fn with_payload(mut self, state: S, payload: impl Into<Bytes>) -> Self {
+        self.payloads.retain(|(other, _)| *other != state);
+        self.payloads.push((state, payload.into()));
         self
     }
 
@@ -155,9 +162,23 @@ impl<S: State> Mutation<S> {
         &self.states
     }
 
-    /// The attached bytes.
-    pub fn payload(&self) -> Option<&Bytes> {
-        self.payload.as_ref()
+    /// The attached bytes, each with its state.
+    pub fn payloads(&self) -> &[(S, Bytes)] {
+        &self.payloads
+    }
+}
+
+impl<S: fmt::Debug> fmt::Debug for Mutation<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lengths = self
+            .payloads
+            .iter()
+            .map(|(state, bytes)| (state, bytes.len()));
+        f.debug_struct("Mutation")
+            .field("op", &self.op)
+            .field("states", &self.states)
+            .field("payload_lengths", &lengths.collect::<SmallVec<[_; 1]>>())
+            .finish()
     }
 }
 
@@ -201,10 +222,15 @@ pub enum Reason<S> {
     NoCandidate,
     /// As many mutations wait as the queue holds (rule R33).
     QueueFull,
-    /// The payload has more than [`MAX_PAYLOAD`] bytes.
+    /// A payload has more than [`MAX_PAYLOAD`] bytes.
     PayloadTooLarge {
         /// Its length in bytes.
         len: usize,
+    },
+    /// A payload is for a state that takes none, or that the mutation does not call.
+    PayloadUnwanted {
+        /// The state.
+        state: S,
     },
 }
 
@@ -223,6 +249,9 @@ impl<S> Reason<S> {
             Self::NoCandidate => Reason::NoCandidate,
             Self::QueueFull => Reason::QueueFull,
             Self::PayloadTooLarge { len } => Reason::PayloadTooLarge { len },
+            Self::PayloadUnwanted { state } => Reason::PayloadUnwanted {
+                state: state_of(state),
+            },
         }
     }
 }
@@ -240,6 +269,12 @@ impl<S: fmt::Debug> fmt::Display for Reason<S> {
                 write!(
                     f,
                     "a payload of {len} bytes, at most {MAX_PAYLOAD} are allowed"
+                )
+            }
+            Self::PayloadUnwanted { state } => {
+                write!(
+                    f,
+                    "a payload for {state:?}, which takes none or is not called"
                 )
             }
         }

@@ -2,9 +2,7 @@
 
 use std::collections::VecDeque;
 
-use bytes::Bytes;
-
-use crate::mutation::{Op, StateList};
+use crate::mutation::{Op, Payloads, StateList};
 
 /// How many mutations wait at most (rule R33).
 pub const QUEUE_LIMIT: usize = 1000;
@@ -14,7 +12,7 @@ pub const QUEUE_LIMIT: usize = 1000;
 pub(crate) struct Waiting {
     pub(crate) op: Op,
     pub(crate) called: StateList<u32>,
-    pub(crate) payload: Option<Bytes>,
+    pub(crate) payloads: Payloads<u32>,
 }
 
 /// What became of a mutation that was to wait.
@@ -65,10 +63,10 @@ impl Queue {
     /// A full queue still takes what is `urgent`: an add of `Exception` while it is inactive, or
     /// its removal while it is active (rule R33).
     pub(crate) fn push(&mut self, new: Waiting, mergeable: bool, urgent: bool) -> Enqueued {
-        if mergeable && new.payload.is_none() {
+        if mergeable && new.payloads.is_empty() {
             let twin = self.waiting.iter().position(|waiting| {
                 waiting.op == new.op
-                    && waiting.payload.is_none()
+                    && waiting.payloads.is_empty()
                     && waiting.called.len() == new.called.len()
                     && waiting
                         .called
@@ -101,7 +99,7 @@ mod tests {
         Waiting {
             op: Op::Add,
             called: states.iter().copied().collect(),
-            payload: None,
+            payloads: Payloads::new(),
         }
     }
 
@@ -130,7 +128,7 @@ mod tests {
     fn payloads_and_multi_states_never_merge() {
         let mut queue = Queue::new();
         let with_payload = || Waiting {
-            payload: Some("x".into()),
+            payloads: [(1, "x".into())].into_iter().collect(),
             ..add(&[1])
         };
         assert_eq!(queue.push(with_payload(), true, false), Enqueued::Queued(2));

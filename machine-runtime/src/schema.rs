@@ -287,7 +287,15 @@ impl Schema {
         })
     }
 
-    fn from_parts(parts: Parts) -> Self {
+    fn from_parts(mut parts: Parts) -> Self {
+        let mut start = 0;
+        for (end, flags) in parts.name_ends.iter().zip(&mut parts.flags) {
+            if &parts.names[start..*end as usize] == EXCEPTION {
+                // It keeps its error (rule R28).
+                *flags |= flag::PAYLOAD | flag::RETAIN;
+            }
+            start = *end as usize;
+        }
         let compiled = Compiled::new(&parts.flags, &parts.relations);
         let mut schema = Self {
             name: parts.name,
@@ -402,6 +410,18 @@ impl Schema {
     /// Whether calling state `index` while it is active ticks it again (rule R12).
     pub fn is_multi(&self, index: usize) -> bool {
         self.flags[index] & flag::MULTI != 0
+    }
+
+    /// Whether a mutation that calls state `index` may carry a payload for it.
+    pub fn takes_payload(&self, index: usize) -> bool {
+        self.flags
+            .get(index)
+            .is_some_and(|flags| flags & flag::PAYLOAD != 0)
+    }
+
+    /// Whether the payload of state `index` is kept out of logs.
+    pub fn is_redacted(&self, index: usize) -> bool {
+        self.flags[index] & flag::REDACT != 0
     }
 
     /// Whether the payload that activated state `index` is kept while it is active.

@@ -69,4 +69,6 @@ pub(crate) mod flag {
     pub(crate) const PAYLOAD: u8 = 4;
     /// The payload is kept while the state is active.
     pub(crate) const RETAIN: u8 = 8;
+    /// The payload is kept out of logs.
+    pub(crate) const REDACT: u8 = 16;
 }

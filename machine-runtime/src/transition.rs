@@ -53,7 +53,7 @@ pub(crate) struct Request<'a> {
     pub(crate) op: Op,
     pub(crate) called: &'a [u32],
     pub(crate) auto: bool,
-    pub(crate) payload: Option<&'a Bytes>,
+    pub(crate) payloads: &'a [(u32, Bytes)],
 }
 
 /// How the fast road ended.
@@ -197,7 +197,7 @@ impl Status {
     /// A called state that this transition activated keeps the payload if it retains; one that
     /// ended loses its own.
     fn keep_payloads(&mut self, c: &Compiled, request: Request<'_>, start: usize) {
-        if self.retained.is_empty() && request.payload.is_none() {
+        if self.retained.is_empty() && request.payloads.is_empty() {
             return;
         }
         for i in start..self.log.changes.len() {
@@ -205,8 +205,9 @@ impl Status {
             if !c.is_retained(state) {
                 continue;
             }
-            let old = match request.payload {
-                Some(payload) if self.active.contains(state) && request.called.contains(&state) => {
+            let payload = request.payloads.iter().find(|(of, _)| *of == state);
+            let old = match payload {
+                Some((_, payload)) if self.active.contains(state) => {
                     self.digest = self.digest.wrapping_add(payload_digest(state, payload));
                     self.log.payloads.push((state, Some(payload.clone())));
                     self.retained.insert(state, payload.clone())

@@ -98,7 +98,7 @@ async fn a_moment_stays_as_it_is_for_as_long_as_it_is_held() {
         let payload = i.to_string();
         let (remove, add) = (
             Mutation::remove(RED),
-            Mutation::add(RED).with_payload(payload),
+            Mutation::add(RED).with_payload(RED, payload),
         );
         handle.mutate_all(vec![remove, add]).await.unwrap();
         let moment = handle.view().snapshot().unwrap();

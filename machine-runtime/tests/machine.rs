@@ -312,9 +312,9 @@ fn a_toggle_is_decided_when_it_is_called() {
 
 #[test]
 fn multi_states_and_payloads_do_not_merge() {
-    let mut m = machine([def("A").multi(), def("B")]);
+    let mut m = machine([def("A").multi(), def("B").payload()]);
     let [a, b] = ["A", "B"].map(|name| at(&m, name));
-    let with_payload = Mutation::add(b).with_payload("x");
+    let with_payload = Mutation::add(b).with_payload(b, "x");
     for tick in [2, 3] {
         assert_eq!(m.enqueue(&Mutation::add(a)), Ok(Enqueued::Queued(tick)));
     }
@@ -345,15 +345,15 @@ fn a_called_state_retains_its_payload_until_it_ends() {
     let mut m = machine([def("A").retain().add(["B"]), def("B").retain(), def("C")]);
     let [a, b, c] = ["A", "B", "C"].map(|name| at(&m, name));
     assert!(
-        m.mutate(&Mutation::add([a, c]).with_payload("UA 1545"))
+        m.mutate(&Mutation::add([a, c]).with_payload(a, "UA 1545"))
             .is_executed()
     );
     assert_eq!(m.retained(a).unwrap(), "UA 1545");
-    // Neither was declared to retain one or called.
+    // The payload was not for them.
     assert_eq!((m.retained(c), m.retained(b)), (None, None));
     // An active state keeps what it was activated with.
     assert!(
-        m.mutate(&Mutation::add(a).with_payload("B6 725"))
+        m.mutate(&Mutation::add(a).with_payload(a, "B6 725"))
             .is_executed()
     );
     assert_eq!(m.retained(a).unwrap(), "UA 1545");
@@ -369,7 +369,7 @@ fn a_multi_state_called_again_retains_the_new_payload_or_none() {
     let a = at(&m, "A");
     for payload in ["one", "two"] {
         assert!(
-            m.mutate(&Mutation::add(a).with_payload(payload))
+            m.mutate(&Mutation::add(a).with_payload(a, payload))
                 .is_executed()
         );
         assert_eq!(m.retained(a).unwrap(), payload);
@@ -382,7 +382,10 @@ fn a_multi_state_called_again_retains_the_new_payload_or_none() {
 fn a_canceled_mutation_leaves_no_payload() {
     let mut m = machine([def("A").retain().require(["B"]), def("B")]);
     let a = at(&m, "A");
-    assert!(!m.mutate(&Mutation::add(a).with_payload("x")).is_executed());
+    assert!(
+        !m.mutate(&Mutation::add(a).with_payload(a, "x"))
+            .is_executed()
+    );
     assert_eq!((m.retained(a), m.digest()), (None, 0));
 }
 
@@ -391,7 +394,7 @@ fn a_waiting_mutation_brings_its_payload() {
     let mut m = machine([def("A").retain()]);
     let a = at(&m, "A");
     assert_eq!(
-        m.enqueue(&Mutation::add(a).with_payload("x")),
+        m.enqueue(&Mutation::add(a).with_payload(a, "x")),
         Ok(Enqueued::Queued(2))
     );
     m.run();
@@ -402,7 +405,7 @@ fn a_waiting_mutation_brings_its_payload() {
 fn too_large_payloads_are_refused() {
     let mut m = machine([def("A").retain()]);
     let a = at(&m, "A");
-    let large = Mutation::add(a).with_payload(vec![0; MAX_PAYLOAD + 1]);
+    let large = Mutation::add(a).with_payload(a, vec![0; MAX_PAYLOAD + 1]);
     let reason = Reason::PayloadTooLarge { len: 1025 };
     assert_eq!(m.mutate(&large), Outcome::Canceled(reason.clone()));
     assert_eq!(
@@ -412,9 +415,30 @@ fn too_large_payloads_are_refused() {
     assert_eq!(m.enqueue(&large), Err(reason));
     assert_eq!((m.queue_len(), m.to_string()), (0, "()".to_owned()));
     assert!(
-        m.mutate(&Mutation::add(a).with_payload(vec![0; MAX_PAYLOAD]))
+        m.mutate(&Mutation::add(a).with_payload(a, vec![0; MAX_PAYLOAD]))
             .is_executed()
     );
+}
+
+#[test]
+fn a_payload_is_for_a_called_state_that_takes_one() {
+    let mut m = machine([def("A").payload(), def("B")]);
+    let [a, b] = ["A", "B"].map(|name| at(&m, name));
+    for (mutation, state) in [
+        (Mutation::add(b).with_payload(b, "1"), b),
+        (Mutation::add(b).with_payload(a, "1"), a),
+        (Mutation::add(a).with_payload(DynState(9), "1"), DynState(9)),
+    ] {
+        let reason = Reason::PayloadUnwanted { state };
+        assert_eq!(m.mutate(&mutation), Outcome::Canceled(reason.clone()));
+        assert_eq!(m.enqueue(&mutation), Err(reason));
+    }
+    assert!(
+        m.mutate(&Mutation::add([b, a]).with_payload(a, "1"))
+            .is_executed()
+    );
+    // It was not declared to keep it.
+    assert_eq!(m.retained(a), None);
 }
 
 #[test]
@@ -429,7 +453,7 @@ fn the_digest_is_that_of_the_ticks_and_the_retained_payloads() {
     ];
     assert_eq!(m.digest(), 0);
     assert!(
-        m.mutate(&Mutation::add([a, b]).with_payload("gate B2"))
+        m.mutate(&Mutation::add([a, b]).with_payload(a, "gate B2"))
             .is_executed()
     );
     let ticks = factors[1].wrapping_add(factors[2]);

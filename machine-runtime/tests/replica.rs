@@ -30,7 +30,11 @@ fn schema() -> Arc<Schema> {
         for (i, colour) in colours.iter().enumerate() {
             let others = colours.iter().filter(|other| *other != colour);
             let state = StateDef::new(colour).remove(others.cloned());
-            builder = builder.state(if i == 2 { state.auto() } else { state.retain() });
+            builder = builder.state(if i == 2 {
+                state.auto().payload()
+            } else {
+                state.retain()
+            });
         }
     }
     builder.build().unwrap().into()
@@ -108,13 +112,14 @@ async fn reach(view: &View<DynState>, position: Position) -> Arc<Snapshot> {
 
 fn random_mutation(random: &mut fastrand::Rng) -> Mutation<DynState> {
     let states: Vec<_> = (0..3).map(|_| DynState(random.u32(1..=30))).collect();
+    let first = states[0];
     let mutation = if random.u8(0..4) == 0 {
         Mutation::remove(states)
     } else {
         Mutation::add(states)
     };
     if random.bool() {
-        mutation.with_payload(vec![random.u8(..); 5])
+        mutation.with_payload(first, vec![random.u8(..); 5])
     } else {
         mutation
     }

@@ -192,7 +192,7 @@ impl Root {
     }
 
     async fn add_with(&self, state: House, payload: &'static [u8]) {
-        let mutation = Mutation::add(state).with_payload(payload);
+        let mutation = Mutation::add(state).with_payload(state, payload);
         assert!(
             self.handle
                 .mutate(mutation)

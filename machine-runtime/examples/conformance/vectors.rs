@@ -84,7 +84,8 @@ pub(crate) fn build(states: &[String], raw: &RawSchema) -> Result<Schema, Schema
             .require(raw.require.iter().cloned())
             .add(raw.add.iter().cloned())
             .remove(raw.remove.iter().cloned())
-            .after(raw.after.iter().cloned());
+            .after(raw.after.iter().cloned())
+            .payload();
         if raw.auto {
             state = state.auto();
         }

@@ -35,6 +35,18 @@ impl StateDef {
         self.with(flag::MULTI)
     }
 
+    /// A mutation that calls the state may carry a payload for it.
+    #[must_use]
+    pub fn payload(self) -> Self {
+        self.with(flag::PAYLOAD)
+    }
+
+    /// The payload of the state is kept out of logs.
+    #[must_use]
+    pub fn redact(self) -> Self {
+        self.with(flag::PAYLOAD | flag::REDACT)
+    }
+
     /// The payload that activated the state is kept while it is active.
     #[must_use]
     pub fn retain(self) -> Self {
