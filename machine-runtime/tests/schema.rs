@@ -84,7 +84,9 @@ fn exception_is_supplied_where_it_is_not_declared() {
         .build()
         .unwrap();
     assert_eq!(schema.names().collect::<Vec<_>>(), ["Exception", "A"]);
-    assert!(schema.is_multi(0) && !schema.is_auto(0) && !schema.is_retained(0));
+    assert!(schema.is_multi(0) && !schema.is_auto(0));
+    // It keeps its error.
+    assert!(schema.takes_payload(0) && schema.is_retained(0));
     // A reference to what nobody declared adds nothing, but a requirement stays one.
     assert_eq!(schema.related(Relation::Add, 1), [] as [u32; 0]);
     assert_eq!(schema.related(Relation::Require, 1), [0]);
@@ -155,7 +157,7 @@ fn the_fingerprint_is_that_of_names_flags_and_relations() {
     // Wire contract.
     assert_eq!(
         print(builder(states())).to_string(),
-        "a4b6f6288d14868143d99331b54b666c"
+        "995274cd0bece6be67b43c935f7024ab"
     );
     let [a, b, c] = states();
     let ours = print(builder(states()));
