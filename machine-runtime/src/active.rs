@@ -15,6 +15,11 @@ pub(crate) struct Active {
     /// `prev` and `next` of the linked list; the last element stands for both of its ends.
     prev: Vec<u32>,
     next: Vec<u32>,
+    /// Of the linked list: the order of its members by number, to compare two without a walk.
+    stamps: Vec<i64>,
+    /// The stamps of the next one at either end.
+    front: i64,
+    back: i64,
 }
 
 impl Active {
@@ -27,6 +32,9 @@ impl Active {
             keyed: vec![0; c.by_key().len().div_ceil(64)],
             prev: list.clone(),
             next: list,
+            stamps: vec![0; n],
+            front: -1,
+            back: 0,
         }
     }
 
@@ -86,6 +94,8 @@ impl Active {
             self.keyed[key as usize / 64] |= 1 << (key % 64);
         } else {
             let end = self.end();
+            self.stamps[state as usize] = self.front;
+            self.front -= 1;
             self.link(end, state, self.next[end as usize]);
         }
     }
@@ -97,6 +107,8 @@ impl Active {
             self.keyed[key as usize / 64] |= 1 << (key % 64);
         } else {
             let end = self.end();
+            self.stamps[state as usize] = self.back;
+            self.back += 1;
             self.link(self.prev[end as usize], state, end);
         }
     }
@@ -123,12 +135,21 @@ impl Active {
         listed.chain(ones(&self.keyed).map(|key| c.by_key()[key]))
     }
 
+    /// Where an active state stands in the order, to be compared with others.
+    pub(crate) fn rank(&self, c: &Compiled, state: u32) -> (u32, i64) {
+        match key(c, state) {
+            Some(key) => (key + 1, 0),
+            None => (0, self.stamps[state as usize]),
+        }
+    }
+
     /// Makes `list` the order; the bits are left alone.
     pub(crate) fn set_order(&mut self, c: &Compiled, list: &[u32]) {
         let end = self.end();
         self.next[end as usize] = end;
         self.prev[end as usize] = end;
         self.keyed.fill(0);
+        (self.front, self.back) = (-1, 0);
         for state in list {
             self.push_back(c, *state);
         }

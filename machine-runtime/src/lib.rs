@@ -53,11 +53,14 @@
 extern crate self as machine_runtime;
 
 mod active;
+mod errors;
 mod explain;
 #[cfg(feature = "tokio")]
 mod handle;
+mod handlers;
 mod machine;
 mod mutation;
+mod payload;
 mod position;
 #[cfg(feature = "tokio")]
 mod publisher;
@@ -81,13 +84,19 @@ mod when;
 
 pub use machine_macros::states;
 
+pub use errors::{ERROR_HISTORY, ErrorKind, MachineError};
 pub use explain::Explanation;
 #[cfg(feature = "tokio")]
 pub use handle::{CHANNEL, Handle, Owner, Receipt};
-pub use machine::{Machine, Transition};
+pub use handlers::{
+    AskFn, Binder, BoxError, Cause, Final, Finished, Handlers, Limits, Negotiation, Ongoing, Phase,
+    Reactions, TellFn, Verdict,
+};
+pub use machine::{MAX_ROUNDS, MAX_RUN, Machine, Transition};
 pub use mutation::{IntoStates, MAX_PAYLOAD, Mutation, Op, Outcome, Payloads, Reason, StateList};
+pub use payload::{InvalidPayload, PayloadOf};
 pub use position::{Epoch, InvalidPosition, Position};
-pub use queue::{Enqueued, QUEUE_LIMIT};
+pub use queue::{Enqueued, FullQueue, QUEUE_LIMIT};
 #[cfg(feature = "tokio")]
 pub use ring::{RING_BYTES, RING_DELTAS};
 pub use schema::{

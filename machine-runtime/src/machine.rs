@@ -8,18 +8,21 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::errors::{ErrorKind, Errors, MachineError};
 use crate::explain::Explanation;
-use crate::mutation::{
-    IntoStates, MAX_PAYLOAD, Mutation, Op, Outcome, Payloads, Reason, StateList,
+use crate::handlers::{
+    Asking, BoxError, Caller, Cause, Dispatch, Handlers, Limits, Stopwatch, Trouble,
 };
-use crate::queue::{Enqueued, Queue, Waiting};
-use crate::schema::{EXCEPTION, Schema};
+use crate::mutation::{IntoStates, Mutation, Op, Outcome, Reason, StateList};
+use crate::queue::{Enqueued, FullQueue, Queue, Waiting, collect, decided, error_mutation};
+use crate::schema::Schema;
 use crate::set::StateSet;
 use crate::state::{DynState, State, States, Words};
-use crate::transition::{Change, Record, Request, Status};
+use crate::transition::{Change, End, Record, Request, Stage, Status};
 
 /// A machine whose states are of type `S`.
 ///
@@ -40,14 +43,38 @@ use crate::transition::{Change, Record, Request, Status};
 /// assert_eq!(format!("{door:#}"), "(Shut:1) [Exception:0 Open:2]");
 /// # Ok::<(), machine_runtime::SchemaError>(())
 /// ```
-#[derive(Clone)]
 pub struct Machine<S: State> {
     schema: Arc<Schema>,
     status: Status,
     queue: Queue,
     candidates: Vec<u32>,
-    states: PhantomData<S>,
+    handlers: Option<Box<Dispatch<S>>>,
+    /// What runs before anything that waits.
+    front: Option<Front>,
+    errors: Errors,
+    limits: Limits,
+    stopwatch: Option<Stopwatch>,
+    /// Until when, on the stopwatch, mutations from outside are canceled.
+    backing_off: Option<Duration>,
+    /// How many mutations in a row the machine put in front itself.
+    rounds: u32,
 }
+
+/// A mutation that the machine puts in front of those that wait. It takes no queue tick.
+#[derive(Debug)]
+enum Front {
+    /// The auto states that are to be tried: the machine's `candidates` (rule R19).
+    Auto,
+    /// `Exception`, after a panic (rule R26).
+    Exception(Box<Waiting>),
+}
+
+/// How many mutations in a row, auto ones and adds of `Exception` after panics, a machine makes by
+/// itself at most (rule R34).
+pub const MAX_ROUNDS: u32 = 16;
+
+/// How many mutations that handlers appended run at most in one [`Machine::run`] (rule R34).
+pub const MAX_RUN: u32 = 10_000;
 
 impl<S: States> Machine<S> {
     /// A machine of the generated enum `S`, all its ticks 0.
@@ -77,8 +104,58 @@ impl<S: State> Machine<S> {
             status,
             queue: Queue::new(),
             candidates: Vec::new(),
-            states: PhantomData,
+            handlers: None,
+            front: None,
+            errors: Errors::default(),
+            limits: Limits::default(),
+            stopwatch: None,
+            backing_off: None,
+            rounds: 0,
         }
+    }
+
+    /// Binds a set of handlers, behind those that are bound already: where two sets have a handler
+    /// for the same thing, they are asked and told in the order of binding, up to the first that
+    /// refuses or panics (rule R31).
+    ///
+    /// # Panics
+    ///
+    /// If a handler is bound to a state that the schema does not have; only a [`DynState`] can be
+    /// one.
+    pub fn bind(&mut self, handlers: impl Handlers<S>) {
+        let states = self.schema.len();
+        let dispatch = self
+            .handlers
+            .get_or_insert_with(|| Box::new(Dispatch::new(states)));
+        dispatch.bind(&self.schema, handlers);
+    }
+
+    /// The same machine with a set of handlers, see [`Machine::bind`].
+    #[must_use]
+    pub fn with(mut self, handlers: impl Handlers<S>) -> Self {
+        self.bind(handlers);
+        self
+    }
+
+    /// The first bound set of type `H`.
+    pub fn handlers<H: Handlers<S>>(&self) -> Option<&H> {
+        self.handlers.as_ref()?.value()
+    }
+
+    /// Lends a clock that only goes forwards: the time since any moment. Without one there are no
+    /// timeouts (rule R27). Reading it costs time, twice per handler.
+    pub fn set_stopwatch(&mut self, stopwatch: impl Fn() -> Duration + Send + 'static) {
+        self.stopwatch = Some(Box::new(stopwatch));
+    }
+
+    /// How long handlers may take.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+    }
+
+    /// What a full queue does with one more mutation (rule R33).
+    pub fn set_full_queue(&mut self, policy: FullQueue) {
+        self.queue.when_full = policy;
     }
 
     /// Names, relations and groups.
@@ -104,22 +181,121 @@ impl<S: State> Machine<S> {
         self.act(Op::Remove, states)
     }
 
-    /// Runs what waits in the queue, then `mutation`, each with the auto mutation that follows it
-    /// (rules R19, R21). Returns how `mutation` itself ended (rule R20).
+    /// Adds an error: activates `Exception` with it (rule R28).
+    pub fn fail(&mut self, error: impl Into<BoxError>) -> Outcome<S> {
+        self.fail_with(&[][..], error)
+    }
+
+    /// Adds an error as `states`, such as `ErrNetwork`, together with `Exception`.
+    ///
+    /// # Panics
+    ///
+    /// As [`Machine::mutate`].
+    pub fn fail_with(
+        &mut self,
+        states: impl IntoStates<S>,
+        error: impl Into<BoxError>,
+    ) -> Outcome<S> {
+        let error = MachineError::of(ErrorKind::Added, error.into(), self.revision());
+        self.add_error(states, error)
+    }
+
+    pub(crate) fn add_error(
+        &mut self,
+        states: impl IntoStates<S>,
+        error: MachineError,
+    ) -> Outcome<S> {
+        let mut list = StateList::new();
+        states.append_to(&mut list);
+        let waiting = error_mutation(&self.schema, &list, &error, Cause::Call);
+        self.errors.push(error);
+        Self::outcome(self.run_call(&waiting))
+    }
+
+    /// Runs what waits in the queue, then `mutation`, each with what follows from it: the auto
+    /// mutation, and what handlers append (rules R19, R21). Returns how `mutation` itself ended
+    /// (rule R20).
     ///
     /// # Panics
     ///
     /// If it calls a state that the schema does not have (rule R4); only a [`DynState`] can be
     /// one.
     pub fn mutate(&mut self, mutation: &Mutation<S>) -> Outcome<S> {
-        self.run();
         if mutation.payloads().is_empty() {
-            return self.pass(mutation.op(), mutation.states(), &[]);
+            self.run();
+            return self.pass(mutation.op(), mutation.states());
         }
-        if let Some(reason) = unwanted_payload(&self.schema, mutation) {
-            return Outcome::Canceled(reason);
+        match Waiting::new(&self.schema, mutation, Cause::Call) {
+            Ok(waiting) => Self::outcome(self.run_call(&waiting)),
+            Err(reason) => {
+                self.run();
+                Outcome::Canceled(reason)
+            }
         }
-        self.pass(mutation.op(), mutation.states(), &raw_payloads(mutation))
+    }
+
+    /// As [`Machine::mutate`], with the mutation in terms of indices.
+    pub(crate) fn run_call(&mut self, call: &Waiting) -> Result<(), Reason<u32>> {
+        self.run();
+        if self.is_backing_off() {
+            return Err(Reason::BackingOff);
+        }
+        self.queue.pass();
+        let result = self.one(Job::of(call), self.queue.tick());
+        self.drain();
+        result
+    }
+
+    /// Whether `mutation` would be executed now, by relations and by negotiation handlers: a dry
+    /// run that changes nothing (rule R32). What handlers append is discarded. A mutation that
+    /// calls a multi state is not judged by relations.
+    ///
+    /// # Panics
+    ///
+    /// As [`Machine::mutate`].
+    pub fn can(&mut self, mutation: &Mutation<S>) -> Outcome<S> {
+        let waiting = match Waiting::new(&self.schema, mutation, Cause::Call) {
+            Ok(waiting) => waiting,
+            Err(reason) => return Outcome::Canceled(reason),
+        };
+        Self::outcome(self.check(&waiting))
+    }
+
+    /// As [`Machine::can`], with the mutation in terms of indices.
+    pub(crate) fn check(&mut self, waiting: &Waiting) -> Result<(), Reason<u32>> {
+        if self.is_backing_off() {
+            return Err(Reason::BackingOff);
+        }
+        let request = Request {
+            op: decided(waiting.op, &waiting.called, self.status.active().bits()),
+            called: &waiting.called,
+            auto: false,
+            payloads: &waiting.payloads,
+        };
+        let Self {
+            schema,
+            status,
+            queue,
+            handlers,
+            stopwatch,
+            limits,
+            ..
+        } = self;
+        let Some(dispatch) = handlers else {
+            return status.check(schema.compiled(), request, None);
+        };
+        let (mut queue, mut errors) = (queue.clone(), Errors::default());
+        let mut caller = Caller {
+            schema,
+            queue: &mut queue,
+            errors: &mut errors,
+            stopwatch: stopwatch.as_ref(),
+            limits: *limits,
+            cause: Cause::Call,
+            trouble: Trouble::default(),
+        };
+        let mut asking = Asking::new(dispatch, &mut caller);
+        status.check(schema.compiled(), request, Some(&mut asking))
     }
 
     /// Lets `mutation` wait until [`Machine::run`] or the next [`Machine::mutate`].
@@ -130,37 +306,135 @@ impl<S: State> Machine<S> {
     ///
     /// # Errors
     ///
-    /// A payload that is too large, or that no called state takes, is refused at once.
+    /// A payload that is too large, or that no called state takes, is refused at once; so is
+    /// everything while the machine backs off (rule R27).
     pub fn enqueue(&mut self, mutation: &Mutation<S>) -> Result<Enqueued, Reason<S>> {
-        if let Some(reason) = unwanted_payload(&self.schema, mutation) {
-            return Err(reason);
+        let waiting = Waiting::new(&self.schema, mutation, Cause::Call)?;
+        if self.is_backing_off() {
+            return Err(Reason::BackingOff);
         }
-        let mut called = StateList::new();
-        self.collect(mutation.states(), &mut called);
-        let op = self.decided(mutation.op(), &called);
-        let compiled = self.schema.compiled();
-        let mergeable = !called.iter().any(|state| compiled.is_multi(*state));
-        let exception = self.schema.find(EXCEPTION).map(crate::schema::as_index);
-        let urgent = exception.is_some_and(|exception| {
-            let active = self.status.active().contains(exception);
-            let opposite = if active { Op::Remove } else { Op::Add };
-            called[..] == [exception] && op == opposite
-        });
-        let waiting = Waiting {
-            op,
-            called,
-            payloads: raw_payloads(mutation),
-        };
-        Ok(self.queue.push(waiting, mergeable, urgent))
+        let active = self.status.active().bits();
+        Ok(self.queue.append(&self.schema, active, waiting))
     }
 
     /// Runs what waits in the queue, in order. [`Machine::last_run`] starts anew here.
     pub fn run(&mut self) {
         self.status.log.clear();
-        while let Some(next) = self.queue.pop() {
-            // How it ended stands in the log.
-            let _ = self.one(next.op, &next.called, &next.payloads);
+        self.rounds = 0;
+        self.note_displaced();
+        self.drain();
+    }
+
+    /// Logs what a full queue dropped.
+    fn note_displaced(&mut self) {
+        let displaced = self.queue.displaced.drain(..);
+        let displaced = displaced.map(|tick| (tick, Reason::Displaced));
+        self.status.log.dropped.extend(displaced);
+    }
+
+    /// Runs the next of what waits, and nothing else: what follows from it waits in front then.
+    /// False if nothing waited. [`Machine::last_run`] has this one transition.
+    ///
+    /// It is for tools that look at a machine between two transitions.
+    pub fn step(&mut self) -> bool {
+        self.status.log.clear();
+        self.next_one()
+    }
+
+    /// Runs what waits, to the end.
+    fn drain(&mut self) {
+        if self.front.is_none() && self.queue.is_empty() {
+            return;
         }
+        let mut left = MAX_RUN as usize + self.queue.len();
+        while self.next_one() {
+            left -= 1;
+            if left == 0 {
+                let next = self.queue.next().and_then(|next| next.called.first());
+                let state = next.map(|state| self.schema.name_of(*state as usize).to_owned());
+                self.cut_off(&Reason::Runaway);
+                let message =
+                    format!("handlers caused {MAX_RUN} mutations in a row; the rest was cut off");
+                let mut error = MachineError::new(ErrorKind::Runaway, message, self.revision());
+                error.state = state;
+                self.errors.push(error);
+                left = MAX_RUN as usize;
+            }
+        }
+    }
+
+    fn next_one(&mut self) -> bool {
+        // How it ended stands in the log.
+        if let Some(front) = self.front.take() {
+            let _ = self.lead(&front);
+            return true;
+        }
+        match self.queue.pop() {
+            Some(next) => {
+                self.rounds = 0;
+                let _ = self.one(Job::of(&next), self.queue.tick());
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Runs what the machine has put in front, unless it went on with that for too long.
+    fn lead(&mut self, front: &Front) -> Result<(), Reason<u32>> {
+        self.rounds += 1;
+        if self.rounds > MAX_ROUNDS {
+            let name = |state: Option<&u32>| {
+                state
+                    .map_or("", |state| self.schema.name_of(*state as usize))
+                    .to_owned()
+            };
+            let state = match front {
+                Front::Auto => name(self.candidates.first()),
+                Front::Exception(waiting) => name(waiting.called.first()),
+            };
+            let message = format!(
+                "auto mutations and panics followed each other {MAX_ROUNDS} times, up to {state}; the next was cut off"
+            );
+            let mut error = MachineError::new(ErrorKind::Runaway, message, self.revision());
+            error.state = Some(state);
+            self.errors.push(error);
+            return Err(Reason::Runaway);
+        }
+        match front {
+            Front::Auto => {
+                let called = std::mem::take(&mut self.candidates);
+                let job = Job {
+                    op: Op::Add,
+                    called: &called,
+                    payloads: &[],
+                    cause: Cause::Auto,
+                };
+                let result = self.one(job, 0);
+                // Auto mutations cause no others, so there are no newer ones.
+                self.candidates = called;
+                result
+            }
+            Front::Exception(waiting) => self.one(Job::of(waiting), 0),
+        }
+    }
+
+    /// Takes everything off the queue for `reason`.
+    fn cut_off(&mut self, reason: &Reason<u32>) {
+        while self.queue.pop().is_some() {
+            let dropped = (self.queue.tick(), reason.clone());
+            self.status.log.dropped.push(dropped);
+        }
+    }
+
+    fn is_backing_off(&mut self) -> bool {
+        let Some(until) = self.backing_off else {
+            return false;
+        };
+        let on = self.stopwatch.as_ref().is_some_and(|now| now() < until);
+        if !on {
+            self.backing_off = None;
+        }
+        on
     }
 
     /// The transitions of the last [`Machine::run`], [`Machine::mutate`] and their like: the
@@ -226,6 +500,22 @@ impl<S: State> Machine<S> {
         self.queue.len()
     }
 
+    /// The recent errors, the oldest first, at most [`ERROR_HISTORY`](crate::ERROR_HISTORY).
+    pub fn errors(&self) -> impl DoubleEndedIterator<Item = &MachineError> + ExactSizeIterator {
+        self.errors.iter()
+    }
+
+    /// How many errors there were.
+    pub fn error_count(&self) -> u64 {
+        self.errors.count()
+    }
+
+    /// Those that left the queue in the last run without being run: their queue ticks, and why.
+    pub fn dropped(&self) -> impl ExactSizeIterator<Item = (u64, Reason<S>)> {
+        let dropped = self.status.log.dropped.iter();
+        dropped.map(|(tick, reason)| (*tick, reason.clone().map(Self::state)))
+    }
+
     /// The payload that `state` retains, if it is active and was given one.
     pub fn retained(&self, state: S) -> Option<&Bytes> {
         self.status
@@ -252,84 +542,136 @@ impl<S: State> Machine<S> {
         // Filled in place: a list that moves right after it was written stalls the processor.
         let mut list = StateList::new();
         states.append_to(&mut list);
-        self.pass(op, &list, &[])
+        self.pass(op, &list)
     }
 
-    /// Runs a mutation that does not have to wait.
-    fn pass(&mut self, op: Op, states: &[S], payloads: &[(u32, Bytes)]) -> Outcome<S> {
-        self.queue.pass();
+    /// Runs a mutation without a payload that does not have to wait, and what follows from it.
+    fn pass(&mut self, op: Op, states: &[S]) -> Outcome<S> {
         let mut called = StateList::new();
-        self.collect(states, &mut called);
-        match self.one(op, &called, payloads) {
+        collect(&self.schema, states, &mut called);
+        if self.is_backing_off() {
+            return Outcome::Canceled(Reason::BackingOff);
+        }
+        self.queue.pass();
+        let job = Job {
+            op,
+            called: &called,
+            payloads: &[],
+            cause: Cause::Call,
+        };
+        let result = self.one(job, self.queue.tick());
+        self.drain();
+        Self::outcome(result)
+    }
+
+    fn outcome(result: Result<(), Reason<u32>>) -> Outcome<S> {
+        match result {
             Ok(()) => Outcome::Executed,
             Err(reason) => Outcome::Canceled(reason.map(Self::state)),
         }
     }
 
-    /// One mutation and the auto mutation that it may cause (rule R19).
-    fn one(
-        &mut self,
-        op: Op,
-        called: &[u32],
-        payloads: &[(u32, Bytes)],
-    ) -> Result<(), Reason<u32>> {
-        let op = self.decided(op, called);
+    /// One transition. What the machine itself wants next is in front then.
+    fn one(&mut self, job: Job<'_>, queue_tick: u64) -> Result<(), Reason<u32>> {
+        let before = self.status.revision();
+        let request = Request {
+            op: decided(job.op, job.called, self.status.active().bits()),
+            called: job.called,
+            auto: job.cause == Cause::Auto,
+            payloads: job.payloads,
+        };
+        let result = if self.handlers.is_some() {
+            self.handled(request, job.cause)
+        } else {
+            self.status.run(self.schema.compiled(), request, None)
+        };
+        let end = End {
+            canceled: result.as_ref().err().cloned(),
+            cause: job.cause,
+            queue_tick,
+        };
+        self.status.close(request, end);
+        if result.is_ok()
+            && !request.auto
+            && self.status.revision() != before
+            && self.status.has_candidates()
+            && !(request.op == Op::Add && self.schema.is_health(request.called))
+        {
+            self.status.candidates(&mut self.candidates);
+            self.front = Some(Front::Auto);
+        }
+        result
+    }
+
+    /// A transition of a machine with handlers.
+    fn handled(&mut self, request: Request<'_>, cause: Cause) -> Result<(), Reason<u32>> {
         let Self {
             schema,
             status,
-            candidates,
+            queue,
+            handlers,
+            errors,
+            limits,
+            stopwatch,
             ..
         } = self;
-        let compiled = schema.compiled();
-        let before = status.revision();
-        status.run(
-            compiled,
-            Request {
-                op,
-                called,
-                auto: false,
-                payloads,
-            },
-        )?;
-        if status.revision() != before
-            && status.has_candidates()
-            && !(op == Op::Add && schema.is_health(called))
-        {
-            status.candidates(candidates);
-            let request = Request {
-                op: Op::Add,
-                called: candidates,
-                auto: true,
-                payloads: &[],
+        let c = schema.compiled();
+        let dispatch = handlers.as_mut().expect("the caller looked");
+        let mut caller = Caller {
+            schema,
+            queue,
+            errors,
+            stopwatch: stopwatch.as_ref(),
+            limits: *limits,
+            cause,
+            trouble: Trouble::default(),
+        };
+        let mut asking = Asking::new(dispatch, &mut caller);
+        let mut result = status.run(c, request, Some(&mut asking));
+        let mut panic = asking.into_panic();
+        if result.is_ok() && status.plan.concerns {
+            let plan = std::mem::take(&mut status.plan);
+            let stage = Stage {
+                request,
+                ticks: status.ticks(),
+                before: &plan.before,
+                after: status.active().bits(),
+                now: status.active().bits(),
+                revision: status.revision(),
             };
-            // Whether an auto mutation is accepted concerns nobody but the log.
-            let _ = status.run(compiled, request);
-        }
-        Ok(())
-    }
-
-    /// Rule R24: what a toggle is at this moment.
-    fn decided(&self, op: Op, called: &[u32]) -> Op {
-        match op {
-            Op::Toggle if called.iter().all(|s| self.status.active().contains(*s)) => Op::Remove,
-            Op::Toggle => Op::Add,
-            op => op,
-        }
-    }
-
-    /// Rule R4: the called states without repeats, into `called`.
-    fn collect(&self, states: &[S], called: &mut StateList<u32>) {
-        for state in states {
-            let index = state.index();
-            assert!(
-                index < self.schema.len(),
-                "{state:?} is no state of {}",
-                self.schema.name()
-            );
-            let index = crate::schema::as_index(index);
-            if !called.contains(&index) {
-                called.push(index);
+            let told = dispatch.tell(&stage, &plan.exits, &plan.enters, &mut caller);
+            if let Err(stopped) = told {
+                status.take_out(c, &plan.enters[stopped.from_enter..]);
+                panic = stopped.panic.map(|error| *error);
+                result = Err(stopped.reason);
             }
+            status.plan = plan;
+        }
+        let trouble = caller.trouble;
+        if let Some(error) = panic {
+            let waiting = error_mutation::<S>(schema, &[], &error, Cause::Panic);
+            self.errors.push(error);
+            // A panic over `Exception` itself is remembered, and that is all.
+            if !request.called.contains(&waiting.called[0]) {
+                self.front = Some(Front::Exception(Box::new(waiting)));
+            }
+        }
+        self.note_displaced();
+        if trouble.overdue {
+            self.back_off();
+        }
+        result
+    }
+
+    /// Rule R27: a handler took longer than the deadline.
+    fn back_off(&mut self) {
+        self.cut_off(&Reason::BackingOff);
+        let now = self.stopwatch.as_ref().map(|now| now());
+        self.backing_off = now.map(|now| now + self.limits.backoff);
+        if let Some(error) = self.errors.iter().next_back() {
+            let waiting = error_mutation::<S>(&self.schema, &[], error, Cause::Panic);
+            let active = self.status.active().bits();
+            self.queue.append(&self.schema, active, waiting);
         }
     }
 
@@ -338,24 +680,24 @@ impl<S: State> Machine<S> {
     }
 }
 
-/// Why a payload of `mutation` cannot be taken.
-fn unwanted_payload<S: State>(schema: &Schema, mutation: &Mutation<S>) -> Option<Reason<S>> {
-    mutation.payloads().iter().find_map(|(state, payload)| {
-        let len = payload.len();
-        let taken = schema.takes_payload(state.index()) && mutation.states().contains(state);
-        match (len > MAX_PAYLOAD, taken) {
-            (true, _) => Some(Reason::PayloadTooLarge { len }),
-            (false, false) => Some(Reason::PayloadUnwanted { state: *state }),
-            (false, true) => None,
-        }
-    })
+/// A mutation that is to run, in terms of indices.
+#[derive(Clone, Copy)]
+struct Job<'a> {
+    op: Op,
+    called: &'a [u32],
+    payloads: &'a [(u32, Bytes)],
+    cause: Cause,
 }
 
-fn raw_payloads<S: State>(mutation: &Mutation<S>) -> Payloads<u32> {
-    let payloads = mutation.payloads().iter();
-    payloads
-        .map(|(state, payload)| (crate::schema::as_index(state.index()), payload.clone()))
-        .collect()
+impl<'a> Job<'a> {
+    fn of(waiting: &'a Waiting) -> Self {
+        Self {
+            op: waiting.op,
+            called: &waiting.called,
+            payloads: &waiting.payloads,
+            cause: waiting.cause,
+        }
+    }
 }
 
 /// `(Foo:1)`: the active states with their ticks; `{:#}` appends the others: `[Bar:0]`.
@@ -414,7 +756,24 @@ impl<'a, S: State> Transition<'a, S> {
 
     /// Whether it was carried out.
     pub fn is_accepted(&self) -> bool {
-        self.record.accepted
+        self.record.canceled.is_none()
+    }
+
+    /// Why it was canceled, if it was. After a panic or an overrun in a final handler there are
+    /// [`Transition::changes`] all the same.
+    pub fn reason(&self) -> Option<Reason<S>> {
+        let reason = &self.status.log.reasons[self.record.canceled? as usize];
+        Some(reason.clone().map(Machine::state))
+    }
+
+    /// Who asked for it.
+    pub fn cause(&self) -> Cause {
+        self.record.cause
+    }
+
+    /// The queue tick that it took (rule R25). None for what the machine put in front itself.
+    pub fn queue_tick(&self) -> Option<u64> {
+        (self.record.queue_tick != 0).then_some(self.record.queue_tick)
     }
 
     /// The machine's revision after it.

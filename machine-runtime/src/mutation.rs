@@ -1,10 +1,12 @@
 //! What is asked of a machine, and what came of it.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use bytes::Bytes;
 use smallvec::SmallVec;
 
+use crate::handlers::Phase;
 use crate::set::StateSet;
 use crate::state::State;
 
@@ -220,8 +222,40 @@ pub enum Reason<S> {
     },
     /// None of the auto states could be activated.
     NoCandidate,
+    /// A negotiation handler refused (rule R15).
+    Refused {
+        /// The handler's phase.
+        phase: Phase,
+        /// The state that it was for.
+        state: Option<S>,
+        /// Why, if it said so.
+        why: Option<Cow<'static, str>>,
+    },
+    /// A handler panicked (rule R26). In a final phase the ticks have changed all the same.
+    Panicked {
+        /// The handler's phase.
+        phase: Phase,
+        /// The state that it was for.
+        state: Option<S>,
+    },
+    /// A handler took longer than it may (rule R27). In a final phase the ticks have changed all
+    /// the same.
+    TimedOut {
+        /// The handler's phase.
+        phase: Phase,
+        /// The state that it was for.
+        state: Option<S>,
+    },
     /// As many mutations wait as the queue holds (rule R33).
     QueueFull,
+    /// It waited in a full queue that drops its oldest for what comes.
+    Displaced,
+    /// A handler took so long that the queue was emptied, and for a while everything from outside
+    /// is refused (rule R27).
+    BackingOff,
+    /// Mutations that handlers appended caused each other without end, and what waited was cut off
+    /// (rule R34).
+    Runaway,
     /// A payload has more than [`MAX_PAYLOAD`] bytes.
     PayloadTooLarge {
         /// Its length in bytes.
@@ -248,6 +282,22 @@ impl<S> Reason<S> {
             },
             Self::NoCandidate => Reason::NoCandidate,
             Self::QueueFull => Reason::QueueFull,
+            Self::Displaced => Reason::Displaced,
+            Self::BackingOff => Reason::BackingOff,
+            Self::Runaway => Reason::Runaway,
+            Self::Refused { phase, state, why } => Reason::Refused {
+                phase,
+                state: state.map(state_of),
+                why,
+            },
+            Self::Panicked { phase, state } => Reason::Panicked {
+                phase,
+                state: state.map(state_of),
+            },
+            Self::TimedOut { phase, state } => Reason::TimedOut {
+                phase,
+                state: state.map(state_of),
+            },
             Self::PayloadTooLarge { len } => Reason::PayloadTooLarge { len },
             Self::PayloadUnwanted { state } => Reason::PayloadUnwanted {
                 state: state_of(state),
@@ -265,6 +315,30 @@ impl<S: fmt::Debug> fmt::Display for Reason<S> {
             }
             Self::NoCandidate => f.write_str("no auto state can be activated"),
             Self::QueueFull => f.write_str("the queue is full"),
+            Self::Displaced => f.write_str("a full queue dropped it for a newer one"),
+            Self::BackingOff => {
+                f.write_str("the machine recovers from a handler that took too long")
+            }
+            Self::Runaway => f.write_str("handlers caused mutations without end"),
+            Self::Refused { phase, state, why } => {
+                write!(f, "refused by {phase}")?;
+                if let Some(state) = state {
+                    write!(f, " of {state:?}")?;
+                }
+                why.iter().try_for_each(|why| write!(f, ": {why}"))
+            }
+            Self::Panicked { phase, state } => {
+                write!(f, "a handler panicked: {phase}")?;
+                state
+                    .iter()
+                    .try_for_each(|state| write!(f, " of {state:?}"))
+            }
+            Self::TimedOut { phase, state } => {
+                write!(f, "a handler took too long: {phase}")?;
+                state
+                    .iter()
+                    .try_for_each(|state| write!(f, " of {state:?}"))
+            }
             Self::PayloadTooLarge { len } => {
                 write!(
                     f,

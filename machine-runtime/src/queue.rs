@@ -1,11 +1,26 @@
-//! The mutations that wait for a machine (rules R21, R22, R25, R33).
+//! The mutations that wait for a machine (rules R21, R22, R23, R25, R33).
 
 use std::collections::VecDeque;
 
-use crate::mutation::{Op, Payloads, StateList};
+use crate::errors::{Errors, MachineError};
+use crate::handlers::Cause;
+use crate::mutation::{MAX_PAYLOAD, Mutation, Op, Payloads, Reason, StateList};
+use crate::schema::{EXCEPTION, Schema, as_index};
+use crate::state::State;
 
 /// How many mutations wait at most (rule R33).
 pub const QUEUE_LIMIT: usize = 1000;
+
+/// What a full queue does with one more mutation.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub enum FullQueue {
+    /// It is refused.
+    #[default]
+    Refuse,
+    /// The one that waits for longest is canceled with [`Reason::Displaced`] in its favour.
+    DropOldest,
+}
 
 /// A mutation that waits.
 #[derive(Clone, Debug)]
@@ -13,19 +28,101 @@ pub(crate) struct Waiting {
     pub(crate) op: Op,
     pub(crate) called: StateList<u32>,
     pub(crate) payloads: Payloads<u32>,
+    pub(crate) cause: Cause,
+}
+
+impl Waiting {
+    /// The mutation in terms of indices, without repeats (rule R4).
+    ///
+    /// # Panics
+    ///
+    /// If it calls a state that the schema does not have.
+    pub(crate) fn new<S: State>(
+        schema: &Schema,
+        mutation: &Mutation<S>,
+        cause: Cause,
+    ) -> Result<Self, Reason<S>> {
+        if let Some(reason) = unwanted_payload(schema, mutation) {
+            return Err(reason);
+        }
+        let mut called = StateList::new();
+        collect(schema, mutation.states(), &mut called);
+        let payloads = mutation.payloads().iter();
+        Ok(Self {
+            op: mutation.op(),
+            called,
+            payloads: payloads
+                .map(|(state, payload)| (as_index(state.index()), payload.clone()))
+                .collect(),
+            cause,
+        })
+    }
+}
+
+/// Rule R4: the called states without repeats, into `called`.
+pub(crate) fn collect<S: State>(schema: &Schema, states: &[S], called: &mut StateList<u32>) {
+    for state in states {
+        let index = state.index();
+        assert!(
+            index < schema.len(),
+            "{state:?} is no state of {}",
+            schema.name()
+        );
+        let index = as_index(index);
+        if !called.contains(&index) {
+            called.push(index);
+        }
+    }
+}
+
+/// Why a payload of `mutation` cannot be taken.
+fn unwanted_payload<S: State>(schema: &Schema, mutation: &Mutation<S>) -> Option<Reason<S>> {
+    mutation.payloads().iter().find_map(|(state, payload)| {
+        let len = payload.len();
+        let taken = schema.takes_payload(state.index()) && mutation.states().contains(state);
+        match (len > MAX_PAYLOAD, taken) {
+            (true, _) => Some(Reason::PayloadTooLarge { len }),
+            (false, false) => Some(Reason::PayloadUnwanted { state: *state }),
+            (false, true) => None,
+        }
+    })
+}
+
+/// Rule R24: what a toggle is while `active` are the active states.
+pub(crate) fn decided(op: Op, called: &[u32], active: &[u64]) -> Op {
+    match op {
+        Op::Toggle if called.iter().all(|state| has(active, *state)) => Op::Remove,
+        Op::Toggle => Op::Add,
+        op => op,
+    }
+}
+
+fn has(set: &[u64], state: u32) -> bool {
+    set[state as usize / 64] >> (state % 64) & 1 == 1
 }
 
 /// What became of a mutation that was to wait.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
-#[must_use = "a full queue takes nothing"]
 pub enum Enqueued {
     /// It waits; it runs when the queue tick reaches this number (rule R25).
     Queued(u64),
     /// The same mutation already waits and runs at this queue tick; nothing was added (rule R22).
     Merged(u64),
+    /// It would remove what is not active, and nothing waits that could change that (rule R23).
+    Needless,
     /// As many mutations wait as the queue holds; nothing was added (rule R33).
     Full,
+}
+
+impl Enqueued {
+    /// The queue tick at which the mutation, or the one that it merged with, runs.
+    pub fn queue_tick(self) -> Option<u64> {
+        match self {
+            Self::Queued(tick) | Self::Merged(tick) => Some(tick),
+            Self::Needless | Self::Full => None,
+        }
+    }
 }
 
 /// First in, first out.
@@ -33,6 +130,9 @@ pub enum Enqueued {
 pub(crate) struct Queue {
     waiting: VecDeque<Waiting>,
     tick: u64,
+    pub(crate) when_full: FullQueue,
+    /// The queue ticks of those that were displaced since this was last taken.
+    pub(crate) displaced: Vec<u64>,
 }
 
 impl Queue {
@@ -40,6 +140,8 @@ impl Queue {
         Self {
             waiting: VecDeque::new(),
             tick: 1,
+            when_full: FullQueue::default(),
+            displaced: Vec::new(),
         }
     }
 
@@ -57,12 +159,33 @@ impl Queue {
         self.waiting.len()
     }
 
-    /// Appends a mutation. It merges with a waiting one of the same kind on the same states, in
-    /// any order, if neither has a payload and `mergeable` (no called state is multi).
+    pub(crate) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// Appends a mutation while `active` are the active states. It merges with a waiting one of
+    /// the same kind on the same states, in any order, if neither has a payload and no called
+    /// state is multi (rule R22).
     ///
-    /// A full queue still takes what is `urgent`: an add of `Exception` while it is inactive, or
+    /// A full queue still takes what is urgent: an add of `Exception` while it is inactive, or
     /// its removal while it is active (rule R33).
-    pub(crate) fn push(&mut self, new: Waiting, mergeable: bool, urgent: bool) -> Enqueued {
+    pub(crate) fn append(&mut self, schema: &Schema, active: &[u64], mut new: Waiting) -> Enqueued {
+        new.op = decided(new.op, &new.called, active);
+        let compiled = schema.compiled();
+        let mergeable = !new.called.iter().any(|state| compiled.is_multi(*state));
+        let exception = schema.find(EXCEPTION).map(as_index);
+        let urgent = exception.is_some_and(|exception| {
+            let opposite = if has(active, exception) {
+                Op::Remove
+            } else {
+                Op::Add
+            };
+            new.called[..] == [exception] && new.op == opposite
+        });
+        self.push(new, mergeable, urgent)
+    }
+
+    fn push(&mut self, new: Waiting, mergeable: bool, urgent: bool) -> Enqueued {
         if mergeable && new.payloads.is_empty() {
             let twin = self.waiting.iter().position(|waiting| {
                 waiting.op == new.op
@@ -78,16 +201,90 @@ impl Queue {
             }
         }
         if self.waiting.len() >= QUEUE_LIMIT && !urgent {
-            return Enqueued::Full;
+            if self.when_full == FullQueue::Refuse {
+                return Enqueued::Full;
+            }
+            self.pop();
+            self.displaced.push(self.tick);
         }
         self.waiting.push_back(new);
         Enqueued::Queued(self.tick + self.waiting.len() as u64)
+    }
+
+    /// What runs next.
+    pub(crate) fn next(&self) -> Option<&Waiting> {
+        self.waiting.front()
     }
 
     pub(crate) fn pop(&mut self) -> Option<Waiting> {
         let next = self.waiting.pop_front()?;
         self.tick += 1;
         Some(next)
+    }
+}
+
+/// What a handler appends to.
+pub(crate) struct Append<'a> {
+    pub(crate) queue: &'a mut Queue,
+    pub(crate) errors: &'a mut Errors,
+}
+
+impl Append<'_> {
+    /// Appends a mutation in the middle of a transition, while `active` are the active states.
+    pub(crate) fn mutation<S: State>(
+        &mut self,
+        schema: &Schema,
+        active: &[u64],
+        mutation: &Mutation<S>,
+    ) -> Result<Enqueued, Reason<S>> {
+        let waiting = Waiting::new(schema, mutation, Cause::Handler)?;
+        let op = decided(waiting.op, &waiting.called, active);
+        // Rule R23.
+        let idle = op == Op::Remove
+            && self.queue.is_empty()
+            && !waiting.called.iter().any(|state| has(active, *state));
+        Ok(if idle {
+            Enqueued::Needless
+        } else {
+            self.queue.append(schema, active, waiting)
+        })
+    }
+
+    /// Notes an error and appends an add of `states` and `Exception` with it (rule R28).
+    pub(crate) fn error<S: State>(
+        &mut self,
+        schema: &Schema,
+        active: &[u64],
+        states: &[S],
+        error: MachineError,
+    ) -> Enqueued {
+        let waiting = error_mutation(schema, states, &error, Cause::Handler);
+        self.errors.push(error);
+        self.queue.append(schema, active, waiting)
+    }
+}
+
+/// The add of `states` and `Exception` that carries `error`.
+pub(crate) fn error_mutation<S: State>(
+    schema: &Schema,
+    states: &[S],
+    error: &MachineError,
+    cause: Cause,
+) -> Waiting {
+    let exception = schema.find(EXCEPTION).map(as_index);
+    let exception = exception.expect("every schema has Exception");
+    let mut called = StateList::new();
+    collect(schema, states, &mut called);
+    if !called.contains(&exception) {
+        called.push(exception);
+    }
+    let mut payloads = Payloads::new();
+    payloads.push((exception, error.to_payload()));
+    Waiting {
+        op: Op::Add,
+        called,
+        payloads,
+        cause,
     }
 }
 
@@ -100,6 +297,7 @@ mod tests {
             op: Op::Add,
             called: states.iter().copied().collect(),
             payloads: Payloads::new(),
+            cause: Cause::Call,
         }
     }
 

@@ -19,8 +19,10 @@ use crate::set::ones;
 mod fast;
 mod general;
 mod log;
+mod negotiate;
 
-pub(crate) use log::{Change, Log, Record};
+pub(crate) use log::{Change, End, Log, Record};
+pub(crate) use negotiate::{Answer, Bound, Negotiator, Pair, Plan, Stage};
 
 /// What a machine is at one moment.
 #[derive(Clone, Debug)]
@@ -44,6 +46,10 @@ pub(crate) struct Status {
     off: Vec<u32>,
     kept: Vec<u32>,
     lists: general::Lists,
+    /// What the transition under way comes to for handlers.
+    pub(crate) plan: Plan,
+    /// Where the log stood when it began.
+    start: log::Mark,
     pub(crate) log: Log,
 }
 
@@ -84,6 +90,8 @@ impl Status {
             off: Vec::new(),
             kept: Vec::new(),
             lists: general::Lists::default(),
+            plan: Plan::default(),
+            start: log::Mark::default(),
             log: Log::default(),
         };
         for state in (0..as_index(n)).filter(|state| c.is_auto(*state)) {
@@ -112,30 +120,83 @@ impl Status {
         &self.retained
     }
 
-    /// Runs one transition to its end and logs it. Says why where it is refused.
-    pub(crate) fn run(&mut self, c: &Compiled, request: Request<'_>) -> Result<(), Reason<u32>> {
-        let start = self.log.mark();
+    /// Runs one transition up to its final handlers. Says why where it is refused. To be followed
+    /// by [`Status::close`].
+    pub(crate) fn run(
+        &mut self,
+        c: &Compiled,
+        request: Request<'_>,
+        negotiator: Option<&mut dyn Negotiator>,
+    ) -> Result<(), Reason<u32>> {
+        self.start = self.log.mark();
+        self.plan.clear();
+        let mut talk = negotiator;
         let fast = match request.op {
             _ if !self.clean => Fast::Unsure,
-            Op::Add if request.auto => self.fast_auto(c, request.called),
-            Op::Add => self.fast_add(c, request.called),
-            Op::Remove => self.fast_remove(c, request.called),
+            // What the first resolution of an auto mutation comes to is of interest to those who
+            // are asked only.
+            Op::Add if request.auto => match &talk {
+                Some(negotiator) if negotiator.bound().asks() => Fast::Unsure,
+                _ => self.fast_auto(c, request, &mut talk),
+            },
+            Op::Add => self.fast_add(c, request, request.called, &mut talk),
+            Op::Remove => self.fast_remove(c, request, &mut talk),
             Op::Set | Op::Toggle => Fast::Unsure,
         };
         let result = match fast {
             Fast::Done => Ok(()),
             Fast::Refused(reason) => Err(reason),
-            Fast::Unsure => self.general(c, request),
+            Fast::Unsure => self.general(c, request, &mut talk, false),
         };
-        let mut revision = self.revision;
-        if self.log.changes.len() > start.changes {
-            revision += 1;
-            self.revision = revision;
-            self.keep_payloads(c, request, start.changes);
+        if self.log.changes.len() > self.start.changes {
+            self.revision += 1;
+            self.keep_payloads(c, request);
         }
-        self.log
-            .close(request, result.is_ok(), (revision, self.digest), start);
         result
+    }
+
+    /// Whether `request` would be accepted: by relations, unless it calls a multi state (rule
+    /// R32), and by handlers.
+    pub(crate) fn check(
+        &mut self,
+        c: &Compiled,
+        request: Request<'_>,
+        negotiator: Option<&mut dyn Negotiator>,
+    ) -> Result<(), Reason<u32>> {
+        self.plan.clear();
+        let mut talk = negotiator;
+        self.general(c, request, &mut talk, true)
+    }
+
+    /// Logs the transition that [`Status::run`] began.
+    pub(crate) fn close(&mut self, request: Request<'_>, end: End) {
+        let at = (self.revision, self.digest);
+        self.log.close(request, end, at, self.start);
+    }
+
+    /// Takes out states that began in the transition under way but whose handlers did not run
+    /// (rules R26, R27). The order of the others stays as it is.
+    pub(crate) fn take_out(&mut self, c: &Compiled, states: &[u32]) {
+        for state in states
+            .iter()
+            .filter(|state| self.active.contains(**state))
+            .copied()
+            .collect::<Vec<_>>()
+        {
+            self.active.clear_bit(state);
+            self.active.unlink(c, state);
+            let new = self.log.changes.len();
+            self.deactivate(c, state);
+            self.log.changes.truncate(new);
+            let changes = &mut self.log.changes[self.start.changes..];
+            let change = changes.iter_mut().find(|change| change.state == state);
+            change.expect("a state that began has ticked").ticks += 1;
+            if let Some(old) = self.retained.remove(&state) {
+                self.digest = self.digest.wrapping_sub(payload_digest(state, &old));
+                self.log.payloads.push((state, None));
+            }
+        }
+        self.check_clean(c);
     }
 
     /// The auto states to try next, in index order (rule R19), into `list`.
@@ -196,7 +257,8 @@ impl Status {
 
     /// A called state that this transition activated keeps the payload if it retains; one that
     /// ended loses its own.
-    fn keep_payloads(&mut self, c: &Compiled, request: Request<'_>, start: usize) {
+    fn keep_payloads(&mut self, c: &Compiled, request: Request<'_>) {
+        let start = self.start.changes;
         if self.retained.is_empty() && request.payloads.is_empty() {
             return;
         }

@@ -12,7 +12,8 @@ use crate::active::each;
 use crate::mutation::Reason;
 use crate::relations::Compiled;
 
-use super::{Fast, Status};
+use super::negotiate::{Rank, Talk};
+use super::{Bound, Fast, Negotiator, Request, Status};
 
 /// Why the fast road stops before its end.
 enum Stop {
@@ -21,12 +22,25 @@ enum Stop {
 }
 
 impl Status {
-    pub(super) fn fast_add(&mut self, c: &Compiled, called: &[u32]) -> Fast {
+    /// `called` are those of the request that are not ruled out already.
+    pub(super) fn fast_add(
+        &mut self,
+        c: &Compiled,
+        request: Request<'_>,
+        called: &[u32],
+        negotiator: &mut Option<&mut dyn Negotiator>,
+    ) -> Fast {
         if !self.adders_are_content(c, called) {
             return Fast::Unsure;
         }
         match self.try_add(c, called) {
             Ok(added) => {
+                if let Some(negotiator) = negotiator
+                    && let Err(reason) = self.settle(c, request, called, added, *negotiator)
+                {
+                    self.undo(called);
+                    return Fast::Refused(reason);
+                }
                 self.commit_add(c, called, added);
                 Fast::Done
             }
@@ -40,11 +54,18 @@ impl Status {
         }
     }
 
-    /// A remove without handlers is never refused: the called states go, and what requires them.
-    pub(super) fn fast_remove(&mut self, c: &Compiled, called: &[u32]) -> Fast {
+    /// By relations a remove is never refused: the called states go, and what requires them.
+    pub(super) fn fast_remove(
+        &mut self,
+        c: &Compiled,
+        request: Request<'_>,
+        negotiator: &mut Option<&mut dyn Negotiator>,
+    ) -> Fast {
+        let called = request.called;
         if !self.adders_are_content(c, called) {
             return Fast::Unsure;
         }
+        self.on.clear();
         self.off.clear();
         for state in called {
             if self.active.contains(*state) {
@@ -62,13 +83,25 @@ impl Status {
             }
             next += 1;
         }
+        if let Some(negotiator) = negotiator
+            && let Err(reason) = self.settle(c, request, &[], 0, *negotiator)
+        {
+            self.restore_off();
+            return Fast::Refused(reason);
+        }
         self.commit_off(c);
         Fast::Done
     }
 
     /// Finds the candidates that the first resolution accepts, and adds just those: that is what
     /// the second one (rule R17) comes to.
-    pub(super) fn fast_auto(&mut self, c: &Compiled, called: &[u32]) -> Fast {
+    pub(super) fn fast_auto(
+        &mut self,
+        c: &Compiled,
+        request: Request<'_>,
+        negotiator: &mut Option<&mut dyn Negotiator>,
+    ) -> Fast {
+        let called = request.called;
         if called.iter().any(|state| c.has_add(*state)) || !self.adders_are_content(c, &[]) {
             return Fast::Unsure;
         }
@@ -89,7 +122,7 @@ impl Status {
         } else if kept.is_empty() {
             Fast::Refused(Reason::NoCandidate)
         } else {
-            self.fast_add(c, &kept)
+            self.fast_add(c, request, &kept, negotiator)
         };
         self.kept = kept;
         fast
@@ -279,6 +312,91 @@ impl Status {
         }
         kept.retain(|state| self.active.contains(*state));
         sure
+    }
+
+    /// Says what the transition comes to, and asks whoever is concerned. The bits are the new ones
+    /// already, all else is as before.
+    fn settle(
+        &mut self,
+        c: &Compiled,
+        request: Request<'_>,
+        called: &[u32],
+        added: usize,
+        negotiator: &mut dyn Negotiator,
+    ) -> Result<(), Reason<u32>> {
+        let bound = negotiator.bound();
+        if !self.concerns(c, called, bound) {
+            return Ok(());
+        }
+        let mut plan = std::mem::take(&mut self.plan);
+        plan.concerns = true;
+        let was_active = |state: &u32| !self.was_inactive(*state);
+        plan.exits
+            .extend(self.off.iter().copied().filter(was_active));
+        plan.exits.sort_by_key(|state| self.active.rank(c, *state));
+        let begins = |state: &u32| self.was_inactive(*state) || c.is_multi(*state);
+        plan.enters.extend(called.iter().copied().filter(begins));
+        let stays = |state: &u32| self.active.contains(*state);
+        plan.enters
+            .extend(self.on[added..].iter().copied().filter(stays));
+        plan.enters
+            .sort_by_key(|state| c.key(*state).wrapping_add(1));
+        plan.after.clear();
+        plan.after.extend_from_slice(self.active.bits());
+        plan.before.clear();
+        plan.before.extend_from_slice(self.active.bits());
+        for state in &self.on {
+            plan.before[*state as usize / 64] &= !(1 << (state % 64));
+        }
+        for state in &plan.exits {
+            plan.before[*state as usize / 64] |= 1 << (state % 64);
+        }
+        let mut result = Ok(());
+        if bound.asks() {
+            let talk = Talk {
+                c,
+                request,
+                ticks: &self.ticks,
+                revision: self.revision,
+            };
+            let before = |state| self.active.rank(c, state);
+            let after = |state| self.target_rank(c, called, added, state);
+            result = talk.run(&mut plan, before, after, negotiator);
+        }
+        self.plan = plan;
+        result
+    }
+
+    /// Whether any handler is bound to what happens.
+    fn concerns(&self, c: &Compiled, called: &[u32], bound: &Bound) -> bool {
+        let again = |state: &u32| c.is_multi(*state) && !self.was_inactive(*state);
+        bound.beyond_moves()
+            || self
+                .off
+                .iter()
+                .chain(&self.on)
+                .any(|state| bound.moves(*state))
+            || called
+                .iter()
+                .any(|state| bound.moves(*state) && again(state))
+    }
+
+    /// Where a state will stand in the active list: called ones first, added ones last.
+    fn target_rank(&self, c: &Compiled, called: &[u32], added: usize, state: u32) -> Rank {
+        let (class, stamp) = self.active.rank(c, state);
+        let place = |list: &[u32]| {
+            let place = list.iter().position(|other| *other == state)?;
+            i64::try_from(place).ok()
+        };
+        if class != 0 {
+            (class, stamp)
+        } else if let Some(place) = place(called) {
+            (0, i64::MIN + place)
+        } else if let Some(place) = place(&self.on[added..]) {
+            (0, i64::MAX / 2 + place)
+        } else {
+            (0, stamp)
+        }
     }
 
     fn commit_add(&mut self, c: &Compiled, called: &[u32], added: usize) {

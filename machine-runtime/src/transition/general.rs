@@ -5,7 +5,8 @@ use smallvec::SmallVec;
 use crate::mutation::{Op, Reason, StateList};
 use crate::relations::{Compiled, KEYLESS};
 
-use super::{Request, Status};
+use super::negotiate::{Rank, Talk};
+use super::{Bound, Negotiator, Plan, Request, Status};
 
 /// The lists and sets of a resolution, used again in each.
 #[derive(Clone, Debug, Default)]
@@ -22,18 +23,30 @@ impl Status {
         &mut self,
         c: &Compiled,
         request: Request<'_>,
+        negotiator: &mut Option<&mut dyn Negotiator>,
+        dry: bool,
     ) -> Result<(), Reason<u32>> {
         let mut lists = std::mem::take(&mut self.lists);
-        let result = self.general_with(c, request, &mut lists);
+        let mut plan = std::mem::take(&mut self.plan);
+        let result = self.decide(c, request, &mut lists, &mut plan, negotiator, dry);
+        if result.is_ok() && !dry {
+            self.apply(c, request, &lists);
+            self.check_clean(c);
+        }
         self.lists = lists;
+        self.plan = plan;
         result
     }
 
-    fn general_with(
-        &mut self,
+    /// Leaves the target in `lists`.
+    fn decide(
+        &self,
         c: &Compiled,
         request: Request<'_>,
         lists: &mut Lists,
+        plan: &mut Plan,
+        negotiator: &mut Option<&mut dyn Negotiator>,
+        dry: bool,
     ) -> Result<(), Reason<u32>> {
         lists.before.clear();
         lists.before.extend(self.active.order(c));
@@ -47,17 +60,63 @@ impl Status {
                 .iter()
                 .copied()
                 .filter(|s| has(&lists.have, *s));
-            let called: StateList<u32> = reached.collect();
+            let mut called: StateList<u32> = reached.collect();
             if called.is_empty() {
                 return Err(Reason::NoCandidate);
             }
+            if let Some(negotiator) = negotiator {
+                self.settle_general(c, request, lists, plan, *negotiator)?;
+                if plan.concerns {
+                    called.retain(|state| has(&plan.after, *state));
+                }
+            }
             let _ = self.resolve(c, lists, request, &called);
-        } else if let Some(reason) = refused {
+            if let Some(negotiator) = negotiator {
+                lists.plan(c, request, plan, negotiator.bound());
+            }
+            return Ok(());
+        }
+        let judged = !dry || !request.called.iter().any(|state| c.is_multi(*state));
+        if let Some(reason) = refused.filter(|_| judged) {
             return Err(reason);
         }
-        self.apply(c, request, lists);
-        self.check_clean(c);
+        if let Some(negotiator) = negotiator {
+            self.settle_general(c, request, lists, plan, *negotiator)?;
+        }
         Ok(())
+    }
+
+    /// Says what the transition comes to, and asks whoever is concerned.
+    fn settle_general(
+        &self,
+        c: &Compiled,
+        request: Request<'_>,
+        lists: &Lists,
+        plan: &mut Plan,
+        negotiator: &mut dyn Negotiator,
+    ) -> Result<(), Reason<u32>> {
+        lists.plan(c, request, plan, negotiator.bound());
+        if !plan.concerns || !negotiator.bound().asks() {
+            return Ok(());
+        }
+        let talk = Talk {
+            c,
+            request,
+            ticks: &self.ticks,
+            revision: self.revision,
+        };
+        let rank = |list: &[u32], state: u32| -> Rank {
+            let place = list.iter().position(|other| *other == state);
+            (
+                0,
+                place
+                    .and_then(|place| i64::try_from(place).ok())
+                    .unwrap_or(i64::MAX),
+            )
+        };
+        let before = |state| rank(&lists.before, state);
+        let after = |state| rank(&lists.target, state);
+        talk.run(plan, before, after, negotiator)
     }
 
     /// Rules R5 to R10: fills `lists.target`. Says why the first called state that is not in it
@@ -152,6 +211,28 @@ impl Fell<'_> {
 }
 
 impl Lists {
+    /// What the transition comes to, if that is of interest to any handler (rule R13).
+    fn plan(&self, c: &Compiled, request: Request<'_>, plan: &mut Plan, bound: &Bound) {
+        plan.clear();
+        plan.before.clear();
+        plan.before.resize(self.have.len(), 0);
+        for state in &self.before {
+            set(&mut plan.before, *state);
+        }
+        plan.after.clone_from(&self.have);
+        let ends = |state: &u32| !has(&self.have, *state);
+        plan.exits.extend(self.before.iter().copied().filter(ends));
+        sort(c, &mut plan.exits);
+        let begins = |state: &u32| {
+            let again = c.is_multi(*state) && request.called.contains(state);
+            again || !has(&plan.before, *state)
+        };
+        plan.enters
+            .extend(self.target.iter().copied().filter(begins));
+        let mut moves = plan.exits.iter().chain(&plan.enters);
+        plan.concerns = bound.beyond_moves() || moves.any(|state| bound.moves(*state));
+    }
+
     /// Rule R5: the starting list.
     fn start(&mut self, op: Op, called: &[u32]) {
         self.list.clear();

@@ -4,7 +4,8 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use crate::mutation::Op;
+use crate::handlers::Cause;
+use crate::mutation::{Op, Reason};
 
 use super::Request;
 
@@ -15,6 +16,10 @@ pub(crate) struct Log {
     /// The retained payloads that were set or dropped.
     pub(crate) payloads: Vec<(u32, Option<Bytes>)>,
     pub(crate) called: Vec<u32>,
+    /// Why transitions were canceled.
+    pub(crate) reasons: Vec<Reason<u32>>,
+    /// What left the queue without being run, and why.
+    pub(crate) dropped: Vec<(u64, Reason<u32>)>,
     pub(crate) records: Vec<Record>,
 }
 
@@ -30,7 +35,11 @@ pub(crate) struct Change {
 pub(crate) struct Record {
     pub(crate) op: Op,
     pub(crate) auto: bool,
-    pub(crate) accepted: bool,
+    /// Which of the log's reasons it was canceled for.
+    pub(crate) canceled: Option<u32>,
+    pub(crate) cause: Cause,
+    /// The queue tick that it took; 0 for what was put in front.
+    pub(crate) queue_tick: u64,
     pub(crate) revision: u64,
     pub(crate) digest: u64,
     pub(crate) called: Range<usize>,
@@ -38,8 +47,16 @@ pub(crate) struct Record {
     pub(crate) payloads: Range<usize>,
 }
 
+/// How a transition ended.
+#[derive(Debug)]
+pub(crate) struct End {
+    pub(crate) canceled: Option<Reason<u32>>,
+    pub(crate) cause: Cause,
+    pub(crate) queue_tick: u64,
+}
+
 /// Where the log stood when a transition began.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Mark {
     pub(super) changes: usize,
     payloads: usize,
@@ -50,6 +67,8 @@ impl Log {
         self.changes.clear();
         self.payloads.clear();
         self.called.clear();
+        self.reasons.clear();
+        self.dropped.clear();
         self.records.clear();
     }
 
@@ -65,16 +84,22 @@ impl Log {
     pub(super) fn close(
         &mut self,
         request: Request<'_>,
-        accepted: bool,
+        end: End,
         (revision, digest): (u64, u64),
         start: Mark,
     ) {
         let called = self.called.len();
         self.called.extend_from_slice(request.called);
+        let canceled = end.canceled.map(|reason| {
+            self.reasons.push(reason);
+            crate::schema::as_index(self.reasons.len() - 1)
+        });
         self.records.push(Record {
             op: request.op,
             auto: request.auto,
-            accepted,
+            canceled,
+            cause: end.cause,
+            queue_tick: end.queue_tick,
             revision,
             digest,
             called: called..self.called.len(),
