@@ -161,7 +161,7 @@ impl<E: Into<BoxError>> From<Result<(), E>> for Finished {
 /// struct Lock { code: Option<u32> }
 ///
 /// impl Handlers<DynState> for Lock {
-///     fn bind(binder: &mut Binder<Self, DynState>) {
+///     fn bind(&self, binder: &mut Binder<Self, DynState>) {
 ///         let open = DynState(1);
 ///         binder.enter(open, &[], |lock, _cx, _at| (lock.code == Some(7)).into());
 ///         binder.state(open, &[], |lock, _cx, _at| {
@@ -181,7 +181,7 @@ impl<E: Into<BoxError>> From<Result<(), E>> for Finished {
 /// ```
 pub trait Handlers<S: State>: Sized + Send + 'static {
     /// Binds the methods.
-    fn bind(binder: &mut Binder<Self, S>);
+    fn bind(&self, binder: &mut Binder<Self, S>);
 }
 
 /// [`Handlers`] without negotiation, as `handlers` finds them. Only these can run on a replica,
@@ -221,14 +221,14 @@ pub(crate) struct Binding {
 }
 
 impl<H: Handlers<S>, S: State> Binder<H, S> {
-    pub(crate) fn collect() -> Self {
+    pub(crate) fn collect(handlers: &H) -> Self {
         let mut binder = Self {
             asks: Vec::new(),
             tells: Vec::new(),
             bound: Vec::new(),
             states: std::marker::PhantomData,
         };
-        H::bind(&mut binder);
+        handlers.bind(&mut binder);
         binder
     }
 
@@ -272,7 +272,12 @@ impl<H: Handlers<S>, S: State> Binder<H, S> {
 
     /// Asked last, once a transition.
     pub fn any_enter(&mut self, ask: AskFn<H, S>) {
-        let slot = self.new_ask(&[], ask);
+        self.any_enter_at(&[], ask);
+    }
+
+    /// Asked last, once a transition. `at` is handed to `ask`.
+    pub fn any_enter_at(&mut self, at: &[usize], ask: AskFn<H, S>) {
+        let slot = self.new_ask(at, ask);
         self.at(Phase::AnyEnter, 0, slot);
     }
 
@@ -288,7 +293,12 @@ impl<H: Handlers<S>, S: State> Binder<H, S> {
 
     /// Told last, once a transition.
     pub fn any_state(&mut self, tell: TellFn<H, S>) {
-        let slot = self.new_tell(&[], tell);
+        self.any_state_at(&[], tell);
+    }
+
+    /// Told last, once a transition. `at` is handed to `tell`.
+    pub fn any_state_at(&mut self, at: &[usize], tell: TellFn<H, S>) {
+        let slot = self.new_tell(at, tell);
         self.at(Phase::AnyState, 0, slot);
     }
 

@@ -14,6 +14,8 @@ use flate2::read::GzDecoder;
 use machine_runtime::{DynState, Machine, Op, Schema, SchemaError, StateDef};
 use serde::Deserialize;
 
+use super::traced::{self, Traced, Tx};
+
 /// How many disagreements of a file are told in full.
 const SHOWN: usize = 5;
 
@@ -57,7 +59,7 @@ impl Subject for Machine<DynState> {
     }
 }
 
-fn state(index: usize) -> DynState {
+pub(crate) fn state(index: usize) -> DynState {
     DynState(u32::try_from(index).expect("a schema has fewer than 2^32 states"))
 }
 
@@ -128,7 +130,7 @@ pub(crate) fn check_folder<S: Subject>(folder: &Path, out: &mut impl Write) -> i
             continue;
         };
         found = true;
-        if !matches!(kind, "relations" | "flights") {
+        if !matches!(kind, "relations" | "flights" | "handlers" | "queue") {
             writeln!(out, "{kind} is not supported yet")?;
             incomplete = true;
             continue;
@@ -245,6 +247,9 @@ impl fmt::Display for Failure {
 }
 
 fn check_case<S: Subject>(case: &Case, steps: &[Step]) -> Result<(), Failure> {
+    if steps.iter().any(|step| step.txs.is_some()) {
+        return traced::check(case, &case.traced, steps).map_err(Failure::Differs);
+    }
     let mut subject = S::start(&case.states, &case.schema)
         .map_err(|error| Failure::Differs(format!("the schema is refused: {error}")))?;
     for (i, step) in steps.iter().enumerate() {
@@ -278,10 +283,12 @@ fn check_case<S: Subject>(case: &Case, steps: &[Step]) -> Result<(), Failure> {
 }
 
 #[derive(Debug, Deserialize)]
-struct Case {
+pub(crate) struct Case {
     id: u64,
-    states: Vec<String>,
-    schema: RawSchema,
+    pub(crate) states: Vec<String>,
+    pub(crate) schema: RawSchema,
+    #[serde(flatten)]
+    traced: Traced,
     steps: Vec<RawStep>,
     #[serde(default)]
     quirks: Vec<String>,
@@ -297,6 +304,8 @@ struct RawStep {
     ticks: Option<Vec<u64>>,
     changed: Option<Vec<(usize, u64)>>,
     order: Option<Vec<usize>>,
+    txs: Option<Vec<Tx>>,
+    queue_tick: Option<u64>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -308,14 +317,17 @@ enum StateRef {
 
 /// A step in terms of indices.
 #[derive(Debug)]
-struct Step {
-    op: Op,
-    called: Vec<usize>,
-    executed: bool,
+pub(crate) struct Step {
+    pub(crate) op: Op,
+    pub(crate) called: Vec<usize>,
+    pub(crate) executed: bool,
     active: Vec<usize>,
-    ticks: Vec<u64>,
+    pub(crate) ticks: Vec<u64>,
     /// `None` where none was recorded.
-    order: Option<Vec<usize>>,
+    pub(crate) order: Option<Vec<usize>>,
+    /// Every transition, where handlers were recorded.
+    pub(crate) txs: Option<Vec<Tx>>,
+    pub(crate) queue_tick: Option<u64>,
 }
 
 impl Case {
@@ -371,6 +383,8 @@ impl Case {
             active,
             ticks: ticks.clone(),
             order,
+            txs: raw.txs.clone(),
+            queue_tick: raw.queue_tick,
         })
     }
 

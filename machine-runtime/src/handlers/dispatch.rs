@@ -105,7 +105,7 @@ impl<S: State> Dispatch<S> {
     }
 
     pub(crate) fn bind<H: Handlers<S>>(&mut self, schema: &Schema, handlers: H) {
-        let binder = Binder::<H, S>::collect();
+        let binder = Binder::collect(&handlers);
         let set = as_index(self.sets.len());
         let mut new: [Vec<(u32, Target)>; 5] = Default::default();
         for binding in &binder.bound {
