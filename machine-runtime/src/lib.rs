@@ -93,7 +93,9 @@ pub use handlers::{
     Reactions, TellFn, Verdict,
 };
 pub use machine::{MAX_ROUNDS, MAX_RUN, Machine, Transition};
-pub use mutation::{IntoStates, MAX_PAYLOAD, Mutation, Op, Outcome, Payloads, Reason, StateList};
+pub use mutation::{
+    IntoStates, MAX_PAYLOAD, Mutation, Op, Outcome, Payloads, Reason, Refusal, StateList,
+};
 pub use payload::{InvalidPayload, PayloadOf};
 pub use position::{Epoch, InvalidPosition, Position};
 pub use queue::{Enqueued, FullQueue, QUEUE_LIMIT};

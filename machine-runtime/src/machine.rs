@@ -49,8 +49,11 @@ pub struct Machine<S: State> {
     queue: Queue,
     candidates: Vec<u32>,
     handlers: Option<Box<Dispatch<S>>>,
-    /// What runs before anything that waits.
-    front: Option<Front>,
+    /// Whether the auto states among `candidates` are tried next (rule R19).
+    auto_next: bool,
+    /// `Exception`, which is added next after a panic (rule R26). Like the auto mutation it runs
+    /// before anything that waits, and takes no queue tick.
+    exception_next: Option<Box<Waiting>>,
     errors: Errors,
     limits: Limits,
     stopwatch: Option<Stopwatch>,
@@ -58,15 +61,6 @@ pub struct Machine<S: State> {
     backing_off: Option<Duration>,
     /// How many mutations in a row the machine put in front itself.
     rounds: u32,
-}
-
-/// A mutation that the machine puts in front of those that wait. It takes no queue tick.
-#[derive(Debug)]
-enum Front {
-    /// The auto states that are to be tried: the machine's `candidates` (rule R19).
-    Auto,
-    /// `Exception`, after a panic (rule R26).
-    Exception(Box<Waiting>),
 }
 
 /// How many mutations in a row, auto ones and adds of `Exception` after panics, a machine makes by
@@ -105,7 +99,8 @@ impl<S: State> Machine<S> {
             queue: Queue::new(),
             candidates: Vec::new(),
             handlers: None,
-            front: None,
+            auto_next: false,
+            exception_next: None,
             errors: Errors::default(),
             limits: Limits::default(),
             stopwatch: None,
@@ -290,12 +285,12 @@ impl<S: State> Machine<S> {
             queue: &mut queue,
             errors: &mut errors,
             stopwatch: stopwatch.as_ref(),
-            limits: *limits,
+            limits,
             cause: Cause::Call,
             trouble: Trouble::default(),
         };
         let mut asking = Asking::new(dispatch, &mut caller);
-        status.check(schema.compiled(), request, Some(&mut asking))
+        status.check(schema.compiled(), request, Some(asking.negotiator()))
     }
 
     /// Lets `mutation` wait until [`Machine::run`] or the next [`Machine::mutate`].
@@ -321,12 +316,14 @@ impl<S: State> Machine<S> {
     pub fn run(&mut self) {
         self.status.log.clear();
         self.rounds = 0;
-        self.note_displaced();
         self.drain();
     }
 
     /// Logs what a full queue dropped.
     fn note_displaced(&mut self) {
+        if self.queue.displaced.is_empty() {
+            return;
+        }
         let displaced = self.queue.displaced.drain(..);
         let displaced = displaced.map(|tick| (tick, Reason::Displaced));
         self.status.log.dropped.extend(displaced);
@@ -343,9 +340,17 @@ impl<S: State> Machine<S> {
 
     /// Runs what waits, to the end.
     fn drain(&mut self) {
-        if self.front.is_none() && self.queue.is_empty() {
-            return;
+        while self.auto_next {
+            self.follow_up();
         }
+        if self.exception_next.is_some() || !self.queue.is_empty() {
+            self.drain_all();
+        }
+    }
+
+    #[cold]
+    fn drain_all(&mut self) {
+        self.note_displaced();
         let mut left = MAX_RUN as usize + self.queue.len();
         while self.next_one() {
             left -= 1;
@@ -364,11 +369,11 @@ impl<S: State> Machine<S> {
     }
 
     fn next_one(&mut self) -> bool {
-        // How it ended stands in the log.
-        if let Some(front) = self.front.take() {
-            let _ = self.lead(&front);
+        if self.auto_next || self.exception_next.is_some() {
+            self.follow_up();
             return true;
         }
+        // How it ended stands in the log.
         match self.queue.pop() {
             Some(next) => {
                 self.rounds = 0;
@@ -379,43 +384,46 @@ impl<S: State> Machine<S> {
         }
     }
 
-    /// Runs what the machine has put in front, unless it went on with that for too long.
-    fn lead(&mut self, front: &Front) -> Result<(), Reason<u32>> {
+    /// Runs what the machine itself wants next, unless it went on with that for too long. How that
+    /// ended stands in the log.
+    fn follow_up(&mut self) {
         self.rounds += 1;
+        let exception = self.exception_next.take();
+        let auto = std::mem::take(&mut self.auto_next);
         if self.rounds > MAX_ROUNDS {
-            let name = |state: Option<&u32>| {
-                state
-                    .map_or("", |state| self.schema.name_of(*state as usize))
-                    .to_owned()
-            };
-            let state = match front {
-                Front::Auto => name(self.candidates.first()),
-                Front::Exception(waiting) => name(waiting.called.first()),
-            };
-            let message = format!(
-                "auto mutations and panics followed each other {MAX_ROUNDS} times, up to {state}; the next was cut off"
-            );
-            let mut error = MachineError::new(ErrorKind::Runaway, message, self.revision());
-            error.state = Some(state);
-            self.errors.push(error);
-            return Err(Reason::Runaway);
+            let called = exception
+                .as_ref()
+                .map_or(&self.candidates[..], |waiting| &waiting.called);
+            let state = called.first().copied();
+            return self.cut_short(state);
         }
-        match front {
-            Front::Auto => {
-                let called = std::mem::take(&mut self.candidates);
-                let job = Job {
-                    op: Op::Add,
-                    called: &called,
-                    payloads: &[],
-                    cause: Cause::Auto,
-                };
-                let result = self.one(job, 0);
-                // Auto mutations cause no others, so there are no newer ones.
-                self.candidates = called;
-                result
-            }
-            Front::Exception(waiting) => self.one(Job::of(waiting), 0),
+        if let Some(waiting) = exception {
+            let _ = self.one(Job::of(&waiting), 0);
+        } else if auto {
+            let called = std::mem::take(&mut self.candidates);
+            let job = Job {
+                op: Op::Add,
+                called: &called,
+                payloads: &[],
+                cause: Cause::Auto,
+            };
+            let _ = self.one(job, 0);
+            // Auto mutations cause no others, so there are no newer ones.
+            self.candidates = called;
         }
+    }
+
+    /// Notes that what the machine wants next, `state` first, is not done (rule R34).
+    #[cold]
+    fn cut_short(&mut self, state: Option<u32>) {
+        let name = state.map(|state| self.schema.name_of(state as usize).to_owned());
+        let message = format!(
+            "auto mutations and panics followed each other {MAX_ROUNDS} times, up to {}; the next was cut off",
+            name.as_deref().unwrap_or("nothing")
+        );
+        let mut error = MachineError::new(ErrorKind::Runaway, message, self.revision());
+        error.state = name;
+        self.errors.push(error);
     }
 
     /// Takes everything off the queue for `reason`.
@@ -426,7 +434,13 @@ impl<S: State> Machine<S> {
         }
     }
 
+    #[inline]
     fn is_backing_off(&mut self) -> bool {
+        self.backing_off.is_some() && self.still_backs_off()
+    }
+
+    #[cold]
+    fn still_backs_off(&mut self) -> bool {
         let Some(until) = self.backing_off else {
             return false;
         };
@@ -564,6 +578,7 @@ impl<S: State> Machine<S> {
         Self::outcome(result)
     }
 
+    #[inline]
     fn outcome(result: Result<(), Reason<u32>>) -> Outcome<S> {
         match result {
             Ok(()) => Outcome::Executed,
@@ -586,7 +601,7 @@ impl<S: State> Machine<S> {
             self.status.run(self.schema.compiled(), request, None)
         };
         let end = End {
-            canceled: result.as_ref().err().cloned(),
+            canceled: result.as_ref().err(),
             cause: job.cause,
             queue_tick,
         };
@@ -598,7 +613,7 @@ impl<S: State> Machine<S> {
             && !(request.op == Op::Add && self.schema.is_health(request.called))
         {
             self.status.candidates(&mut self.candidates);
-            self.front = Some(Front::Auto);
+            self.auto_next = true;
         }
         result
     }
@@ -622,12 +637,12 @@ impl<S: State> Machine<S> {
             queue,
             errors,
             stopwatch: stopwatch.as_ref(),
-            limits: *limits,
+            limits,
             cause,
             trouble: Trouble::default(),
         };
         let mut asking = Asking::new(dispatch, &mut caller);
-        let mut result = status.run(c, request, Some(&mut asking));
+        let mut result = status.run(c, request, Some(asking.negotiator()));
         let mut panic = asking.into_panic();
         if result.is_ok() && status.plan.concerns {
             let plan = std::mem::take(&mut status.plan);
@@ -642,7 +657,7 @@ impl<S: State> Machine<S> {
             let told = dispatch.tell(&stage, &plan.exits, &plan.enters, &mut caller);
             if let Err(stopped) = told {
                 status.take_out(c, &plan.enters[stopped.from_enter..]);
-                panic = stopped.panic.map(|error| *error);
+                panic = stopped.panic;
                 result = Err(stopped.reason);
             }
             status.plan = plan;
@@ -650,10 +665,10 @@ impl<S: State> Machine<S> {
         let trouble = caller.trouble;
         if let Some(error) = panic {
             let waiting = error_mutation::<S>(schema, &[], &error, Cause::Panic);
-            self.errors.push(error);
+            self.errors.push(*error);
             // A panic over `Exception` itself is remembered, and that is all.
             if !request.called.contains(&waiting.called[0]) {
-                self.front = Some(Front::Exception(Box::new(waiting)));
+                self.exception_next = Some(Box::new(waiting));
             }
         }
         self.note_displaced();

@@ -223,14 +223,7 @@ pub enum Reason<S> {
     /// None of the auto states could be activated.
     NoCandidate,
     /// A negotiation handler refused (rule R15).
-    Refused {
-        /// The handler's phase.
-        phase: Phase,
-        /// The state that it was for.
-        state: Option<S>,
-        /// Why, if it said so.
-        why: Option<Cow<'static, str>>,
-    },
+    Refused(Box<Refusal<S>>),
     /// A handler panicked (rule R26). In a final phase the ticks have changed all the same.
     Panicked {
         /// The handler's phase.
@@ -268,6 +261,17 @@ pub enum Reason<S> {
     },
 }
 
+/// Which negotiation handler refused, and why.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Refusal<S> {
+    /// The handler's phase.
+    pub phase: Phase,
+    /// The state that it was for.
+    pub state: Option<S>,
+    /// Why, if it said so.
+    pub why: Option<Cow<'static, str>>,
+}
+
 impl<S> Reason<S> {
     /// The same reason in terms of other state types.
     pub fn map<T>(self, state_of: impl Fn(S) -> T) -> Reason<T> {
@@ -285,11 +289,11 @@ impl<S> Reason<S> {
             Self::Displaced => Reason::Displaced,
             Self::BackingOff => Reason::BackingOff,
             Self::Runaway => Reason::Runaway,
-            Self::Refused { phase, state, why } => Reason::Refused {
-                phase,
-                state: state.map(state_of),
-                why,
-            },
+            Self::Refused(refusal) => Reason::Refused(Box::new(Refusal {
+                phase: refusal.phase,
+                state: refusal.state.map(state_of),
+                why: refusal.why,
+            })),
             Self::Panicked { phase, state } => Reason::Panicked {
                 phase,
                 state: state.map(state_of),
@@ -320,7 +324,8 @@ impl<S: fmt::Debug> fmt::Display for Reason<S> {
                 f.write_str("the machine recovers from a handler that took too long")
             }
             Self::Runaway => f.write_str("handlers caused mutations without end"),
-            Self::Refused { phase, state, why } => {
+            Self::Refused(refusal) => {
+                let Refusal { phase, state, why } = &**refusal;
                 write!(f, "refused by {phase}")?;
                 if let Some(state) = state {
                     write!(f, " of {state:?}")?;

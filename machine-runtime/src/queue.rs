@@ -60,16 +60,19 @@ impl Waiting {
 }
 
 /// Rule R4: the called states without repeats, into `called`.
+#[inline]
 pub(crate) fn collect<S: State>(schema: &Schema, states: &[S], called: &mut StateList<u32>) {
+    let known = schema.len();
     for state in states {
         let index = state.index();
-        assert!(
-            index < schema.len(),
-            "{state:?} is no state of {}",
-            schema.name()
-        );
+        assert!(index < known, "{state:?} is no state of {}", schema.name());
         let index = as_index(index);
-        if !called.contains(&index) {
+        // A plain loop: there are few, and `contains` is made for many.
+        let mut new = true;
+        for other in called.iter() {
+            new &= *other != index;
+        }
+        if new {
             called.push(index);
         }
     }
@@ -89,6 +92,7 @@ fn unwanted_payload<S: State>(schema: &Schema, mutation: &Mutation<S>) -> Option
 }
 
 /// Rule R24: what a toggle is while `active` are the active states.
+#[inline]
 pub(crate) fn decided(op: Op, called: &[u32], active: &[u64]) -> Op {
     match op {
         Op::Toggle if called.iter().all(|state| has(active, *state)) => Op::Remove,

@@ -22,7 +22,7 @@ mod log;
 mod negotiate;
 
 pub(crate) use log::{Change, End, Log, Record};
-pub(crate) use negotiate::{Answer, Bound, Negotiator, Pair, Plan, Stage};
+pub(crate) use negotiate::{Answer, Ask, Bound, Negotiator, Pair, Plan, Stage};
 
 /// What a machine is at one moment.
 #[derive(Clone, Debug)]
@@ -122,21 +122,24 @@ impl Status {
 
     /// Runs one transition up to its final handlers. Says why where it is refused. To be followed
     /// by [`Status::close`].
+    #[inline]
     pub(crate) fn run(
         &mut self,
         c: &Compiled,
         request: Request<'_>,
-        negotiator: Option<&mut dyn Negotiator>,
+        negotiator: Option<Negotiator<'_>>,
     ) -> Result<(), Reason<u32>> {
         self.start = self.log.mark();
-        self.plan.clear();
         let mut talk = negotiator;
+        if talk.is_some() {
+            self.plan.clear();
+        }
         let fast = match request.op {
             _ if !self.clean => Fast::Unsure,
             // What the first resolution of an auto mutation comes to is of interest to those who
             // are asked only.
             Op::Add if request.auto => match &talk {
-                Some(negotiator) if negotiator.bound().asks() => Fast::Unsure,
+                Some(negotiator) if negotiator.bound.asks() => Fast::Unsure,
                 _ => self.fast_auto(c, request, &mut talk),
             },
             Op::Add => self.fast_add(c, request, request.called, &mut talk),
@@ -150,7 +153,9 @@ impl Status {
         };
         if self.log.changes.len() > self.start.changes {
             self.revision += 1;
-            self.keep_payloads(c, request);
+            if !(self.retained.is_empty() && request.payloads.is_empty()) {
+                self.keep_payloads(c, request);
+            }
         }
         result
     }
@@ -161,7 +166,7 @@ impl Status {
         &mut self,
         c: &Compiled,
         request: Request<'_>,
-        negotiator: Option<&mut dyn Negotiator>,
+        negotiator: Option<Negotiator<'_>>,
     ) -> Result<(), Reason<u32>> {
         self.plan.clear();
         let mut talk = negotiator;
@@ -169,13 +174,15 @@ impl Status {
     }
 
     /// Logs the transition that [`Status::run`] began.
-    pub(crate) fn close(&mut self, request: Request<'_>, end: End) {
+    #[inline]
+    pub(crate) fn close(&mut self, request: Request<'_>, end: End<'_>) {
         let at = (self.revision, self.digest);
         self.log.close(request, end, at, self.start);
     }
 
     /// Takes out states that began in the transition under way but whose handlers did not run
     /// (rules R26, R27). The order of the others stays as it is.
+    #[cold]
     pub(crate) fn take_out(&mut self, c: &Compiled, states: &[u32]) {
         for state in states
             .iter()
@@ -186,7 +193,7 @@ impl Status {
             self.active.clear_bit(state);
             self.active.unlink(c, state);
             let new = self.log.changes.len();
-            self.deactivate(c, state);
+            self.deactivate_cold(c, state);
             self.log.changes.truncate(new);
             let changes = &mut self.log.changes[self.start.changes..];
             let change = changes.iter_mut().find(|change| change.state == state);
@@ -210,6 +217,7 @@ impl Status {
     }
 
     /// Rule R12 for a state that was inactive. The active bits are already the new ones.
+    #[inline]
     fn activate(&mut self, c: &Compiled, state: u32) {
         self.tick(c, state, 1);
         if c.has_add(state) && c.is_multi(state) {
@@ -225,6 +233,7 @@ impl Status {
     }
 
     /// Rule R12 for a state that was active. The active bits are already the new ones.
+    #[inline]
     fn deactivate(&mut self, c: &Compiled, state: u32) {
         self.tick(c, state, 1);
         if c.has_add(state) && c.is_multi(state) {
@@ -237,6 +246,11 @@ impl Status {
         if c.is_auto(state) {
             self.consider(state);
         }
+    }
+
+    #[inline(never)]
+    fn deactivate_cold(&mut self, c: &Compiled, state: u32) {
+        self.deactivate(c, state);
     }
 
     /// Makes an auto state a candidate if it is one.
@@ -259,9 +273,6 @@ impl Status {
     /// ended loses its own.
     fn keep_payloads(&mut self, c: &Compiled, request: Request<'_>) {
         let start = self.start.changes;
-        if self.retained.is_empty() && request.payloads.is_empty() {
-            return;
-        }
         for i in start..self.log.changes.len() {
             let state = self.log.changes[i].state;
             if !c.is_retained(state) {

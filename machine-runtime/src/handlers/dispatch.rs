@@ -9,11 +9,11 @@ use std::time::Duration;
 use smallvec::SmallVec;
 
 use crate::errors::{ErrorKind, Errors, MachineError};
-use crate::mutation::Reason;
+use crate::mutation::{Reason, Refusal};
 use crate::queue::{Append, Queue};
 use crate::schema::{Schema, as_index};
 use crate::state::State;
-use crate::transition::{Answer, Bound, Negotiator, Pair, Stage};
+use crate::transition::{Answer, Ask, Bound, Negotiator, Pair, Stage};
 
 use super::{
     Binder, BoundSet, Cause, Final, HandlerSet, Handlers, Negotiation, Ongoing, Phase, Verdict,
@@ -120,6 +120,9 @@ impl<S: State> Dispatch<S> {
                 set,
                 slot: binding.slot,
             };
+            if binding.phase != Phase::Between {
+                self.bound.add(binding.phase, binding.state);
+            }
             match binding.phase {
                 Phase::AnyEnter => self.any_enter.push(target),
                 Phase::AnyState => self.any_state.push(target),
@@ -128,26 +131,21 @@ impl<S: State> Dispatch<S> {
                         before: binding.state,
                         after: binding.other,
                     };
-                    let place = self.bound.pairs.iter().position(|known| *known == pair);
-                    if let Some(place) = place {
-                        self.pairs[place].push(target);
-                    } else {
-                        self.bound.pairs.push(pair);
-                        self.pairs.push(SmallVec::from_slice(&[target]));
+                    let place = self.bound.add_pair(pair);
+                    if place == self.pairs.len() {
+                        self.pairs.push(SmallVec::new());
                     }
+                    self.pairs[place].push(target);
                 }
                 phase => {
                     let place = place(phase).expect("phases of one state have a place");
                     new[place].push((binding.state, target));
-                    self.bound.add(phase, binding.state);
                 }
             }
         }
         for (at, new) in self.at.iter_mut().zip(&new) {
             at.extend(schema.len(), new);
         }
-        self.bound.any_enter = !self.any_enter.is_empty();
-        self.bound.any_state = !self.any_state.is_empty();
         self.sets.push(Box::new(BoundSet::new(handlers, binder)));
     }
 
@@ -210,7 +208,7 @@ pub(crate) struct Caller<'a> {
     pub(crate) queue: &'a mut Queue,
     pub(crate) errors: &'a mut Errors,
     pub(crate) stopwatch: Option<&'a Stopwatch>,
-    pub(crate) limits: Limits,
+    pub(crate) limits: &'a Limits,
     pub(crate) cause: Cause,
     pub(crate) trouble: Trouble,
 }
@@ -299,7 +297,15 @@ impl<'a, 'c, S: State> Asking<'a, 'c, S> {
     }
 
     /// The error of a handler that panicked.
-    pub(crate) fn into_panic(self) -> Option<MachineError> {
+    /// Whom a transition asks.
+    pub(crate) fn negotiator(&mut self) -> Negotiator<'_> {
+        Negotiator {
+            bound: &self.dispatch.bound,
+            asker: self,
+        }
+    }
+
+    pub(crate) fn into_panic(self) -> Option<Box<MachineError>> {
         self.panic
     }
 }
@@ -308,18 +314,14 @@ impl<'a, 'c, S: State> Asking<'a, 'c, S> {
 pub(crate) struct Asking<'a, 'c, S: State> {
     dispatch: &'a Dispatch<S>,
     caller: &'a mut Caller<'c>,
-    panic: Option<MachineError>,
+    panic: Option<Box<MachineError>>,
 }
 
-impl<S: State> Negotiator for Asking<'_, '_, S> {
-    fn bound(&self) -> &Bound {
-        &self.dispatch.bound
-    }
-
+impl<S: State> Ask for Asking<'_, '_, S> {
     fn ask(&mut self, scene: &Stage<'_>, phase: Phase, state: u32, pair: usize) -> Answer {
         let (state, other) = match phase {
             Phase::Between => {
-                let pair = self.dispatch.bound.pairs[pair];
+                let pair = self.dispatch.bound.pair(pair);
                 (pair.before, pair.after)
             }
             _ => (state, 0),
@@ -339,11 +341,11 @@ impl<S: State> Negotiator for Asking<'_, '_, S> {
             match ended {
                 Ended::With(Verdict::Accept) => {}
                 Ended::With(Verdict::Refuse(why)) => {
-                    return Answer::Refuse(Reason::Refused {
+                    return Answer::Refuse(Reason::Refused(Box::new(Refusal {
                         phase,
                         state: named,
                         why,
-                    });
+                    })));
                 }
                 Ended::Late => {
                     return Answer::Refuse(Reason::TimedOut {
@@ -356,7 +358,7 @@ impl<S: State> Negotiator for Asking<'_, '_, S> {
                         phase,
                         state: named,
                     };
-                    self.panic = Some(error);
+                    self.panic = Some(Box::new(error));
                     return Answer::Cancel(reason);
                 }
             }
@@ -389,7 +391,7 @@ impl<S: State> Dispatch<S> {
             .map(|(i, state)| (Phase::State, *state, i));
         let any = self
             .bound
-            .any_state
+            .any_state()
             .then_some((Phase::AnyState, 0, enters.len()));
         for (phase, state, from_enter) in ends.chain(begins).chain(any) {
             let targets = match phase {

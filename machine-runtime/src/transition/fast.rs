@@ -28,7 +28,7 @@ impl Status {
         c: &Compiled,
         request: Request<'_>,
         called: &[u32],
-        negotiator: &mut Option<&mut dyn Negotiator>,
+        negotiator: &mut Option<Negotiator<'_>>,
     ) -> Fast {
         if !self.adders_are_content(c, called) {
             return Fast::Unsure;
@@ -36,7 +36,7 @@ impl Status {
         match self.try_add(c, called) {
             Ok(added) => {
                 if let Some(negotiator) = negotiator
-                    && let Err(reason) = self.settle(c, request, called, added, *negotiator)
+                    && let Err(reason) = self.settle(c, request, called, added, negotiator)
                 {
                     self.undo(called);
                     return Fast::Refused(reason);
@@ -59,7 +59,7 @@ impl Status {
         &mut self,
         c: &Compiled,
         request: Request<'_>,
-        negotiator: &mut Option<&mut dyn Negotiator>,
+        negotiator: &mut Option<Negotiator<'_>>,
     ) -> Fast {
         let called = request.called;
         if !self.adders_are_content(c, called) {
@@ -84,7 +84,7 @@ impl Status {
             next += 1;
         }
         if let Some(negotiator) = negotiator
-            && let Err(reason) = self.settle(c, request, &[], 0, *negotiator)
+            && let Err(reason) = self.settle(c, request, &[], 0, negotiator)
         {
             self.restore_off();
             return Fast::Refused(reason);
@@ -99,7 +99,7 @@ impl Status {
         &mut self,
         c: &Compiled,
         request: Request<'_>,
-        negotiator: &mut Option<&mut dyn Negotiator>,
+        negotiator: &mut Option<Negotiator<'_>>,
     ) -> Fast {
         let called = request.called;
         if called.iter().any(|state| c.has_add(*state)) || !self.adders_are_content(c, &[]) {
@@ -316,15 +316,16 @@ impl Status {
 
     /// Says what the transition comes to, and asks whoever is concerned. The bits are the new ones
     /// already, all else is as before.
+    #[inline(never)]
     fn settle(
         &mut self,
         c: &Compiled,
         request: Request<'_>,
         called: &[u32],
         added: usize,
-        negotiator: &mut dyn Negotiator,
+        negotiator: &mut Negotiator<'_>,
     ) -> Result<(), Reason<u32>> {
-        let bound = negotiator.bound();
+        let bound = negotiator.bound;
         if !self.concerns(c, called, bound) {
             return Ok(());
         }

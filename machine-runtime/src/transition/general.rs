@@ -23,7 +23,7 @@ impl Status {
         &mut self,
         c: &Compiled,
         request: Request<'_>,
-        negotiator: &mut Option<&mut dyn Negotiator>,
+        negotiator: &mut Option<Negotiator<'_>>,
         dry: bool,
     ) -> Result<(), Reason<u32>> {
         let mut lists = std::mem::take(&mut self.lists);
@@ -45,7 +45,7 @@ impl Status {
         request: Request<'_>,
         lists: &mut Lists,
         plan: &mut Plan,
-        negotiator: &mut Option<&mut dyn Negotiator>,
+        negotiator: &mut Option<Negotiator<'_>>,
         dry: bool,
     ) -> Result<(), Reason<u32>> {
         lists.before.clear();
@@ -65,14 +65,14 @@ impl Status {
                 return Err(Reason::NoCandidate);
             }
             if let Some(negotiator) = negotiator {
-                self.settle_general(c, request, lists, plan, *negotiator)?;
+                self.settle_general(c, request, lists, plan, negotiator)?;
                 if plan.concerns {
                     called.retain(|state| has(&plan.after, *state));
                 }
             }
             let _ = self.resolve(c, lists, request, &called);
             if let Some(negotiator) = negotiator {
-                lists.plan(c, request, plan, negotiator.bound());
+                lists.plan(c, request, plan, negotiator.bound);
             }
             return Ok(());
         }
@@ -81,7 +81,7 @@ impl Status {
             return Err(reason);
         }
         if let Some(negotiator) = negotiator {
-            self.settle_general(c, request, lists, plan, *negotiator)?;
+            self.settle_general(c, request, lists, plan, negotiator)?;
         }
         Ok(())
     }
@@ -93,10 +93,10 @@ impl Status {
         request: Request<'_>,
         lists: &Lists,
         plan: &mut Plan,
-        negotiator: &mut dyn Negotiator,
+        negotiator: &mut Negotiator<'_>,
     ) -> Result<(), Reason<u32>> {
-        lists.plan(c, request, plan, negotiator.bound());
-        if !plan.concerns || !negotiator.bound().asks() {
+        lists.plan(c, request, plan, negotiator.bound);
+        if !plan.concerns || !negotiator.bound.asks() {
             return Ok(());
         }
         let talk = Talk {

@@ -48,9 +48,9 @@ pub(crate) struct Record {
 }
 
 /// How a transition ended.
-#[derive(Debug)]
-pub(crate) struct End {
-    pub(crate) canceled: Option<Reason<u32>>,
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct End<'a> {
+    pub(crate) canceled: Option<&'a Reason<u32>>,
     pub(crate) cause: Cause,
     pub(crate) queue_tick: u64,
 }
@@ -81,17 +81,18 @@ impl Log {
 
     /// Records the transition that began at `start`; `position` is the revision and digest
     /// after it.
+    #[inline]
     pub(super) fn close(
         &mut self,
         request: Request<'_>,
-        end: End,
+        end: End<'_>,
         (revision, digest): (u64, u64),
         start: Mark,
     ) {
         let called = self.called.len();
         self.called.extend_from_slice(request.called);
         let canceled = end.canceled.map(|reason| {
-            self.reasons.push(reason);
+            self.reasons.push(reason.clone());
             crate::schema::as_index(self.reasons.len() - 1)
         });
         self.records.push(Record {

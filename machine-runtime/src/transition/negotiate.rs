@@ -17,11 +17,18 @@ pub(crate) struct Bound {
     sets: [Vec<u64>; 5],
     /// The states with a handler for their coming or going.
     moves: Vec<u64>,
-    pub(crate) pairs: Vec<Pair>,
-    pub(crate) any_enter: bool,
-    pub(crate) any_state: bool,
-    /// Whether there is any handler of these phases.
+    pairs: Vec<Pair>,
+    any: Any,
     asks: bool,
+    /// Whether there are handlers for other things than coming and going.
+    beyond_moves: bool,
+}
+
+/// Whether there are handlers of the phases that are of no state.
+#[derive(Clone, Copy, Debug, Default)]
+struct Any {
+    enter: bool,
+    state: bool,
 }
 
 /// A state before and a state after that are negotiated together.
@@ -38,19 +45,49 @@ impl Bound {
             sets: [empty(), empty(), empty(), empty(), empty()],
             moves: empty(),
             pairs: Vec::new(),
-            any_enter: false,
-            any_state: false,
+            any: Any::default(),
             asks: false,
+            beyond_moves: false,
         }
     }
 
+    /// Notes a handler; `state` does not matter in the phases that are of none.
     pub(crate) fn add(&mut self, phase: Phase, state: u32) {
-        let Some(place) = place(phase) else { return };
+        match phase {
+            Phase::AnyEnter => self.any.enter = true,
+            Phase::AnyState => self.any.state = true,
+            _ => {}
+        }
+        self.asks |= !matches!(phase, Phase::End | Phase::State | Phase::AnyState);
+        let Some(place) = place(phase) else {
+            self.beyond_moves = true;
+            return;
+        };
         set(&mut self.sets[place], state);
-        if phase != Phase::Stay {
+        if phase == Phase::Stay {
+            self.beyond_moves = true;
+        } else {
             set(&mut self.moves, state);
         }
-        self.asks |= matches!(phase, Phase::Exit | Phase::Enter | Phase::Stay);
+    }
+
+    /// Notes a pair; returns its place among the others.
+    pub(crate) fn add_pair(&mut self, pair: Pair) -> usize {
+        self.asks = true;
+        self.beyond_moves = true;
+        let known = self.pairs.iter().position(|known| *known == pair);
+        known.unwrap_or_else(|| {
+            self.pairs.push(pair);
+            self.pairs.len() - 1
+        })
+    }
+
+    pub(crate) fn pair(&self, place: usize) -> Pair {
+        self.pairs[place]
+    }
+
+    pub(crate) fn any_state(&self) -> bool {
+        self.any.state
     }
 
     pub(crate) fn has(&self, phase: Phase, state: u32) -> bool {
@@ -59,7 +96,7 @@ impl Bound {
 
     /// Whether any handler may be asked.
     pub(super) fn asks(&self) -> bool {
-        self.asks || self.any_enter || !self.pairs.is_empty()
+        self.asks
     }
 
     fn stays(&self) -> bool {
@@ -74,7 +111,7 @@ impl Bound {
 
     /// Whether there are handlers for other things than coming and going.
     pub(super) fn beyond_moves(&self) -> bool {
-        self.any_enter || self.any_state || self.stays() || !self.pairs.is_empty()
+        self.beyond_moves
     }
 }
 
@@ -131,11 +168,14 @@ pub(crate) enum Answer {
     Cancel(Reason<u32>),
 }
 
-/// Whoever calls handlers.
-pub(crate) trait Negotiator {
-    /// What is bound.
-    fn bound(&self) -> &Bound;
+/// What is bound, and who asks.
+pub(crate) struct Negotiator<'a> {
+    pub(crate) bound: &'a Bound,
+    pub(crate) asker: &'a mut dyn Ask,
+}
 
+/// Whoever calls negotiation handlers.
+pub(crate) trait Ask {
     /// Asks all handlers of `state` in `phase`, or those of the pair that is at `pair` among the
     /// bound ones.
     fn ask(&mut self, scene: &Stage<'_>, phase: Phase, state: u32, pair: usize) -> Answer;
@@ -159,33 +199,33 @@ impl Talk<'_> {
         plan: &mut Plan,
         before_rank: impl Fn(u32) -> Rank,
         target_rank: impl Fn(u32) -> Rank,
-        negotiator: &mut dyn Negotiator,
+        negotiator: &mut Negotiator<'_>,
     ) -> Result<(), Reason<u32>> {
         for i in 0..plan.exits.len() {
             let state = plan.exits[i];
-            if negotiator.bound().has(Phase::Exit, state) {
+            if negotiator.bound.has(Phase::Exit, state) {
                 self.ask(plan, Phase::Exit, state, 0, None, negotiator)?;
             }
         }
         for i in 0..plan.enters.len() {
             let state = plan.enters[i];
-            if negotiator.bound().has(Phase::Enter, state) {
+            if negotiator.bound.has(Phase::Enter, state) {
                 self.ask(plan, Phase::Enter, state, 0, Some(state), negotiator)?;
             }
         }
-        if self.request.op != Op::Remove && negotiator.bound().stays() {
-            for state in stays(negotiator.bound(), plan, &target_rank) {
+        if self.request.op != Op::Remove && negotiator.bound.stays() {
+            for state in stays(negotiator.bound, plan, &target_rank) {
                 self.ask(plan, Phase::Stay, state, 0, Some(state), negotiator)?;
             }
         }
-        for pair in pairs(negotiator.bound(), plan, before_rank, target_rank) {
-            let after = negotiator.bound().pairs[pair].after;
+        for pair in pairs(negotiator.bound, plan, before_rank, target_rank) {
+            let after = negotiator.bound.pairs[pair].after;
             self.ask(plan, Phase::Between, after, pair, Some(after), negotiator)?;
         }
         if self.request.auto && plan.after.iter().all(|word| *word == 0) {
             return Err(Reason::NoCandidate);
         }
-        if negotiator.bound().any_enter {
+        if negotiator.bound.any.enter {
             self.ask(plan, Phase::AnyEnter, 0, 0, None, negotiator)?;
         }
         Ok(())
@@ -199,7 +239,7 @@ impl Talk<'_> {
         state: u32,
         pair: usize,
         about: Option<u32>,
-        negotiator: &mut dyn Negotiator,
+        negotiator: &mut Negotiator<'_>,
     ) -> Result<(), Reason<u32>> {
         let scene = Stage {
             request: self.request,
@@ -209,7 +249,7 @@ impl Talk<'_> {
             now: &plan.before,
             revision: self.revision,
         };
-        match (negotiator.ask(&scene, phase, state, pair), about) {
+        match (negotiator.asker.ask(&scene, phase, state, pair), about) {
             (Answer::Accept, _) => Ok(()),
             (Answer::Refuse(_), Some(state)) if self.request.auto && self.c.is_auto(state) => {
                 plan.after[state as usize / 64] &= !(1 << (state % 64));

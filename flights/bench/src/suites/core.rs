@@ -1,5 +1,5 @@
 //! Transitions of a machine alone: processor time of one random add of three states, with the auto
-//! mutation that follows, ticks and digest, no handlers.
+//! mutation that follows, ticks and digest; without handlers, and with some that do nothing.
 
 use std::hint::black_box;
 
@@ -10,14 +10,18 @@ use crate::report::{Baseline, Report};
 use crate::samples::Samples;
 use crate::states::{Published15k, Published148, Published1394};
 
+mod handlers;
+
 /// How many rounds a figure is the median of.
 const ROUNDS: usize = 9;
 
 pub(crate) fn measure(report: &mut Report) {
     let calls = report.effort(100_000, 1_000_000);
-    let mut figures = [const { Vec::new() }; 4];
+    let mut figures = [const { Vec::new() }; 6];
     let mut masks = Masks::new::<Published148>();
     let mut small = Machine::new();
+    let mut one = Machine::new().with(handlers::One);
+    let mut all = Machine::new().with(handlers::All);
     let mut middle = Machine::new();
     let mut large = Machine::new();
     for round in 0..=ROUNDS {
@@ -26,6 +30,8 @@ pub(crate) fn measure(report: &mut Report) {
         let round_figures = [
             masks.time::<Published148>(&drawn::<Published148>(calls)),
             time(&mut small, &drawn::<Published148>(calls)),
+            time(&mut one, &drawn::<Published148>(calls)),
+            time(&mut all, &drawn::<Published148>(calls)),
             time(&mut middle, &drawn::<Published1394>(calls)),
             time(&mut large, &drawn::<Published15k>(calls)),
         ];
@@ -36,10 +42,12 @@ pub(crate) fn measure(report: &mut Report) {
             }
         }
     }
-    let [masks, small, middle, large] = figures.map(Samples::new);
+    let [masks, small, one, all, middle, large] = figures.map(Samples::new);
     let floor = Baseline::new("bit masks alone", masks.median());
     let above = Baseline::new("core.add3.148", small.median());
     report.row("core.add3.148", "ns", small, floor);
+    report.row("core.add3.148.one_handler", "ns", one, above.clone());
+    report.row("core.add3.148.all_handlers", "ns", all, above.clone());
     report.row("core.add3.1394", "ns", middle, above.clone());
     report.row("core.add3.15k", "ns", large, above);
 }
