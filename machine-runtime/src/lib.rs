@@ -53,11 +53,16 @@
 extern crate self as machine_runtime;
 
 mod active;
+#[cfg(feature = "tokio")]
+mod context;
 mod explain;
 #[cfg(feature = "tokio")]
 mod handle;
 mod machine;
+#[cfg(feature = "tokio")]
+mod marks;
 mod mutation;
+mod payload;
 mod position;
 #[cfg(feature = "tokio")]
 mod publisher;
@@ -81,11 +86,14 @@ mod when;
 
 pub use machine_macros::states;
 
+#[cfg(feature = "tokio")]
+pub use context::{Ended, Expired, StateContext};
 pub use explain::Explanation;
 #[cfg(feature = "tokio")]
 pub use handle::{CHANNEL, Handle, Owner, Receipt};
 pub use machine::{Machine, Transition};
 pub use mutation::{IntoStates, MAX_PAYLOAD, Mutation, Op, Outcome, Payloads, Reason, StateList};
+pub use payload::{InvalidPayload, PayloadOf};
 pub use position::{Epoch, InvalidPosition, Position};
 pub use queue::{Enqueued, QUEUE_LIMIT};
 #[cfg(feature = "tokio")]
@@ -100,7 +108,7 @@ pub use state::{DynState, State, States, UnknownState, Words};
 #[cfg(feature = "tokio")]
 pub use view::{Changes, STALE_AFTER, Snapshot, View, ViewOptions};
 #[cfg(feature = "tokio")]
-pub use when::{Closed, When};
+pub use when::{Closed, Ticks, When};
 
 /// What the code that `states!` generates refers to. Not for use by hand.
 #[doc(hidden)]
