@@ -38,7 +38,8 @@
 //! * [`Machine`] is the core: synchronous, one owner, no clock, lock or I/O; [`Explanation`] says
 //!   why a state is or is not active.
 //! * With `tokio`, `Owner` is a task that owns a machine and `Handle` sends it mutations; a `View`
-//!   is what readers look at, of a machine or a replica, and where they wait (`When`).
+//!   is what readers look at, of a machine or a replica, and where they wait (`When`). A `StateContext`
+//!   ends work with its state, a `Pipe` binds states of one machine to mutations of another.
 //! * With `replica`, `replica::Source` serves a view to followers and `replica::Follower` follows.
 //!
 //! # Features
@@ -46,7 +47,7 @@
 //! | feature | brings |
 //! |---|---|
 //! | `serde` | generated states as their names |
-//! | `tokio` | a task that owns the machine, cloneable handles, views, waiting |
+//! | `tokio` | a task that owns the machine, cloneable handles, views, waiting, pipes |
 //! | `replica` | replication over tarpc: its source side and its follower side |
 
 // Generated code names this crate by its absolute path, also inside it.
@@ -63,6 +64,8 @@ mod machine;
 mod marks;
 mod mutation;
 mod payload;
+#[cfg(feature = "tokio")]
+mod pipe;
 mod position;
 #[cfg(feature = "tokio")]
 mod publisher;
@@ -94,6 +97,8 @@ pub use handle::{CHANNEL, Handle, Owner, Receipt};
 pub use machine::{Machine, Transition};
 pub use mutation::{IntoStates, MAX_PAYLOAD, Mutation, Op, Outcome, Payloads, Reason, StateList};
 pub use payload::{InvalidPayload, PayloadOf};
+#[cfg(feature = "tokio")]
+pub use pipe::{Pipe, PipeEnd, PipeRules};
 pub use position::{Epoch, InvalidPosition, Position};
 pub use queue::{Enqueued, QUEUE_LIMIT};
 #[cfg(feature = "tokio")]

@@ -176,6 +176,11 @@ impl<S: State> View<S> {
         self.next(self.exception(), error)
     }
 
+    /// Waits until the tick of one of the states is not the given one; of no state, for the end.
+    pub(crate) fn when_moved(&self, ticks: Vec<(u32, u64)>) -> When {
+        self.wait(Condition::Moved(ticks))
+    }
+
     fn next<T>(&self, state: S, then: fn(Found) -> T) -> When<T> {
         loop {
             let epoch = self.epoch();
@@ -199,7 +204,7 @@ impl<S: State> View<S> {
         When { wait, then }
     }
 
-    fn exception(&self) -> S {
+    pub(crate) fn exception(&self) -> S {
         let exception = self.schema().find(EXCEPTION).and_then(S::from_index);
         exception.expect("every schema has Exception (rule R3)")
     }
@@ -233,7 +238,7 @@ fn payload_condition<S: State>(
     Condition::Payload(as_index(state.index()), Arc::new(matches))
 }
 
-fn indices<S: State>(states: impl IntoStates<S>) -> Vec<u32> {
+pub(crate) fn indices<S: State>(states: impl IntoStates<S>) -> Vec<u32> {
     let mut list = StateList::new();
     states.append_to(&mut list);
     list.into_iter()

@@ -73,6 +73,8 @@ pub(crate) enum Condition {
     Inactive(Vec<u32>),
     /// Each state's tick is at least this.
     Ticks(Vec<(u32, u64)>),
+    /// Some state's tick is not this any more.
+    Moved(Vec<(u32, u64)>),
     /// The state's tick is at least this; brings the state's payload.
     Next(u32, u64),
     /// A question about the states.
@@ -95,6 +97,7 @@ impl Condition {
             Self::Active(states) => states.iter().all(|state| tick(state) % 2 == 1),
             Self::Inactive(states) => states.iter().all(|state| tick(state).is_multiple_of(2)),
             Self::Ticks(ticks) => ticks.iter().all(|(state, least)| tick(state) >= *least),
+            Self::Moved(ticks) => ticks.iter().any(|(state, old)| tick(state) != *old),
             Self::Query(_, question) => question(moment),
             Self::Next(state, least) => {
                 return (tick(state) >= *least).then(|| Found {
@@ -117,7 +120,7 @@ impl Condition {
             Self::Active(states) | Self::Inactive(states) | Self::Query(states, _) => {
                 (states.as_slice(), &[][..])
             }
-            Self::Ticks(ticks) => (&[][..], ticks.as_slice()),
+            Self::Ticks(ticks) | Self::Moved(ticks) => (&[][..], ticks.as_slice()),
             Self::Next(state, _) | Self::Payload(state, _) => {
                 (std::slice::from_ref(state), &[][..])
             }
@@ -136,6 +139,7 @@ impl fmt::Debug for Condition {
             Self::Inactive(_) => "Inactive",
             Self::Ticks(_) => "Ticks",
             Self::Next(..) => "Next",
+            Self::Moved(_) => "Moved",
             Self::Query(..) => "Query",
             Self::Payload(..) => "Payload",
         };
