@@ -206,6 +206,26 @@ async fn who_dropped_is_not_woken_and_who_is_not_concerned_neither() {
     assert_eq!(Arc::strong_count(&count), 1);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_comes_at_the_moment_of_the_change_does_not_miss_it() {
+    let (handle, _tasks) = running();
+    for _ in 0..2_000 {
+        let view = handle.view().clone();
+        let mut racing = JoinSet::new();
+        racing.spawn(async move {
+            let inactive = view.context(OPEN);
+            let open = view.when(OPEN);
+            if inactive.tick() % 2 == 0 {
+                inactive.ended().await;
+            }
+            open.await.unwrap();
+        });
+        mutate(&handle, Mutation::add(OPEN)).await;
+        racing.join_next().await.unwrap().unwrap();
+        mutate(&handle, Mutation::remove(OPEN)).await;
+    }
+}
+
 #[tokio::test]
 async fn the_end_of_the_machine_is_the_end_of_all_kinds_of_waiting() {
     let (handle, mut tasks) = running();
