@@ -8,6 +8,7 @@
 use std::future::Future;
 use std::pin::pin;
 
+use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::machine::{Machine, Transition};
@@ -16,7 +17,7 @@ use crate::position::{Epoch, Position};
 use crate::publisher::Publisher;
 use crate::state::State;
 use crate::view::{Snapshot, View, ViewOptions, tick_of};
-use crate::when::{Closed, When};
+use crate::when::{Closed, Moment};
 
 /// How many requests wait for the machine at most: the latency that a caller who is let in can
 /// meet is that of so many mutations, well under a millisecond.
@@ -161,21 +162,6 @@ impl<S: State> Handle<S> {
             assert!(known, "{state:?} is no state of {}", schema.name());
         }
     }
-
-    /// See [`View::when`].
-    pub fn when(&self, states: impl IntoStates<S>) -> When {
-        self.view.when(states)
-    }
-
-    /// See [`View::when_not`].
-    pub fn when_not(&self, states: impl IntoStates<S>) -> When {
-        self.view.when_not(states)
-    }
-
-    /// See [`View::when_ticks`].
-    pub fn when_ticks(&self, state: S, ticks: u64) -> When {
-        self.view.when_ticks(state, ticks)
-    }
 }
 
 /// Owns a machine and runs what its handles send.
@@ -276,17 +262,19 @@ impl<S: State> Owner<S> {
 
     fn mutate(&mut self, mutation: &Mutation<S>) -> Receipt<S> {
         let outcome = self.machine.mutate(mutation);
-        for transition in self.machine.last_run().filter(|t| t.changes().len() > 0) {
-            let position = (transition.revision(), transition.digest());
-            self.publisher.note(
-                position,
-                transition.raw_changes(),
-                transition.raw_payloads(),
-            );
-        }
-        let waiters = &self.publisher.shared().waiters;
-        if !waiters.is_empty() {
-            self.wake(waiters);
+        for (place, transition) in self.machine.last_run().enumerate() {
+            let changes = transition.raw_changes();
+            if !changes.is_empty() {
+                let position = (transition.revision(), transition.digest());
+                self.publisher
+                    .note(position, changes, transition.raw_payloads());
+            }
+            self.publisher
+                .ended(transition.is_accepted(), changes, || After {
+                    machine: &self.machine,
+                    mutation,
+                    place,
+                });
         }
         Receipt {
             outcome,
@@ -300,21 +288,59 @@ impl<S: State> Owner<S> {
             revision: self.machine.revision(),
         }
     }
+}
 
-    /// Rule R30: waiters see every transition, also those that the next one of the run undoes.
-    fn wake(&self, waiters: &crate::when::Waiters) {
-        let transitions: Vec<_> = self.machine.last_run().collect();
-        for (i, transition) in transitions.iter().enumerate() {
-            let later = &transitions[i + 1..];
-            let tick = |state: u32| {
-                let after = later.iter().flat_map(Transition::raw_changes);
-                let after = after
-                    .filter(|c| c.state == state)
-                    .map(|c| u64::from(c.ticks));
-                tick_of(self.machine.ticks(), state) - after.sum::<u64>()
-            };
-            waiters.changed(transition.raw_changes().iter().map(|c| c.state), tick);
+/// What one transition of the last run led to, that is before the later ones.
+struct After<'a, S: State> {
+    machine: &'a Machine<S>,
+    /// What was run.
+    mutation: &'a Mutation<S>,
+    /// Which transition.
+    place: usize,
+}
+
+impl<S: State> After<'_, S> {
+    /// The transition that `mutation` itself led to; mutations that waited ran before it, and what
+    /// follows is auto.
+    fn own(&self) -> Option<usize> {
+        let run = self.machine.last_run().enumerate();
+        let called = run.filter(|(_, transition)| !transition.is_auto());
+        called.map(|(place, _)| place).last()
+    }
+
+    fn later(&self) -> impl Iterator<Item = Transition<'_, S>> {
+        self.machine.last_run().skip(self.place + 1)
+    }
+}
+
+impl<S: State> Moment for After<'_, S> {
+    fn tick(&self, state: u32) -> u64 {
+        let changes = self.later().flat_map(|later| later.raw_changes());
+        let undone = changes.filter(|change| change.state == state);
+        let undone = undone.map(|change| u64::from(change.ticks)).sum::<u64>();
+        tick_of(self.machine.ticks(), state) - undone
+    }
+
+    fn payload(&self, state: u32) -> Option<Bytes> {
+        let transition = self.machine.last_run().nth(self.place)?;
+        let mut changes = transition.raw_changes().iter();
+        if self.own() == Some(self.place) && changes.any(|change| change.state == state) {
+            let mut called = self.mutation.payloads().iter();
+            let called = called.find(|(of, _)| of.index() == state as usize);
+            if let Some((_, payload)) = called {
+                return Some(payload.clone());
+            }
         }
+        let of = |payload: &&(u32, _)| payload.0 == state;
+        if let Some((_, payload)) = transition.raw_payloads().iter().find(of) {
+            return payload.clone();
+        }
+        // What a later transition dropped is not known any more.
+        let kept = !self
+            .later()
+            .any(|t| t.raw_payloads().iter().any(|p| of(&p)));
+        let retained = self.machine.retained_payloads();
+        kept.then(|| retained.get(&state).cloned()).flatten()
     }
 }
 

@@ -38,7 +38,8 @@
 //! * [`Machine`] is the core: synchronous, one owner, no clock, lock or I/O; [`Explanation`] says
 //!   why a state is or is not active.
 //! * With `tokio`, `Owner` is a task that owns a machine and `Handle` sends it mutations; a `View`
-//!   is what readers look at, of a machine or a replica, and where they wait (`When`).
+//!   is what readers look at, of a machine or a replica, and where they wait (`When`). A `StateContext`
+//!   ends work with its state, a `Pipe` binds states of one machine to mutations of another.
 //! * With `replica`, `replica::Source` serves a view to followers and `replica::Follower` follows.
 //!
 //! # Features
@@ -46,21 +47,25 @@
 //! | feature | brings |
 //! |---|---|
 //! | `serde` | generated states as their names |
-//! | `tokio` | a task that owns the machine, cloneable handles, views, waiting |
+//! | `tokio` | a task that owns the machine, cloneable handles, views, waiting, pipes |
 //! | `replica` | replication over tarpc: its source side and its follower side |
 
 // Generated code names this crate by its absolute path, also inside it.
 extern crate self as machine_runtime;
 
 mod active;
+mod context;
 mod errors;
 mod explain;
 #[cfg(feature = "tokio")]
 mod handle;
 mod handlers;
 mod machine;
+mod marks;
 mod mutation;
 mod payload;
+#[cfg(feature = "tokio")]
+mod pipe;
 mod position;
 #[cfg(feature = "tokio")]
 mod publisher;
@@ -84,6 +89,7 @@ mod when;
 
 pub use machine_macros::states;
 
+pub use context::{Ended, Expired, StateContext};
 pub use errors::{ERROR_HISTORY, ErrorKind, MachineError};
 pub use explain::Explanation;
 #[cfg(feature = "tokio")]
@@ -97,6 +103,8 @@ pub use mutation::{
     IntoStates, MAX_PAYLOAD, Mutation, Op, Outcome, Payloads, Reason, Refusal, StateList,
 };
 pub use payload::{InvalidPayload, PayloadOf};
+#[cfg(feature = "tokio")]
+pub use pipe::{Pipe, PipeEnd, PipeRules};
 pub use position::{Epoch, InvalidPosition, Position};
 pub use queue::{Enqueued, FullQueue, QUEUE_LIMIT};
 #[cfg(feature = "tokio")]
@@ -111,7 +119,7 @@ pub use state::{DynState, State, States, UnknownState, Words};
 #[cfg(feature = "tokio")]
 pub use view::{Changes, STALE_AFTER, Snapshot, View, ViewOptions};
 #[cfg(feature = "tokio")]
-pub use when::{Closed, When};
+pub use when::{Closed, Ticks, When};
 
 /// What the code that `states!` generates refers to. Not for use by hand.
 #[doc(hidden)]

@@ -12,13 +12,15 @@ use crate::ring::Ring;
 use crate::schema::Schema;
 use crate::state::State;
 use crate::transition::Change;
-use crate::view::{Shared, Snapshot, View, ViewOptions, tick_of};
+use crate::view::{Shared, Snapshot, View, ViewOptions};
+use crate::when::{Moment, Now, Replaced, Waking};
 
 /// The writing side of a view. When it drops, whoever waits is told so, and what is shown begins
 /// to age.
 pub(crate) struct Publisher {
     shared: Arc<Shared>,
     news: watch::Sender<Option<Position>>,
+    waking: Waking,
     /// The moment before the published one, if no reader holds it: it is brought up to date
     /// with what it missed instead of copying all.
     spare: Option<Arc<Snapshot>>,
@@ -67,6 +69,7 @@ impl Publisher {
         let shared = Arc::new(Shared::new(schema, options, receiver, root));
         let view = View::new(Arc::clone(&shared));
         let publisher = Self {
+            waking: Waking::new(Arc::clone(&shared.waiters)),
             shared,
             news,
             spare: None,
@@ -76,6 +79,7 @@ impl Publisher {
         (view, publisher)
     }
 
+    #[cfg(feature = "replica")]
     pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.shared
     }
@@ -87,12 +91,15 @@ impl Publisher {
         let snapshot = Arc::new(snapshot);
         self.spare = None;
         self.batch.clear();
-        self.shared.show(Arc::clone(&snapshot));
-        if !self.shared.waiters.is_empty() {
-            self.shared
-                .waiters
-                .replaced(|state| tick_of(snapshot.ticks(), state));
-        }
+        let before = self.shared.show(Arc::clone(&snapshot));
+        let how = match before.map(|before| before.position().epoch) {
+            None => Replaced::Nothing,
+            Some(epoch) if epoch == position.epoch => Replaced::Older,
+            Some(_) => Replaced::OtherEpoch,
+        };
+        let tick = |state| snapshot.tick(state);
+        self.shared.contexts.replaced(how != Replaced::Older, tick);
+        self.waking.replaced(how, &*snapshot);
         self.news.send_replace(Some(position));
     }
 
@@ -141,21 +148,28 @@ impl Publisher {
         self.spare = self.shared.show(next);
         std::mem::swap(&mut self.missed, &mut self.batch);
         self.batch.clear();
-        if !self.shared.waiters.is_empty() {
-            self.shared.waiters.published(|state| tick_of(ticks, state));
-        }
+        let now = Now { ticks, retained };
+        self.shared.contexts.published(|state| now.tick(state));
+        self.waking.published(&now);
         self.news.send_replace(Some(position));
     }
 
-    /// Wakes those who waited for what `changes` led to.
-    #[cfg(feature = "replica")]
-    pub(crate) fn wake(&self, changes: &[Change], ticks: &[u64]) {
-        if !self.shared.waiters.is_empty() {
-            let states = changes.iter().map(|change| change.state);
-            self.shared
-                .waiters
-                .changed(states, |state| tick_of(ticks, state));
+    /// A transition, or a delta, led to `moment`: ends contexts, and tells those who wait unless
+    /// it was canceled (rule R30).
+    #[inline]
+    pub(crate) fn ended<M: Moment>(
+        &mut self,
+        accepted: bool,
+        changes: &[Change],
+        moment: impl Fn() -> M,
+    ) {
+        let contexts = &self.shared.contexts;
+        if !contexts.is_empty() {
+            for change in changes {
+                contexts.ticked(change.state, moment().tick(change.state));
+            }
         }
+        self.waking.transition(accepted, changes, moment);
     }
 }
 
@@ -176,7 +190,7 @@ fn fresh(
 impl Drop for Publisher {
     fn drop(&mut self) {
         self.shared.abandon();
-        self.shared.waiters.close();
+        self.shared.contexts.close();
     }
 }
 

@@ -18,15 +18,15 @@ use bytes::Bytes;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::context::{Contexts, StateContext};
 use crate::explain::Explanation;
-use crate::mutation::{IntoStates, StateList};
 use crate::position::Position;
 use crate::ring::{RING_BYTES, RING_DELTAS, Ring, summed};
 use crate::schema::{Schema, as_index};
 use crate::set::{StateSet, ones};
 use crate::state::{DynState, State, Words};
 use crate::transition::Change;
-use crate::when::{Condition, Waiters, When};
+use crate::when::Waiters;
 
 /// How long a replica goes without news of its root until it is stale, unless told otherwise.
 pub const STALE_AFTER: Duration = Duration::from_secs(3);
@@ -194,6 +194,7 @@ pub(crate) struct Shared {
     /// `current`.
     news: watch::Receiver<Option<Position>>,
     pub(crate) waiters: Arc<Waiters>,
+    pub(crate) contexts: Arc<Contexts>,
     // Nothing awaits under it; it is held while deltas are appended or copied out.
     ring: Mutex<Ring>,
     start: Instant,
@@ -219,12 +220,14 @@ impl Shared {
         news: watch::Receiver<Option<Position>>,
         root: bool,
     ) -> Self {
+        let states = schema.len();
         Self {
             schema,
             options,
             current: ArcSwapOption::empty(),
             news,
-            waiters: Arc::default(),
+            waiters: Arc::new(Waiters::new(states)),
+            contexts: Arc::new(Contexts::new(states)),
             ring: Mutex::new(Ring::new(options.ring_deltas, options.ring_bytes)),
             start: Instant::now(),
             fresh: AtomicU64::new(if root { ALWAYS_FRESH } else { 0 }),
@@ -413,51 +416,20 @@ impl<S: State> View<S> {
         self.shared.positions()
     }
 
-    /// Waits until all of `states` are active (rule R30). It has begun to wait when it returns.
-    pub fn when(&self, states: impl IntoStates<S>) -> When {
-        self.wait(Condition::Active(indices(states)))
-    }
-
-    /// Waits until none of `states` is active (rule R30).
-    pub fn when_not(&self, states: impl IntoStates<S>) -> When {
-        self.wait(Condition::Inactive(indices(states)))
-    }
-
-    /// Waits until `state` has ticked `ticks` times more (rule R30).
-    pub fn when_ticks(&self, state: S, ticks: u64) -> When {
-        self.wait(Condition::Ticks(vec![(
-            as_index(state.index()),
-            self.tick(state) + ticks,
-        )]))
-    }
-
-    /// Waits until each state's tick is at least the given one (rule R30).
-    pub fn when_time(&self, times: impl IntoIterator<Item = (S, u64)>) -> When {
-        let times = times
-            .into_iter()
-            .map(|(state, tick)| (as_index(state.index()), tick));
-        self.wait(Condition::Ticks(times.collect()))
-    }
-
-    fn wait(&self, condition: Condition) -> When {
-        self.shared.waiters.wait(condition, || {
-            let current = self.shared.current.load_full()?;
-            Some(move |state: u32| tick_of(&current.ticks, state))
+    /// A context that ends once `state` ticks.
+    pub fn context(&self, state: S) -> StateContext {
+        let shared = &self.shared;
+        let state = as_index(state.index());
+        shared.contexts.get_published(state, || {
+            let current = shared.current.load();
+            let current = current.as_ref();
+            current.map_or(0, |snapshot| tick_of(&snapshot.ticks, state))
         })
     }
 
-    #[cfg(feature = "replica")]
     pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.shared
     }
-}
-
-fn indices<S: State>(states: impl IntoStates<S>) -> Vec<u32> {
-    let mut list = StateList::new();
-    states.append_to(&mut list);
-    list.into_iter()
-        .map(|state: S| as_index(state.index()))
-        .collect()
 }
 
 impl<S: State> Clone for View<S> {

@@ -160,8 +160,8 @@ async fn a_shutdown_finishes_what_was_sent_before_it() {
 #[tokio::test]
 async fn waiting_ends_when_the_states_are_as_awaited() {
     let (handle, _tasks) = running();
-    let (red, not_red) = (handle.when(RED), handle.when_not([RED, OFF]));
-    let twice = handle.when_ticks(RED, 2);
+    let (red, not_red) = (handle.view().when(RED), handle.view().when_not([RED, OFF]));
+    let twice = handle.view().when_ticks(RED, 2);
     let third = handle.view().when_time([(RED, 3), (GREEN, 1)]);
     assert!(handle.add(RED).await.unwrap().outcome.is_executed());
     red.await.unwrap();
@@ -170,16 +170,16 @@ async fn waiting_ends_when_the_states_are_as_awaited() {
     twice.await.unwrap();
     assert!(handle.add(RED).await.unwrap().outcome.is_executed());
     third.await.unwrap();
-    handle.when(RED).await.unwrap();
-    handle.when_not([]).await.unwrap();
+    handle.view().when(RED).await.unwrap();
+    handle.view().when_not([]).await.unwrap();
 }
 
 #[tokio::test]
 async fn a_state_that_its_own_auto_mutation_ends_is_still_seen() {
     let (handle, _tasks) = running();
     let short = DynState(4);
-    let seen = handle.when(short);
-    let both = handle.when([short, DynState(5)]);
+    let seen = handle.view().when(short);
+    let both = handle.view().when([short, DynState(5)]);
     let receipt = handle.add(short).await.unwrap();
     assert!(receipt.outcome.is_executed() && !handle.view().is_active(short));
     seen.await.unwrap();
@@ -205,10 +205,10 @@ async fn the_end_of_the_machine_ends_all_waiting() {
             })
             .await;
     });
-    let waiting = handle.when(GREEN);
+    let waiting = handle.view().when(GREEN);
     drop(stop);
     assert_eq!(waiting.await, Err(Closed));
-    assert_eq!(handle.when(RED).await, Err(Closed));
+    assert_eq!(handle.view().when(RED).await, Err(Closed));
 }
 
 #[tokio::test]
@@ -246,7 +246,7 @@ async fn what_a_dead_machine_shows_grows_old() {
 #[tokio::test]
 async fn waiting_for_a_state_that_is_none_harms_nobody() {
     let (handle, _tasks) = running();
-    let nobody = handle.when(DynState(999));
+    let nobody = handle.view().when(DynState(999));
     assert!(handle.add(RED).await.unwrap().outcome.is_executed());
     drop(nobody);
     assert!(handle.view().is_active(RED));

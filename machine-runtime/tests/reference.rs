@@ -16,6 +16,8 @@ mod plan;
 mod resolver;
 #[path = "reference/slow.rs"]
 mod slow;
+#[path = "../examples/conformance/subs.rs"]
+mod subs;
 #[path = "../examples/conformance/traced.rs"]
 mod traced;
 #[path = "../examples/conformance/vectors.rs"]

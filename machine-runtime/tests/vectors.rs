@@ -11,6 +11,8 @@ use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 use machine_runtime::{DynState, Machine};
 
+#[path = "../examples/conformance/subs.rs"]
+mod subs;
 #[path = "../examples/conformance/traced.rs"]
 mod traced;
 #[path = "../examples/conformance/vectors.rs"]
@@ -38,13 +40,17 @@ fn folder(name: &str) -> PathBuf {
 
 /// Writes the first recorded case of `relations`, changed by `change`.
 fn changed(folder: &Path, change: impl Fn(&str) -> String) {
+    changed_of("relations.jsonl.gz", folder, change);
+}
+
+fn changed_of(name: &str, folder: &Path, change: impl Fn(&str) -> String) {
     let mut text = String::new();
-    let file = File::open(repository().join("relations.jsonl.gz")).unwrap();
+    let file = File::open(repository().join(name)).unwrap();
     GzDecoder::new(file).read_to_string(&mut text).unwrap();
     let line = text.lines().next().unwrap();
     let changed = change(line);
     assert_ne!(line, changed);
-    let file = File::create(folder.join("relations.jsonl.gz")).unwrap();
+    let file = File::create(folder.join(name)).unwrap();
     let mut file = GzEncoder::new(file, Compression::fast());
     file.write_all(changed.as_bytes()).unwrap();
     file.finish().unwrap();
@@ -61,7 +67,7 @@ fn every_recorded_case_agrees() {
             "handlers 438/438 cases agree (2732 steps), 27 apart",
             "queue 165/165 cases agree (798 steps), 0 apart",
             "relations 2250/2250 cases agree (28965 steps), 0 apart",
-            "subs is not supported yet",
+            "subs 165/165 cases agree (2008 steps), 0 apart",
         ]
     );
     assert_eq!(verdict, Verdict::Incomplete);
@@ -109,6 +115,22 @@ fn a_wrong_order_is_reported() {
         text.contains("step 2 (add [3, 6]): order: expected [3, 3], got [3]"),
         "{text}"
     );
+}
+
+#[test]
+fn who_is_told_too_early_or_never_is_reported() {
+    let folder = folder("wrong_subscription");
+    let closes = [r#""closes":4"#, r#""closes":5"#];
+    for [from, to] in [closes, [r#""closes":null"#, r#""closes":9"#]] {
+        changed_of("subs.jsonl.gz", &folder, |case| case.replacen(from, to, 1));
+        let (verdict, text) = check(&folder);
+        assert_eq!(verdict, Verdict::Apart);
+        assert!(
+            text.starts_with("subs 0/1 cases agree (11 steps)"),
+            "{text}"
+        );
+        assert!(text.contains("Subscription {"), "{text}");
+    }
 }
 
 #[test]

@@ -10,6 +10,7 @@ use std::process::ExitCode;
 
 use machine_runtime::{DynState, Machine};
 
+mod subs;
 mod traced;
 mod vectors;
 

@@ -14,6 +14,7 @@ use flate2::read::GzDecoder;
 use machine_runtime::{DynState, Machine, Op, Schema, SchemaError, StateDef};
 use serde::Deserialize;
 
+use super::subs;
 use super::traced::{self, Traced, Tx};
 
 /// How many disagreements of a file are told in full.
@@ -130,7 +131,10 @@ pub(crate) fn check_folder<S: Subject>(folder: &Path, out: &mut impl Write) -> i
             continue;
         };
         found = true;
-        if !matches!(kind, "relations" | "flights" | "handlers" | "queue") {
+        if !matches!(
+            kind,
+            "relations" | "flights" | "handlers" | "queue" | "subs"
+        ) {
             writeln!(out, "{kind} is not supported yet")?;
             incomplete = true;
             continue;
@@ -211,14 +215,14 @@ fn check_lines<S: Subject>(lines: impl BufRead) -> Result<Report, String> {
         // A crash is one more way to disagree, and has to name its case.
         let result = catch_unwind(AssertUnwindSafe(|| check_case::<S>(&case, &steps)))
             .unwrap_or(Err(Failure::Crash));
-        if case.quirks.is_empty() {
+        if case.is_apart() {
+            report.apart += 1;
+        } else {
             report.cases += 1;
             report.steps += steps.len();
-        } else {
-            report.apart += 1;
         }
         match result {
-            Err(Failure::Differs(_)) if !case.quirks.is_empty() => {}
+            Err(Failure::Differs(_)) if case.is_apart() => {}
             Err(failure) => {
                 report.disagreements.push(Disagreement {
                     case: case.id,
@@ -249,6 +253,10 @@ impl fmt::Display for Failure {
 fn check_case<S: Subject>(case: &Case, steps: &[Step]) -> Result<(), Failure> {
     if steps.iter().any(|step| step.txs.is_some()) {
         return traced::check(case, &case.traced, steps).map_err(Failure::Differs);
+    }
+    if !case.subs.is_empty() {
+        // They are those of a machine with a task, whatever is compared otherwise.
+        return subs::check(case, steps).map_err(Failure::Differs);
     }
     let mut subject = S::start(&case.states, &case.schema)
         .map_err(|error| Failure::Differs(format!("the schema is refused: {error}")))?;
@@ -293,6 +301,8 @@ pub(crate) struct Case {
     #[serde(default)]
     quirks: Vec<String>,
     ticks_sum: Option<u64>,
+    #[serde(default)]
+    pub(crate) subs: Vec<subs::Subscription>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -310,7 +320,7 @@ struct RawStep {
 
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
-enum StateRef {
+pub(crate) enum StateRef {
     Index(usize),
     Name(String),
 }
@@ -331,6 +341,12 @@ pub(crate) struct Step {
 }
 
 impl Case {
+    /// Whether its outcome counts for nothing. Subscriptions say themselves what comes out without
+    /// the quirk.
+    fn is_apart(&self) -> bool {
+        !self.quirks.is_empty() && self.subs.is_empty()
+    }
+
     fn steps(&self) -> Result<Vec<Step>, String> {
         let mut ticks = vec![0; self.states.len()];
         let mut steps = Vec::with_capacity(self.steps.len());
@@ -388,7 +404,7 @@ impl Case {
         })
     }
 
-    fn indices(&self, states: &[StateRef]) -> Result<Vec<usize>, String> {
+    pub(crate) fn indices(&self, states: &[StateRef]) -> Result<Vec<usize>, String> {
         let index = |state: &StateRef| match state {
             StateRef::Index(index) if *index < self.states.len() => Ok(*index),
             StateRef::Index(index) => Err(format!("no state {index}")),

@@ -20,6 +20,7 @@ use crate::schema::{Difference, Fingerprint, Schema, as_index};
 use crate::state::State;
 use crate::transition::payload_digest;
 use crate::view::{Snapshot, View, ViewOptions};
+use crate::when::Now;
 
 use super::codec::{frame, transport};
 use super::connect::Connect;
@@ -385,7 +386,11 @@ impl Follower {
         self.link.count_delta();
         self.publisher
             .note((delta.revision, digest), &delta.changes, &delta.payloads);
-        self.publisher.wake(&delta.changes, &self.ticks);
+        let now = Now {
+            ticks: &self.ticks,
+            retained: &self.retained,
+        };
+        self.publisher.ended(true, &delta.changes, || now);
         true
     }
 

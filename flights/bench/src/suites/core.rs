@@ -1,9 +1,16 @@
 //! Transitions of a machine alone: processor time of one random add of three states, with the auto
-//! mutation that follows, ticks and digest; without handlers, and with some that do nothing.
+//! mutation that follows, ticks and digest; without handlers, and with some that do nothing. And of
+//! one with a task, while many wait for what never comes.
 
 use std::hint::black_box;
+use std::pin::pin;
+use std::task::{Context, Waker};
 
-use machine_runtime::{EXCEPTION, Machine, Relation, States};
+use machine_runtime::{
+    EXCEPTION, Epoch, Handle, Machine, Mutation, Owner, Relation, States, ViewOptions, When,
+};
+use tokio::runtime::{Builder, Runtime};
+use tokio::task::JoinSet;
 
 use crate::cpu;
 use crate::report::{Baseline, Report};
@@ -15,15 +22,24 @@ mod handlers;
 /// How many rounds a figure is the median of.
 const ROUNDS: usize = 9;
 
+/// How many futures wait.
+const WAITERS: usize = 100_000;
+
+/// How many mutations a handle sends at once: they share what sending and publishing cost.
+const BATCH: usize = 1_000;
+
 pub(crate) fn measure(report: &mut Report) {
     let calls = report.effort(100_000, 1_000_000);
-    let mut figures = [const { Vec::new() }; 6];
+    let mut figures = [const { Vec::new() }; 8];
     let mut masks = Masks::new::<Published148>();
     let mut small = Machine::new();
     let mut one = Machine::new().with(handlers::One);
     let mut all = Machine::new().with(handlers::All);
     let mut middle = Machine::new();
     let mut large = Machine::new();
+    let mut alone = Owned::<Published148>::new();
+    let mut awaited = Owned::<Published148>::new();
+    let waiting = awaited.wait();
     for round in 0..=ROUNDS {
         report.progress(&format!("core: round {round} of {ROUNDS}"));
         // All sizes in each round: what the machine is doing meanwhile hits them alike.
@@ -34,6 +50,8 @@ pub(crate) fn measure(report: &mut Report) {
             time(&mut all, &drawn::<Published148>(calls)),
             time(&mut middle, &drawn::<Published1394>(calls)),
             time(&mut large, &drawn::<Published15k>(calls)),
+            alone.time(calls),
+            awaited.time(calls),
         ];
         // The first warms up.
         if round > 0 {
@@ -42,7 +60,8 @@ pub(crate) fn measure(report: &mut Report) {
             }
         }
     }
-    let [masks, small, one, all, middle, large] = figures.map(Samples::new);
+    awaited.check(waiting);
+    let [masks, small, one, all, middle, large, alone, awaited] = figures.map(Samples::new);
     let floor = Baseline::new("bit masks alone", masks.median());
     let above = Baseline::new("core.add3.148", small.median());
     report.row("core.add3.148", "ns", small, floor);
@@ -50,6 +69,85 @@ pub(crate) fn measure(report: &mut Report) {
     report.row("core.add3.148.all_handlers", "ns", all, above.clone());
     report.row("core.add3.1394", "ns", middle, above.clone());
     report.row("core.add3.15k", "ns", large, above);
+    let alone = Baseline::new("nobody waiting", alone.median());
+    report.row("core.waiters.100k", "ns", awaited, alone);
+}
+
+/// A machine with a task, on a runtime of this thread.
+struct Owned<S: States> {
+    handle: Handle<S>,
+    runtime: Runtime,
+    /// Runs the machine until it drops.
+    _tasks: JoinSet<Machine<S>>,
+    /// A state that no call brings up.
+    never: S,
+}
+
+impl<S: States> Owned<S> {
+    fn new() -> Self {
+        let runtime = Builder::new_current_thread().build();
+        let runtime = runtime.expect("a runtime of one thread needs nothing from the system");
+        let (handle, owner) = Owner::new(Machine::new(), Epoch(0), ViewOptions::default());
+        let mut tasks = JoinSet::new();
+        tasks.spawn_on(owner.run(std::future::pending()), runtime.handle());
+        let schema = S::schema();
+        let added = |state: &S| {
+            let index = state.index();
+            (0..schema.len()).any(|other| {
+                let added = schema.related(Relation::Add, other);
+                added.iter().any(|added| *added as usize == index)
+            })
+        };
+        let mut states = S::ALL.iter();
+        let never = states.find(|state| !added(state) && !schema.is_auto(state.index()));
+        Self {
+            handle,
+            runtime,
+            _tasks: tasks,
+            never: *never.expect("most states come when they are called"),
+        }
+    }
+
+    /// Begins to wait, as tasks do: each is polled once.
+    fn wait(&self) -> Vec<When> {
+        let mut context = Context::from_waker(Waker::noop());
+        let wait = |_| {
+            let mut when = self.handle.view().when(self.never);
+            let polled = pin!(&mut when).poll(&mut context);
+            assert!(polled.is_pending(), "nothing has been called yet");
+            when
+        };
+        (0..WAITERS).map(wait).collect()
+    }
+
+    /// # Panics
+    ///
+    /// If what they wait for came after all: then they were not idle.
+    fn check(&self, waiting: Vec<When>) {
+        assert_eq!(self.handle.view().tick(self.never), 0);
+        drop(waiting);
+    }
+
+    /// The ns of one call, as in [`time`], with its part of what a batch of them costs.
+    fn time(&mut self, calls: usize) -> f64 {
+        let calls = drawn::<S>(calls).into_iter();
+        let calls: Vec<_> = calls.filter(|call| !call.contains(&self.never)).collect();
+        let exception = S::schema().find(EXCEPTION).and_then(S::from_index);
+        let batch = |calls: &[[S; 3]]| -> Vec<Mutation<S>> {
+            let adds = calls.iter().map(|call| Mutation::add(*call));
+            adds.chain(exception.map(Mutation::remove)).collect()
+        };
+        let batches: Vec<_> = calls.chunks(BATCH).map(batch).collect();
+        let handle = &self.handle;
+        let start = cpu::of_thread();
+        self.runtime.block_on(async {
+            for batch in batches {
+                let done = handle.mutate_all(batch).await;
+                black_box(done.expect("the task runs as long as the handle is there"));
+            }
+        });
+        (cpu::of_thread() - start) / count(&calls)
+    }
 }
 
 /// Random calls of three states each, none of them `Exception`, drawn before the clock starts and

@@ -1,0 +1,133 @@
+//! The writer's side of waiting: who is to be asked after which transition (rule R30).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::transition::Change;
+
+use super::condition::Moment;
+use super::waiters::Waiters;
+
+/// How a moment that does not follow from the one before relates to it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Replaced {
+    /// There was none before.
+    Nothing,
+    /// It is of the same epoch.
+    Older,
+    /// It is of another epoch: ticks began anew.
+    OtherEpoch,
+}
+
+/// Tells those who wait of what happens.
+#[derive(Debug)]
+pub(crate) struct Waking {
+    waiters: Arc<Waiters>,
+    /// What canceled transitions changed since the last accepted one, by how many ticks. Nobody
+    /// is woken by it before the next accepted one.
+    carried: BTreeMap<u32, u64>,
+    /// Whether an accepted transition changed something since the last publication.
+    moved: bool,
+}
+
+impl Waking {
+    pub(crate) fn new(waiters: Arc<Waiters>) -> Self {
+        Self {
+            waiters,
+            carried: BTreeMap::new(),
+            moved: false,
+        }
+    }
+
+    /// A transition is over; `moment` is what it led to. Where it concerns nobody, this costs a
+    /// look at one word for each change.
+    #[inline]
+    pub(crate) fn transition<M: Moment>(
+        &mut self,
+        accepted: bool,
+        changes: &[Change],
+        moment: impl FnOnce() -> M,
+    ) {
+        if !accepted {
+            for change in changes {
+                *self.carried.entry(change.state).or_default() += u64::from(change.ticks);
+            }
+            return;
+        }
+        let carried = !self.carried.is_empty();
+        self.moved |= carried || !changes.is_empty();
+        if carried || self.waiters.concern(changes) {
+            self.look(changes, &moment());
+        }
+    }
+
+    #[cold]
+    fn look(&mut self, changes: &[Change], moment: &dyn Moment) {
+        let carried = std::mem::take(&mut self.carried);
+        let states = changes.iter().map(|change| change.state);
+        self.waiters
+            .changed(states.chain(carried.into_keys()), moment);
+    }
+
+    /// What the transitions led to is published; `moment` is that.
+    pub(crate) fn published<M: Moment>(&mut self, moment: &M) {
+        let moved = std::mem::take(&mut self.moved);
+        if !self.waiters.is_any_fresh() {
+            return;
+        }
+        // Who has come since can only have missed what an accepted transition did.
+        let before = Before {
+            moment,
+            carried: &self.carried,
+        };
+        self.waiters.published(moved.then_some(&before as _));
+    }
+
+    /// A moment is published that does not follow from the one before.
+    pub(crate) fn replaced<M: Moment>(&mut self, how: Replaced, moment: &M) {
+        self.carried.clear();
+        self.moved = false;
+        let tick = |state| moment.tick(state);
+        let start = |_| 0;
+        self.waiters.replaced(
+            moment,
+            match how {
+                // What was before it is not known, so nothing of it is news.
+                Replaced::Nothing => Some(&tick),
+                Replaced::Older => None,
+                Replaced::OtherEpoch => Some(&start),
+            },
+        );
+    }
+}
+
+impl Drop for Waking {
+    fn drop(&mut self) {
+        self.waiters.close();
+    }
+}
+
+/// A moment without what canceled transitions changed since the last accepted one.
+struct Before<'a, M> {
+    moment: &'a M,
+    carried: &'a BTreeMap<u32, u64>,
+}
+
+impl<M: Moment> Moment for Before<'_, M> {
+    fn tick(&self, state: u32) -> u64 {
+        let carried = self.carried.get(&state).copied().unwrap_or(0);
+        self.moment.tick(state).saturating_sub(carried)
+    }
+
+    fn payload(&self, state: u32) -> Option<Bytes> {
+        if self.carried.contains_key(&state) {
+            return None;
+        }
+        self.moment.payload(state)
+    }
+}
+
+#[cfg(test)]
+mod tests;
