@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::context::{Contexts, StateContext};
 use crate::errors::{ErrorKind, Errors, MachineError};
 use crate::explain::Explanation;
 use crate::handlers::{
@@ -49,6 +50,7 @@ pub struct Machine<S: State> {
     queue: Queue,
     candidates: Vec<u32>,
     handlers: Option<Box<Dispatch<S>>>,
+    contexts: Arc<Contexts>,
     /// Whether the auto states among `candidates` are tried next (rule R19).
     auto_next: bool,
     /// `Exception`, which is added next after a panic (rule R26). Like the auto mutation it runs
@@ -93,7 +95,9 @@ impl Machine<DynState> {
 impl<S: State> Machine<S> {
     fn of(schema: Arc<Schema>) -> Self {
         let status = Status::new(schema.compiled());
+        let contexts = Arc::new(Contexts::new(schema.len()));
         Self {
+            contexts,
             schema,
             status,
             queue: Queue::new(),
@@ -461,6 +465,17 @@ impl<S: State> Machine<S> {
         })
     }
 
+    /// A context that ends once `state` ticks.
+    pub fn context(&self, state: S) -> StateContext {
+        let index = crate::schema::as_index(state.index());
+        self.contexts.get(index, self.tick(state))
+    }
+
+    #[cfg(feature = "tokio")]
+    pub(crate) fn contexts(&self) -> &Arc<Contexts> {
+        &self.contexts
+    }
+
     /// Whether `state` is active.
     pub fn is_active(&self, state: S) -> bool {
         self.tick(state) % 2 == 1
@@ -598,7 +613,9 @@ impl<S: State> Machine<S> {
         let result = if self.handlers.is_some() {
             self.handled(request, job.cause)
         } else {
-            self.status.run(self.schema.compiled(), request, None)
+            let result = self.status.run(self.schema.compiled(), request, None);
+            end_contexts(&self.contexts, &self.status);
+            result
         };
         let end = End {
             canceled: result.as_ref().err(),
@@ -628,6 +645,7 @@ impl<S: State> Machine<S> {
             errors,
             limits,
             stopwatch,
+            contexts,
             ..
         } = self;
         let c = schema.compiled();
@@ -644,6 +662,8 @@ impl<S: State> Machine<S> {
         let mut asking = Asking::new(dispatch, &mut caller);
         let mut result = status.run(c, request, Some(asking.negotiator()));
         let mut panic = asking.into_panic();
+        // Rule R18: before any final handler.
+        end_contexts(contexts, status);
         if result.is_ok() && status.plan.concerns {
             let plan = std::mem::take(&mut status.plan);
             let stage = Stage {
@@ -657,6 +677,7 @@ impl<S: State> Machine<S> {
             let told = dispatch.tell(&stage, &plan.exits, &plan.enters, &mut caller);
             if let Err(stopped) = told {
                 status.take_out(c, &plan.enters[stopped.from_enter..]);
+                end_contexts(contexts, status);
                 panic = stopped.panic;
                 result = Err(stopped.reason);
             }
@@ -692,6 +713,16 @@ impl<S: State> Machine<S> {
 
     fn state(index: u32) -> S {
         S::from_index(index as usize).expect("the machine's states are those of its schema")
+    }
+}
+
+/// Ends the contexts of what the transition under way has changed.
+#[inline]
+fn end_contexts(contexts: &Contexts, status: &Status) {
+    if !contexts.is_empty() {
+        for change in status.changes() {
+            contexts.ticked(change.state, status.ticks()[change.state as usize]);
+        }
     }
 }
 
@@ -822,6 +853,12 @@ impl<'a, S: State> Transition<'a, S> {
 
     pub(crate) fn raw_changes(&self) -> &'a [Change] {
         &self.status.log.changes[self.record.changes.clone()]
+    }
+
+    /// The payloads that came with the mutation.
+    pub fn brought(&self) -> impl ExactSizeIterator<Item = (S, &'a Bytes)> {
+        let brought = self.status.log.brought[self.record.brought.clone()].iter();
+        brought.map(|(state, payload)| (Machine::state(*state), payload))
     }
 
     pub(crate) fn raw_payloads(&self) -> &'a [(u32, Option<Bytes>)] {

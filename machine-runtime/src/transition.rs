@@ -173,6 +173,11 @@ impl Status {
         self.general(c, request, &mut talk, true)
     }
 
+    /// What the transition under way has changed.
+    pub(crate) fn changes(&self) -> &[Change] {
+        &self.log.changes[self.start.changes..]
+    }
+
     /// Logs the transition that [`Status::run`] began.
     #[inline]
     pub(crate) fn close(&mut self, request: Request<'_>, end: End<'_>) {

@@ -15,13 +15,6 @@ mod traced;
 mod vectors;
 
 fn main() -> ExitCode {
-    // Panics that a recorded handler is to have are no news.
-    let usual = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |panic| {
-        if panic.payload_as_str() != Some(traced::INJECTED) {
-            usual(panic);
-        }
-    }));
     let mut out = std::io::stdout().lock();
     let mut arguments = std::env::args_os().skip(1);
     let (Some(folder), None) = (arguments.next(), arguments.next()) else {

@@ -1,6 +1,7 @@
 //! The recorded cases with handlers: which ran, in which order, and what they put into the queue.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::panic::resume_unwind;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use serde::Deserialize;
 use super::vectors::{Case, Step, build};
 
 /// What a handler panics with that is to.
-pub(crate) const INJECTED: &str = "injected";
+const INJECTED: &str = "injected";
 
 /// How long an injected sleep takes, and how long a handler may.
 const SLEEP: Duration = Duration::from_millis(60);
@@ -196,12 +197,12 @@ impl Handlers<DynState> for Recorder {
     fn bind(&self, binder: &mut Binder<Self, DynState>) {
         let ask: AskFn<Self, DynState> = |recorder, cx, label| match recorder.run(label[0], cx) {
             Order::Refuse => Verdict::Refuse(None),
-            Order::Panic => panic!("{INJECTED}"),
+            Order::Panic => resume_unwind(Box::new(INJECTED)),
             Order::Nothing => Verdict::Accept,
         };
         let tell: TellFn<Self, DynState> = |recorder, cx, label| {
             if matches!(recorder.run(label[0], cx), Order::Panic) {
-                panic!("{INJECTED}");
+                resume_unwind(Box::new(INJECTED))
             }
             ().into()
         };

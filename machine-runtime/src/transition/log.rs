@@ -16,6 +16,8 @@ pub(crate) struct Log {
     /// The retained payloads that were set or dropped.
     pub(crate) payloads: Vec<(u32, Option<Bytes>)>,
     pub(crate) called: Vec<u32>,
+    /// The payloads that came with the mutations.
+    pub(crate) brought: Vec<(u32, Bytes)>,
     /// Why transitions were canceled.
     pub(crate) reasons: Vec<Reason<u32>>,
     /// What left the queue without being run, and why.
@@ -45,6 +47,7 @@ pub(crate) struct Record {
     pub(crate) called: Range<usize>,
     pub(crate) changes: Range<usize>,
     pub(crate) payloads: Range<usize>,
+    pub(crate) brought: Range<usize>,
 }
 
 /// How a transition ended.
@@ -67,6 +70,7 @@ impl Log {
         self.changes.clear();
         self.payloads.clear();
         self.called.clear();
+        self.brought.clear();
         self.reasons.clear();
         self.dropped.clear();
         self.records.clear();
@@ -91,6 +95,10 @@ impl Log {
     ) {
         let called = self.called.len();
         self.called.extend_from_slice(request.called);
+        let brought = self.brought.len();
+        if !request.payloads.is_empty() {
+            self.brought.extend_from_slice(request.payloads);
+        }
         let canceled = end.canceled.map(|reason| {
             self.reasons.push(reason.clone());
             crate::schema::as_index(self.reasons.len() - 1)
@@ -106,6 +114,7 @@ impl Log {
             called: called..self.called.len(),
             changes: start.changes..self.changes.len(),
             payloads: start.payloads..self.payloads.len(),
+            brought: brought..self.brought.len(),
         });
     }
 }
