@@ -37,8 +37,9 @@
 //! * [`Mutation`] is what one asks for, [`Outcome`] what came of it.
 //! * [`Machine`] is the core: synchronous, one owner, no clock, lock or I/O; [`Explanation`] says
 //!   why a state is or is not active.
-//! * With `tokio`, `Owner` is a task that owns a machine and `Handle` sends it mutations; a `View`
-//!   is what readers look at, of a machine or a replica, and where they wait (`When`).
+//! * With `tokio`, `Owner` is a task that owns a machine and `Handle` sends it mutations, from the
+//!   root or from a replica; a `View` is what readers look at, of a machine or a replica, and where
+//!   they wait (`When`).
 //! * With `replica`, `replica::Source` serves a view to followers and `replica::Follower` follows.
 //!
 //! # Features
@@ -56,6 +57,8 @@ mod active;
 mod explain;
 #[cfg(feature = "tokio")]
 mod handle;
+#[cfg(feature = "tokio")]
+mod keys;
 mod machine;
 mod mutation;
 mod position;
@@ -78,12 +81,16 @@ mod transition;
 mod view;
 #[cfg(feature = "tokio")]
 mod when;
+#[cfg(feature = "tokio")]
+mod write;
 
 pub use machine_macros::states;
 
 pub use explain::Explanation;
 #[cfg(feature = "tokio")]
-pub use handle::{CHANNEL, Handle, Owner, Receipt};
+pub use handle::{CHANNEL, Handle, Owner};
+#[cfg(feature = "tokio")]
+pub use keys::KEYS;
 pub use machine::{Machine, Transition};
 pub use mutation::{IntoStates, MAX_PAYLOAD, Mutation, Op, Outcome, Payloads, Reason, StateList};
 pub use position::{Epoch, InvalidPosition, Position};
@@ -101,6 +108,11 @@ pub use state::{DynState, State, States, UnknownState, Words};
 pub use view::{Changes, STALE_AFTER, Snapshot, View, ViewOptions};
 #[cfg(feature = "tokio")]
 pub use when::{Closed, When};
+#[cfg(feature = "tokio")]
+pub use write::{
+    InvalidKey, Key, MAX_KEY, MutateError, Receipt, WRITE_BYTES, WRITE_LONGEST, WRITE_WITHIN,
+    WriteOptions,
+};
 
 /// What the code that `states!` generates refers to. Not for use by hand.
 #[doc(hidden)]

@@ -122,6 +122,26 @@ impl<S: State> Machine<S> {
         self.pass(mutation.op(), mutation.states(), &raw_payloads(mutation))
     }
 
+    /// As [`Machine::mutate`], of states as indices, which have to be the schema's, each once.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn mutate_indices(&mut self, call: &Waiting) -> Result<(), Reason<u32>> {
+        self.run();
+        let unwanted = call.payloads.iter().find_map(|(state, payload)| {
+            let len = payload.len();
+            let taken = self.schema.takes_payload(*state as usize) && call.called.contains(state);
+            match (len > MAX_PAYLOAD, taken) {
+                (true, _) => Some(Reason::PayloadTooLarge { len }),
+                (false, false) => Some(Reason::PayloadUnwanted { state: *state }),
+                (false, true) => None,
+            }
+        });
+        if let Some(reason) = unwanted {
+            return Err(reason);
+        }
+        self.queue.pass();
+        self.one(call.op, &call.called, &call.payloads)
+    }
+
     /// Lets `mutation` wait until [`Machine::run`] or the next [`Machine::mutate`].
     ///
     /// # Panics
