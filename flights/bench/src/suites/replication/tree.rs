@@ -57,7 +57,7 @@ impl Tree {
         let root = node::start_machine::<Published148>(&tasks).await?;
         let rpc = TcpListener::bind("127.0.0.1:0").await?;
         let addr = rpc.local_addr()?;
-        let origin = Origin::Machine(root.view().untyped());
+        let origin = Origin::Machine(root.untyped());
         start_node("root", origin, rpc, &tasks)?;
         let mut rpcs = vec![addr];
         let mut processes = Vec::new();
