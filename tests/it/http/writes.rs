@@ -303,3 +303,37 @@ async fn a_root_that_does_not_answer_leaves_the_writer_in_doubt() {
     let message = "there was no answer in time, the mutation may have been run";
     answer.check_error(504, "expired", message, r#"[],"may_have_run":true"#);
 }
+
+#[tokio::test]
+async fn who_hangs_up_takes_the_mutation_back() {
+    let (handle, owner) = Owner::new(Machine::new(), Epoch(0xabc), ViewOptions::default());
+    let node = Node::new(&handle, None, SourceStats::default()).await;
+    let body = r#"{"op":"add","states":["Knock"]}"#;
+    let mut stream = TcpStream::connect(node.addr).await.unwrap();
+    let len = body.len();
+    let request =
+        format!("POST /v1/mutations HTTP/1.1\r\nhost: x\r\ncontent-length: {len}\r\n\r\n{body}");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let under_way = async |count: u8| {
+        let line = format!("machine_http_writing {count}\n");
+        until(async || node.get("/metrics").await.text().contains(&line)).await;
+    };
+    under_way(1).await;
+    drop(stream);
+    under_way(0).await;
+    let machine = owner.run(std::future::ready(())).await;
+    assert_eq!(machine.revision(), 0);
+}
+
+#[tokio::test]
+async fn the_next_life_of_the_root_is_told_to_writers_of_the_last() {
+    let root = Root::with_a_door_open().await;
+    let (replica, _link) = synced(&root).await;
+    let life = format!(r#""epoch":"{}""#, "f".repeat(32));
+    let body = format!(r#"{{"op":"add","states":["Knock"],"key":"k",{life}}}"#);
+    for node in [&root.node, &replica] {
+        let answer = node.post("", body.clone()).await;
+        let message = "the root began a new life, the mutation was not run";
+        answer.check_failed(409, "epoch_changed", message, "[]");
+    }
+}

@@ -1,5 +1,6 @@
 //! What a client asks to be changed: the body of `POST /v1/mutations`.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use bytes::Bytes;
@@ -138,12 +139,11 @@ struct Fields(Vec<(String, Box<RawValue>)>);
 impl Fields {
     /// The fields, none of which is there twice.
     fn once(self) -> Result<Vec<(String, Box<RawValue>)>, Problem> {
-        for (i, (name, _)) in self.0.iter().enumerate() {
-            if self.0[..i].iter().any(|(other, _)| other == name) {
-                return Err(Problem::given_twice(name));
-            }
+        let mut names = BTreeSet::new();
+        match self.0.iter().find(|(name, _)| !names.insert(name)) {
+            Some((name, _)) => Err(Problem::given_twice(name)),
+            None => Ok(self.0),
         }
-        Ok(self.0)
     }
 }
 

@@ -98,13 +98,8 @@ pub(in crate::replica) fn decode_write(blob: &Blob, states: usize) -> Result<Wri
     let states = as_index(states);
     let mut calls = Vec::with_capacity(body.calls.len());
     for call in body.calls {
-        let mut sorted = call.called.clone();
-        sorted.sort_unstable();
-        let twice = sorted.windows(2).any(|pair| pair[0] == pair[1]);
-        let mut indices = sorted
-            .iter()
-            .chain(call.payloads.iter().map(|(state, _)| state));
-        if twice || indices.any(|state| *state >= states) {
+        let given = call.payloads.iter().map(|(state, _)| *state);
+        if !are_distinct(call.called.clone(), states) || !are_distinct(given.collect(), states) {
             return Err(malformed);
         }
         calls.push(Waiting {
@@ -122,6 +117,13 @@ pub(in crate::replica) fn decode_write(blob: &Blob, states: usize) -> Result<Wri
         epoch: Some(body.epoch),
         calls,
     })
+}
+
+/// Whether indices are each another of `states` states.
+fn are_distinct(mut indices: Vec<u32>, states: u32) -> bool {
+    indices.sort_unstable();
+    let known = indices.last().is_none_or(|last| *last < states);
+    known && indices.windows(2).all(|pair| pair[0] != pair[1])
 }
 
 impl From<Written> for WriteAnswer {
@@ -300,6 +302,11 @@ mod tests {
                 Op::Add,
                 &[1],
                 [(9, Bytes::new())].into_iter().collect(),
+            )),
+            encoded(&write(
+                Op::Add,
+                &[1],
+                [(1, Bytes::new()), (1, Bytes::new())].into_iter().collect(),
             )),
             Blob([&good.0[..], &[0]].concat()),
             // No key, and a key too long.
