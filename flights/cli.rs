@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 use flights_bench::BenchArgs;
@@ -12,6 +13,7 @@ use flights_bench::part::PartArgs;
 
 use crate::feed::Speed;
 use machine_node::telemetry;
+use machine_runtime::{Op, WRITE_LONGEST};
 
 /// The version of the package, and the commit where it is known.
 pub const VERSION: &str = env!("FLIGHTS_VERSION");
@@ -46,9 +48,12 @@ Examples:
                                                 a replicant that follows it
   flights get --node localhost:18701            the active states of a node
   flights watch --node localhost:18701          its changes as they happen
+  flights mutate add Flight1Delayed --node localhost:18703
+                                                a change at the root, by way of any node
   flights bench --quick                         what it all costs, in less than a minute
 
-Exit codes: 0 success, 1 failure, 2 wrong usage, 3 a node could not be reached.";
+Exit codes: 0 success, 1 failure, 2 wrong usage, 3 a node, or the root behind it, could not be \
+reached, 4 a mutation was canceled, 5 whether a mutation was run is unknown.";
 
 /// What was asked for cannot be; the exit code is that of a wrong flag.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -90,6 +95,8 @@ pub enum Command {
     Get(GetArgs),
     /// Prints the changes of a node as they happen
     Watch(NodeRef),
+    /// Changes states at the root, by way of any node
+    Mutate(MutateArgs),
     /// Measures what nodes cost, beside floors of the same run
     Bench(BenchArgs),
     /// What `bench` starts
@@ -252,6 +259,45 @@ pub struct GetArgs {
     pub from: NodeRef,
 }
 
+/// Options of `flights mutate`.
+#[derive(Args, Clone, Debug)]
+pub struct MutateArgs {
+    /// What to do with the states
+    #[arg(value_parser = PossibleValuesParser::new(OPS.map(Op::name)))]
+    pub op: String,
+
+    /// The states to do it with, in an order that can matter
+    #[arg(required = true, value_name = "STATE")]
+    pub states: Vec<String>,
+
+    /// A payload for the one of them that takes one
+    #[arg(long, value_name = "JSON", value_parser = json)]
+    pub payload: Option<String>,
+
+    /// What makes it harmless to ask again: a key is run once [default: one of its own]
+    #[arg(long)]
+    pub key: Option<String>,
+
+    /// How long the node may try to reach the root, at most 60s
+    #[arg(long, default_value = "10s", value_name = "TIME", value_parser = patience)]
+    pub timeout: Duration,
+
+    /// The node to ask.
+    #[command(flatten)]
+    pub by: NodeRef,
+}
+
+impl MutateArgs {
+    /// What to do.
+    pub fn op(&self) -> Op {
+        let op = OPS.into_iter().find(|op| op.name() == self.op);
+        op.unwrap_or(Op::Add)
+    }
+}
+
+/// What can be done with states.
+const OPS: [Op; 4] = [Op::Add, Op::Remove, Op::Set, Op::Toggle];
+
 /// A host and a port; without a host it is this computer's loopback.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Addr(String);
@@ -315,6 +361,20 @@ fn interval(text: &str) -> Result<Duration, String> {
         return Ok(Duration::ZERO);
     }
     humantime::parse_duration(text).map_err(|error| error.to_string())
+}
+
+fn json(text: &str) -> Result<String, String> {
+    let value: Result<serde_json::Value, _> = serde_json::from_str(text);
+    value.map_err(|error| format!("it is no JSON: {error}"))?;
+    Ok(text.to_owned())
+}
+
+fn patience(text: &str) -> Result<Duration, String> {
+    let time = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if time > WRITE_LONGEST {
+        return Err(format!("it is at most {} s", WRITE_LONGEST.as_secs()));
+    }
+    Ok(time)
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches};
 use flights::cli::{Cli, Command, TreeArgs, Usage};
 use flights::run;
-use machine_node::client::Unreachable;
+use machine_node::client::{Canceled, NoRoot, Unknown, Unreachable};
 use machine_node::status::Lines;
 use machine_node::telemetry;
 use machine_node::terminal::Terminal;
@@ -22,18 +22,27 @@ const FAILURE: u8 = 1;
 /// Wrong usage; clap exits with the same.
 const USAGE: u8 = 2;
 
-/// A node could not be reached.
+/// A node, or the root behind it, could not be reached.
 const UNREACHABLE: u8 = 3;
+
+/// A mutation was canceled; what is printed says why.
+const CANCELED: u8 = 4;
+
+/// Whether a mutation was run is unknown.
+const UNKNOWN: u8 = 5;
 
 fn main() -> ExitCode {
     match try_main() {
         Ok(()) => ExitCode::SUCCESS,
         // Whoever read our output has seen enough.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) if error.is::<Canceled>() => ExitCode::from(CANCELED),
         Err(error) => {
             print_error(&error);
-            ExitCode::from(if error.is::<Unreachable>() {
+            ExitCode::from(if error.is::<Unreachable>() || error.is::<NoRoot>() {
                 UNREACHABLE
+            } else if error.is::<Unknown>() {
+                UNKNOWN
             } else if error.is::<Usage>() {
                 USAGE
             } else {
@@ -72,6 +81,7 @@ fn try_main() -> anyhow::Result<()> {
         Command::Node(args) => on(one_thread()?, run::node(args)),
         Command::Get(args) => on(one_thread()?, run::get(args)),
         Command::Watch(args) => on(one_thread()?, run::watch(args)),
+        Command::Mutate(args) => on(one_thread()?, run::mutate(args)),
         Command::Bench(args) => flights_bench::run(&args),
         Command::BenchPart(args) => flights_bench::part::run(args),
         Command::Completions { shell } => {

@@ -7,7 +7,7 @@ use machine_runtime::States;
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 
-use crate::cli::{Addr, GetArgs, NodeArgs, NodeRef, SHIPPED, TreeArgs, Usage, VERSION};
+use crate::cli::{Addr, GetArgs, MutateArgs, NodeArgs, NodeRef, SHIPPED, TreeArgs, Usage, VERSION};
 use crate::states::Flights;
 use crate::traffic::{SERVES_ON, Traffic};
 use crate::tree::Tree;
@@ -126,7 +126,7 @@ pub async fn node(args: NodeArgs) -> anyhow::Result<()> {
         Origin::Parent(Flights::schema().clone(), addr)
     } else {
         let root = root.insert(node::start_machine(&tasks).await?);
-        Origin::Machine(root.view().untyped())
+        Origin::Machine(root.untyped())
     };
     let config = NodeConfig {
         name,
@@ -183,6 +183,22 @@ pub async fn get(args: GetArgs) -> anyhow::Result<()> {
 /// [`client::Unreachable`] at the first attempt, or what the node said.
 pub async fn watch(from: NodeRef) -> anyhow::Result<()> {
     client::watch(from.node.as_str(), from.json).await
+}
+
+/// Has a node pass a mutation on to the root, and prints what came of it.
+///
+/// # Errors
+///
+/// As [`client::mutate`].
+pub async fn mutate(args: MutateArgs) -> anyhow::Result<()> {
+    let wanted = client::Wanted {
+        op: args.op(),
+        states: &args.states,
+        payload: args.payload.as_deref(),
+        key: args.key.as_deref(),
+        within: args.timeout,
+    };
+    client::mutate(args.by.node.as_str(), wanted, args.by.json).await
 }
 
 async fn listen(addr: &Addr) -> anyhow::Result<TcpListener> {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Context;
-use machine_runtime::{Closed, Handle, Outcome};
+use machine_runtime::{Handle, MutateError, Outcome};
 use tokio::time::{Instant, sleep_until};
 
 use crate::cli::{FeedArgs, SHIPPED};
@@ -53,8 +53,8 @@ impl Traffic {
     ///
     /// # Errors
     ///
-    /// [`Closed`] if the root ended.
-    pub async fn run(self, root: &Handle<Flights>, lines: &Lines) -> Result<(), Closed> {
+    /// [`MutateError`] if the root ended.
+    pub async fn run(self, root: &Handle<Flights>, lines: &Lines) -> Result<(), MutateError> {
         let random = async {
             match self.random {
                 Some((traffic, period)) => traffic.run(root, period).await,
@@ -79,7 +79,7 @@ async fn replay(
     mut steps: Replay,
     speed: Speed,
     lines: &Lines,
-) -> Result<(), Closed> {
+) -> Result<(), MutateError> {
     let start = Instant::now();
     let mut first = None;
     let (mut executed, mut refused) = (0_u64, 0_u64);

@@ -68,7 +68,7 @@ impl Tree {
                 name: place.name.clone(),
                 version: VERSION,
                 origin: match place.parent {
-                    None => Origin::Machine(root.view().untyped()),
+                    None => Origin::Machine(root.untyped()),
                     Some(parent) => {
                         Origin::Parent(Flights::schema().clone(), addrs[parent].0.to_string())
                     }

@@ -1,74 +1,100 @@
-//! A task that owns a machine, and handles to it.
+//! Handles to a machine, and the task that owns it.
 //!
-//! Mutations wait in a channel of [`CHANNEL`] requests, in order and without merging: a request
-//! beyond that waits for room ([`Handle::mutate`]) or is refused ([`Handle::try_mutate`]). Rules
-//! R22 (merging) and R33 (the limit of 1,000) hold in the core's own queue, for mutations that a
-//! transition makes. Reads look at the last published moment and never wait.
+//! On a root, mutations wait in a channel of [`CHANNEL`] requests, in order and without merging: a
+//! request beyond that waits for room ([`Handle::mutate`]), for as long as it says
+//! ([`Handle::mutate_within`]), or is refused ([`Handle::try_mutate`]). Rules R22 (merging) and R33
+//! (the limit of 1,000) hold in the core's own queue, for mutations that a transition makes. On a
+//! replica they travel up, see `replica`. Reads look at the last published moment and never wait.
 
 use std::future::Future;
 use std::pin::pin;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
+#[cfg(feature = "replica")]
+use tokio::time::Instant;
+use tokio::time::timeout_at;
 
+use crate::handlers::Cause;
+use crate::keys::{Keys, content};
 use crate::machine::{Machine, Transition};
-use crate::mutation::{IntoStates, Mutation, Outcome, Reason};
+use crate::mutation::{IntoStates, Mutation, Outcome};
 use crate::position::{Epoch, Position};
 use crate::publisher::Publisher;
-use crate::state::State;
+use crate::queue::Waiting;
+#[cfg(feature = "replica")]
+use crate::replica::Uplink;
+use crate::state::{DynState, State};
 use crate::view::{Snapshot, View, ViewOptions, tick_of};
-use crate::when::{Closed, Moment};
+use crate::when::Moment;
+use crate::write::{MutateError, Receipt, Until, WRITE_WITHIN, Write, WriteOptions, Written};
 
 /// How many requests wait for the machine at most: the latency that a caller who is let in can
 /// meet is that of so many mutations, well under a millisecond.
 pub const CHANNEL: usize = 1024;
 
-/// How a mutation ended, and where the machine stood then.
-#[derive(Clone, PartialEq, Eq, Debug)]
-#[non_exhaustive]
-#[must_use = "a mutation can be canceled"]
-pub struct Receipt<S> {
-    /// How it ended.
-    pub outcome: Outcome<S>,
-    /// The position that shows its effect: once a view has reached it, so has the effect.
-    pub position: Position,
-}
-
+/// What waits in the channel. What nobody waits for any more when its turn comes is not run.
 #[derive(Debug)]
-enum Job<S> {
-    One(Mutation<S>, oneshot::Sender<Receipt<S>>),
-    Many(Vec<Mutation<S>>, oneshot::Sender<Vec<Receipt<S>>>),
+pub(crate) enum Job {
+    One(Waiting, oneshot::Sender<Receipt<u32>>),
+    Many(Vec<Waiting>, oneshot::Sender<Vec<Receipt<u32>>>),
+    Write(Write, oneshot::Sender<Written>),
 }
 
-/// Sends mutations to the task that owns a machine. Cheap to clone.
+/// Where mutations go.
+#[derive(Clone, Debug)]
+pub(crate) enum Target {
+    /// To the task that owns the machine.
+    Owner(mpsc::Sender<Job>),
+    /// To the parent of a replica.
+    #[cfg(feature = "replica")]
+    Uplink(Uplink),
+}
+
+/// Sends mutations to the task that owns a machine, from the root or from a replica of any tier.
+/// Cheap to clone.
 #[derive(Debug)]
 pub struct Handle<S: State> {
-    jobs: mpsc::Sender<Job<S>>,
+    target: Target,
     view: View<S>,
 }
 
 impl<S: State> Clone for Handle<S> {
     fn clone(&self) -> Self {
         Self {
-            jobs: self.jobs.clone(),
+            target: self.target.clone(),
             view: self.view.clone(),
         }
     }
 }
 
 impl<S: State> Handle<S> {
-    /// What the machine shows to readers.
+    #[cfg(feature = "replica")]
+    pub(crate) fn new(target: Target, view: View<S>) -> Self {
+        Self { target, view }
+    }
+
+    /// What the machine, or this replica of it, shows to readers.
     pub fn view(&self) -> &View<S> {
         &self.view
     }
 
-    /// Runs `mutation` and waits for its end, and for room in the channel before. When it
-    /// returns, the view shows the effect.
+    /// The same handle with states as indices, for what works with any schema.
+    pub fn untyped(&self) -> Handle<DynState> {
+        Handle {
+            target: self.target.clone(),
+            view: self.view.untyped(),
+        }
+    }
+
+    /// Runs `mutation` and waits for its end, and for room before. On the root it waits for as long
+    /// as that takes, and when it returns the view shows the effect. From a replica it takes
+    /// [`WRITE_WITHIN`] at most, and the replica's view may come to the receipt's position later.
     ///
     /// # Errors
     ///
-    /// [`Closed`] if the machine has been shut down. It finishes what was sent before; only if its
-    /// task was dropped or panicked may the mutation have run all the same.
+    /// What keeps the mutation from the root, or its outcome from us. A refusal is an outcome.
     ///
     /// # Panics
     ///
@@ -77,15 +103,21 @@ impl<S: State> Handle<S> {
     ///
     /// # Cancel safety
     ///
-    /// If dropped, the mutation is either not run or run to its end unobserved.
-    pub async fn mutate(&self, mutation: Mutation<S>) -> Result<Receipt<S>, Closed> {
+    /// If dropped, the mutation is either not run or run to its end unobserved. It is not run if
+    /// its turn has not come when the root learns of it.
+    pub async fn mutate(&self, mutation: Mutation<S>) -> Result<Receipt<S>, MutateError> {
         self.check(&mutation);
-        let (reply, answer) = oneshot::channel();
-        self.jobs
-            .send(Job::One(mutation, reply))
-            .await
-            .map_err(|_closed| Closed)?;
-        answer.await.map_err(|_closed| Closed)
+        let call = Waiting::of(&mutation, Cause::Call);
+        match &self.target {
+            Target::Owner(jobs) => {
+                let (reply, answer) = oneshot::channel();
+                let sent = jobs.send(Job::One(call, reply)).await;
+                sent.map_err(|_closed| not_run())?;
+                Ok(Self::typed(answer.await.map_err(|_dropped| unknown())?))
+            }
+            #[cfg(feature = "replica")]
+            Target::Uplink(_) => self.one(call, WriteOptions::new()).await,
+        }
     }
 
     /// Runs `mutations` in order with nothing in between, and waits for the end of the last.
@@ -95,45 +127,149 @@ impl<S: State> Handle<S> {
     ///
     /// As [`Handle::mutate`].
     ///
+    /// # Panics
+    ///
+    /// As [`Handle::mutate`].
+    ///
     /// # Cancel safety
     ///
     /// As [`Handle::mutate`].
-    pub async fn mutate_all(&self, mutations: Vec<Mutation<S>>) -> Result<Vec<Receipt<S>>, Closed> {
+    pub async fn mutate_all(
+        &self,
+        mutations: Vec<Mutation<S>>,
+    ) -> Result<Vec<Receipt<S>>, MutateError> {
         for mutation in &mutations {
             self.check(mutation);
         }
-        let (reply, answer) = oneshot::channel();
-        self.jobs
-            .send(Job::Many(mutations, reply))
-            .await
-            .map_err(|_closed| Closed)?;
-        answer.await.map_err(|_closed| Closed)
+        let calls = mutations
+            .iter()
+            .map(|mutation| Waiting::of(mutation, Cause::Call))
+            .collect();
+        let receipts = match &self.target {
+            Target::Owner(jobs) => {
+                let (reply, answer) = oneshot::channel();
+                let sent = jobs.send(Job::Many(calls, reply)).await;
+                sent.map_err(|_closed| not_run())?;
+                answer.await.map_err(|_dropped| unknown())?
+            }
+            #[cfg(feature = "replica")]
+            Target::Uplink(_) => self.many(calls, WriteOptions::new()).await?,
+        };
+        Ok(receipts.into_iter().map(Self::typed).collect())
     }
 
-    /// As [`Handle::mutate`], but a full channel cancels the mutation with
-    /// [`Reason::QueueFull`] instead of making it wait.
+    /// As [`Handle::mutate`], but where there is no room it is refused with
+    /// [`MutateError::Busy`] instead of made to wait.
     ///
     /// # Errors
     ///
     /// As [`Handle::mutate`].
     ///
+    /// # Panics
+    ///
+    /// As [`Handle::mutate`].
+    ///
     /// # Cancel safety
     ///
     /// As [`Handle::mutate`].
-    pub async fn try_mutate(&self, mutation: Mutation<S>) -> Result<Receipt<S>, Closed> {
+    pub async fn try_mutate(&self, mutation: Mutation<S>) -> Result<Receipt<S>, MutateError> {
         self.check(&mutation);
-        let (reply, answer) = oneshot::channel();
-        match self.jobs.try_send(Job::One(mutation, reply)) {
-            Ok(()) => answer.await.map_err(|_closed| Closed),
-            Err(mpsc::error::TrySendError::Closed(_)) => Err(Closed),
-            Err(mpsc::error::TrySendError::Full(_)) => {
-                let position = self.view.position().ok_or(Closed)?;
-                Ok(Receipt {
-                    outcome: Outcome::Canceled(Reason::QueueFull),
-                    position,
-                })
+        let call = Waiting::of(&mutation, Cause::Call);
+        match &self.target {
+            Target::Owner(jobs) => {
+                let (reply, answer) = oneshot::channel();
+                jobs.try_send(Job::One(call, reply))
+                    .map_err(|error| match error {
+                        mpsc::error::TrySendError::Closed(_) => not_run(),
+                        mpsc::error::TrySendError::Full(_) => busy(),
+                    })?;
+                Ok(Self::typed(answer.await.map_err(|_dropped| unknown())?))
+            }
+            #[cfg(feature = "replica")]
+            Target::Uplink(uplink) => {
+                let mut until = Until::within(WRITE_WITHIN);
+                until.room = Instant::now();
+                let write = Write::new(vec![call], WriteOptions::new());
+                Ok(Self::only(uplink.write(write, until).await?))
             }
         }
+    }
+
+    /// As [`Handle::mutate`], but it takes `within` at most, room included: without room in that
+    /// time it fails with [`MutateError::Busy`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Handle::mutate`].
+    ///
+    /// # Panics
+    ///
+    /// As [`Handle::mutate`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Handle::mutate`].
+    pub async fn mutate_within(
+        &self,
+        mutation: Mutation<S>,
+        within: Duration,
+    ) -> Result<Receipt<S>, MutateError> {
+        let options = WriteOptions::new().with_time(within);
+        self.mutate_with(mutation, options).await
+    }
+
+    /// As [`Handle::mutate_within`], with a key that makes it harmless to send the mutation again,
+    /// and for one life of the root.
+    ///
+    /// # Errors
+    ///
+    /// As [`Handle::mutate`].
+    ///
+    /// # Panics
+    ///
+    /// As [`Handle::mutate`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Handle::mutate`].
+    pub async fn mutate_with(
+        &self,
+        mutation: Mutation<S>,
+        options: WriteOptions,
+    ) -> Result<Receipt<S>, MutateError> {
+        self.check(&mutation);
+        self.one(Waiting::of(&mutation, Cause::Call), options).await
+    }
+
+    async fn one(&self, call: Waiting, options: WriteOptions) -> Result<Receipt<S>, MutateError> {
+        Ok(Self::only(self.many(vec![call], options).await?))
+    }
+
+    async fn many(&self, calls: Vec<Waiting>, options: WriteOptions) -> Written {
+        let until = Until::within(options.within.unwrap_or(WRITE_WITHIN));
+        self.write(Write::new(calls, options), until).await
+    }
+
+    /// Runs a write, or passes it on. Its states have to be the schema's.
+    pub(crate) async fn write(&self, write: Write, until: Until) -> Written {
+        match &self.target {
+            Target::Owner(jobs) => send(jobs, write, until).await,
+            #[cfg(feature = "replica")]
+            Target::Uplink(uplink) => uplink.write(write, until).await,
+        }
+    }
+
+    /// The receipt of a write of one mutation.
+    fn only(receipts: Vec<Receipt<u32>>) -> Receipt<S> {
+        let receipt = receipts.into_iter().next();
+        Self::typed(receipt.expect("a write has a receipt for each of its mutations"))
+    }
+
+    fn typed(receipt: Receipt<u32>) -> Receipt<S> {
+        receipt.map(|state| {
+            let state = S::from_index(state as usize);
+            state.expect("the states of a reason are the schema's")
+        })
     }
 
     /// Activates `states`, see [`Handle::mutate`].
@@ -141,7 +277,7 @@ impl<S: State> Handle<S> {
     /// # Errors
     ///
     /// As [`Handle::mutate`].
-    pub async fn add(&self, states: impl IntoStates<S>) -> Result<Receipt<S>, Closed> {
+    pub async fn add(&self, states: impl IntoStates<S>) -> Result<Receipt<S>, MutateError> {
         self.mutate(Mutation::add(states)).await
     }
 
@@ -150,7 +286,7 @@ impl<S: State> Handle<S> {
     /// # Errors
     ///
     /// As [`Handle::mutate`].
-    pub async fn remove(&self, states: impl IntoStates<S>) -> Result<Receipt<S>, Closed> {
+    pub async fn remove(&self, states: impl IntoStates<S>) -> Result<Receipt<S>, MutateError> {
         self.mutate(Mutation::remove(states)).await
     }
 
@@ -164,20 +300,53 @@ impl<S: State> Handle<S> {
     }
 }
 
+/// Sends a write to the machine of a root and waits for what comes of it.
+async fn send(jobs: &mpsc::Sender<Job>, write: Write, until: Until) -> Written {
+    let permit = timeout_at(until.room, jobs.reserve()).await;
+    let permit = permit
+        .map_err(|_elapsed| busy())?
+        .map_err(|_closed| not_run())?;
+    let (reply, answer) = oneshot::channel();
+    permit.send(Job::Write(write, reply));
+    let may_have_run = true;
+    timeout_at(until.answer, answer)
+        .await
+        .map_err(|_elapsed| MutateError::Expired { may_have_run })?
+        .map_err(|_dropped| unknown())?
+}
+
+/// The machine takes nothing any more.
+fn not_run() -> MutateError {
+    let may_have_run = false;
+    MutateError::Closed { may_have_run }
+}
+
+/// The machine's task was dropped, or it panicked: otherwise it finishes what was sent before.
+fn unknown() -> MutateError {
+    let may_have_run = true;
+    MutateError::Closed { may_have_run }
+}
+
+fn busy() -> MutateError {
+    let may_have_run = false;
+    MutateError::Busy { may_have_run }
+}
+
 /// Owns a machine and runs what its handles send.
 #[derive(Debug)]
 #[must_use = "nothing runs until `run` is awaited"]
 pub struct Owner<S: State> {
     machine: Machine<S>,
     epoch: Epoch,
-    jobs: mpsc::Receiver<Job<S>>,
+    jobs: mpsc::Receiver<Job>,
     publisher: Publisher,
+    keys: Keys,
 }
 
 impl<S: State> Owner<S> {
     /// Takes over `machine` as a root whose history has the given epoch, and publishes it.
     pub fn new(machine: Machine<S>, epoch: Epoch, options: ViewOptions) -> (Handle<S>, Self) {
-        let (view, mut publisher) = Publisher::new(machine.schema().clone(), options, true);
+        let (view, mut publisher) = Publisher::root(&machine, options);
         publisher.replace(Snapshot::new(
             Position {
                 epoch,
@@ -188,13 +357,15 @@ impl<S: State> Owner<S> {
             machine.retained_payloads().clone(),
         ));
         let (sender, jobs) = mpsc::channel(CHANNEL);
+        let target = Target::Owner(sender);
         (
-            Handle { jobs: sender, view },
+            Handle { target, view },
             Self {
                 machine,
                 epoch,
                 jobs,
                 publisher,
+                keys: Keys::default(),
             },
         )
     }
@@ -229,18 +400,23 @@ impl<S: State> Owner<S> {
     }
 
     /// Runs a batch of jobs, publishes once, then answers.
-    fn work(&mut self, jobs: &mut Vec<Job<S>>, answers: &mut Answers<S>) {
+    fn work(&mut self, jobs: &mut Vec<Job>, answers: &mut Answers) {
         let before = self.machine.revision();
         for job in jobs.drain(..) {
             match job {
-                Job::One(mutation, reply) => {
-                    let receipt = self.mutate(&mutation);
+                Job::One(call, reply) if !reply.is_closed() => {
+                    let receipt = self.mutate(&call);
                     answers.one.push((reply, receipt));
                 }
-                Job::Many(mutations, reply) => {
-                    let receipts = mutations.iter().map(|m| self.mutate(m)).collect();
+                Job::Many(calls, reply) if !reply.is_closed() => {
+                    let receipts = calls.iter().map(|call| self.mutate(call)).collect();
                     answers.many.push((reply, receipts));
                 }
+                Job::Write(write, reply) if !reply.is_closed() => {
+                    let written = self.write(write);
+                    answers.writes.push((reply, written));
+                }
+                Job::One(..) | Job::Many(..) | Job::Write(..) => {}
             }
         }
         if self.machine.revision() != before {
@@ -251,17 +427,33 @@ impl<S: State> Owner<S> {
                 self.machine.retained_payloads(),
             );
         }
-        // Whoever no longer waits for an answer has dropped its end.
-        for (reply, receipt) in answers.one.drain(..) {
-            let _ = reply.send(receipt);
-        }
-        for (reply, receipts) in answers.many.drain(..) {
-            let _ = reply.send(receipts);
-        }
+        answers.send();
     }
 
-    fn mutate(&mut self, mutation: &Mutation<S>) -> Receipt<S> {
-        let outcome = self.machine.mutate(mutation);
+    /// Runs a write, unless it is for another life or its key is known.
+    fn write(&mut self, write: Write) -> Written {
+        if write.epoch.is_some_and(|epoch| epoch != self.epoch) {
+            let may_have_run = false;
+            return Err(MutateError::EpochChanged { may_have_run });
+        }
+        let Some(key) = write.key else {
+            return Ok(write.calls.iter().map(|call| self.mutate(call)).collect());
+        };
+        let content = content(&write.calls);
+        let known = self.keys.receipts(&key, content);
+        if let Some(known) = known.map_err(|_reused| MutateError::KeyReused)? {
+            return Ok(known.to_vec());
+        }
+        let receipts: Vec<_> = write.calls.iter().map(|call| self.mutate(call)).collect();
+        self.keys.remember(key, content, receipts.clone());
+        Ok(receipts)
+    }
+
+    fn mutate(&mut self, call: &Waiting) -> Receipt<u32> {
+        let outcome = match self.machine.run_call(call) {
+            Ok(()) => Outcome::Executed,
+            Err(reason) => Outcome::Canceled(reason),
+        };
         for (place, transition) in self.machine.last_run().enumerate() {
             let changes = transition.raw_changes();
             if !changes.is_empty() {
@@ -272,7 +464,6 @@ impl<S: State> Owner<S> {
             self.publisher
                 .ended(transition.is_accepted(), changes, || After {
                     machine: &self.machine,
-                    mutation,
                     place,
                 });
         }
@@ -293,21 +484,11 @@ impl<S: State> Owner<S> {
 /// What one transition of the last run led to, that is before the later ones.
 struct After<'a, S: State> {
     machine: &'a Machine<S>,
-    /// What was run.
-    mutation: &'a Mutation<S>,
     /// Which transition.
     place: usize,
 }
 
 impl<S: State> After<'_, S> {
-    /// The transition that `mutation` itself led to; mutations that waited ran before it, and what
-    /// follows is auto.
-    fn own(&self) -> Option<usize> {
-        let run = self.machine.last_run().enumerate();
-        let called = run.filter(|(_, transition)| !transition.is_auto());
-        called.map(|(place, _)| place).last()
-    }
-
     fn later(&self) -> impl Iterator<Item = Transition<'_, S>> {
         self.machine.last_run().skip(self.place + 1)
     }
@@ -324,12 +505,12 @@ impl<S: State> Moment for After<'_, S> {
     fn payload(&self, state: u32) -> Option<Bytes> {
         let transition = self.machine.last_run().nth(self.place)?;
         let mut changes = transition.raw_changes().iter();
-        if self.own() == Some(self.place) && changes.any(|change| change.state == state) {
-            let mut called = self.mutation.payloads().iter();
-            let called = called.find(|(of, _)| of.index() == state as usize);
-            if let Some((_, payload)) = called {
-                return Some(payload.clone());
-            }
+        if changes.any(|change| change.state == state)
+            && let Some((_, payload)) = transition
+                .brought()
+                .find(|(of, _)| of.index() == state as usize)
+        {
+            return Some(payload.clone());
         }
         let of = |payload: &&(u32, _)| payload.0 == state;
         if let Some((_, payload)) = transition.raw_payloads().iter().find(of) {
@@ -347,17 +528,24 @@ impl<S: State> Moment for After<'_, S> {
 /// An answer that waits for the publication of what it tells.
 type Answer<T> = (oneshot::Sender<T>, T);
 
-#[derive(Debug)]
-struct Answers<S> {
-    one: Vec<Answer<Receipt<S>>>,
-    many: Vec<Answer<Vec<Receipt<S>>>>,
+#[derive(Debug, Default)]
+struct Answers {
+    one: Vec<Answer<Receipt<u32>>>,
+    many: Vec<Answer<Vec<Receipt<u32>>>>,
+    writes: Vec<Answer<Written>>,
 }
 
-impl<S> Default for Answers<S> {
-    fn default() -> Self {
-        Self {
-            one: Vec::new(),
-            many: Vec::new(),
+impl Answers {
+    /// Whoever no longer waits for an answer has dropped its end.
+    fn send(&mut self) {
+        for (reply, receipt) in self.one.drain(..) {
+            let _ = reply.send(receipt);
+        }
+        for (reply, receipts) in self.many.drain(..) {
+            let _ = reply.send(receipts);
+        }
+        for (reply, written) in self.writes.drain(..) {
+            let _ = reply.send(written);
         }
     }
 }

@@ -37,9 +37,10 @@
 //! * [`Mutation`] is what one asks for, [`Outcome`] what came of it.
 //! * [`Machine`] is the core: synchronous, one owner, no clock, lock or I/O; [`Explanation`] says
 //!   why a state is or is not active.
-//! * With `tokio`, `Owner` is a task that owns a machine and `Handle` sends it mutations; a `View`
-//!   is what readers look at, of a machine or a replica, and where they wait (`When`). A `StateContext`
-//!   ends work with its state, a `Pipe` binds states of one machine to mutations of another.
+//! * With `tokio`, `Owner` is a task that owns a machine and `Handle` sends it mutations, from the
+//!   root or from a replica; a `View` is what readers look at, of a machine or a replica, and where
+//!   they wait (`When`). A `StateContext` ends work with its state, a `Pipe` binds states of one
+//!   machine to mutations of another.
 //! * With `replica`, `replica::Source` serves a view to followers and `replica::Follower` follows.
 //!
 //! # Features
@@ -60,6 +61,8 @@ mod explain;
 #[cfg(feature = "tokio")]
 mod handle;
 mod handlers;
+#[cfg(feature = "tokio")]
+mod keys;
 mod machine;
 mod marks;
 mod mutation;
@@ -86,6 +89,8 @@ mod transition;
 mod view;
 #[cfg(feature = "tokio")]
 mod when;
+#[cfg(feature = "tokio")]
+mod write;
 
 pub use machine_macros::states;
 
@@ -93,11 +98,13 @@ pub use context::{Ended, Expired, StateContext};
 pub use errors::{ERROR_HISTORY, ErrorKind, MachineError};
 pub use explain::Explanation;
 #[cfg(feature = "tokio")]
-pub use handle::{CHANNEL, Handle, Owner, Receipt};
+pub use handle::{CHANNEL, Handle, Owner};
 pub use handlers::{
     AskFn, Binder, BoxError, Cause, Final, Finished, Handlers, Limits, Negotiation, Ongoing, Phase,
     Reactions, TellFn, Verdict,
 };
+#[cfg(feature = "tokio")]
+pub use keys::KEYS;
 pub use machine::{MAX_ROUNDS, MAX_RUN, Machine, Transition};
 pub use mutation::{
     IntoStates, MAX_PAYLOAD, Mutation, Op, Outcome, Payloads, Reason, Refusal, StateList,
@@ -120,6 +127,11 @@ pub use state::{DynState, State, States, UnknownState, Words};
 pub use view::{Changes, STALE_AFTER, Snapshot, View, ViewOptions};
 #[cfg(feature = "tokio")]
 pub use when::{Closed, Ticks, When};
+#[cfg(feature = "tokio")]
+pub use write::{
+    InvalidKey, Key, MAX_KEY, MutateError, Receipt, WRITE_BYTES, WRITE_LONGEST, WRITE_WITHIN,
+    WriteOptions,
+};
 
 /// What the code that `states!` generates refers to. Not for use by hand.
 #[doc(hidden)]

@@ -19,7 +19,9 @@ use crate::handlers::{
     Asking, BoxError, Caller, Cause, Dispatch, Handlers, Limits, Stopwatch, Trouble,
 };
 use crate::mutation::{IntoStates, Mutation, Op, Outcome, Reason, StateList};
-use crate::queue::{Enqueued, FullQueue, Queue, Waiting, collect, decided, error_mutation};
+use crate::queue::{
+    Enqueued, FullQueue, Queue, Waiting, check_known, collect, decided, error_mutation,
+};
 use crate::schema::Schema;
 use crate::set::StateSet;
 use crate::state::{DynState, State, States, Words};
@@ -224,18 +226,16 @@ impl<S: State> Machine<S> {
             self.run();
             return self.pass(mutation.op(), mutation.states());
         }
-        match Waiting::new(&self.schema, mutation, Cause::Call) {
-            Ok(waiting) => Self::outcome(self.run_call(&waiting)),
-            Err(reason) => {
-                self.run();
-                Outcome::Canceled(reason)
-            }
-        }
+        check_known(&self.schema, mutation.states());
+        Self::outcome(self.run_call(&Waiting::of(mutation, Cause::Call)))
     }
 
-    /// As [`Machine::mutate`], with the mutation in terms of indices.
+    /// As [`Machine::mutate`], with the mutation in terms of indices, which have to be the schema's.
     pub(crate) fn run_call(&mut self, call: &Waiting) -> Result<(), Reason<u32>> {
         self.run();
+        if let Some(reason) = call.unwanted_payload(&self.schema) {
+            return Err(reason);
+        }
         if self.is_backing_off() {
             return Err(Reason::BackingOff);
         }
@@ -253,7 +253,7 @@ impl<S: State> Machine<S> {
     ///
     /// As [`Machine::mutate`].
     pub fn can(&mut self, mutation: &Mutation<S>) -> Outcome<S> {
-        let waiting = match Waiting::new(&self.schema, mutation, Cause::Call) {
+        let waiting = match Waiting::checked(&self.schema, mutation, Cause::Call) {
             Ok(waiting) => waiting,
             Err(reason) => return Outcome::Canceled(reason),
         };
@@ -308,7 +308,7 @@ impl<S: State> Machine<S> {
     /// A payload that is too large, or that no called state takes, is refused at once; so is
     /// everything while the machine backs off (rule R27).
     pub fn enqueue(&mut self, mutation: &Mutation<S>) -> Result<Enqueued, Reason<S>> {
-        let waiting = Waiting::new(&self.schema, mutation, Cause::Call)?;
+        let waiting = Waiting::checked(&self.schema, mutation, Cause::Call)?;
         if self.is_backing_off() {
             return Err(Reason::BackingOff);
         }
@@ -577,7 +577,8 @@ impl<S: State> Machine<S> {
     /// Runs a mutation without a payload that does not have to wait, and what follows from it.
     fn pass(&mut self, op: Op, states: &[S]) -> Outcome<S> {
         let mut called = StateList::new();
-        collect(&self.schema, states, &mut called);
+        check_known(&self.schema, states);
+        collect(states, &mut called);
         if self.is_backing_off() {
             return Outcome::Canceled(Reason::BackingOff);
         }

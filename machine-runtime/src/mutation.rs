@@ -186,6 +186,7 @@ impl<S: fmt::Debug> fmt::Debug for Mutation<S> {
 
 /// How a mutation ended.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "replica", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 #[must_use = "a mutation can be canceled"]
 pub enum Outcome<S> {
@@ -202,8 +203,9 @@ impl<S> Outcome<S> {
     }
 }
 
-/// Why a mutation was canceled.
+/// Why a mutation was canceled. On the wire variants go by their place.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "replica", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum Reason<S> {
     /// A called state is removed by another that stays or is called too.
@@ -263,6 +265,7 @@ pub enum Reason<S> {
 
 /// Which negotiation handler refused, and why.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "replica", derive(serde::Serialize, serde::Deserialize))]
 pub struct Refusal<S> {
     /// The handler's phase.
     pub phase: Phase,

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::watch;
 
+use crate::context::Contexts;
+use crate::machine::Machine;
 use crate::position::Position;
 use crate::ring::Ring;
 use crate::schema::Schema;
@@ -59,14 +61,29 @@ impl Batch {
 }
 
 impl Publisher {
-    /// A view of nothing yet, and its writer. `root`: what is published is always fresh.
-    pub(crate) fn new<S: State>(
-        schema: Arc<Schema>,
+    /// A view of a machine, of which nothing is published yet, and its writer. What is published
+    /// is always fresh.
+    pub(crate) fn root<S: State>(machine: &Machine<S>, options: ViewOptions) -> (View<S>, Self) {
+        let contexts = Arc::clone(machine.contexts());
+        Self::new(machine.schema(), contexts, options, true)
+    }
+
+    /// A view of a replica, of which nothing is known yet, and its writer.
+    #[cfg(feature = "replica")]
+    pub(crate) fn replica<S: State>(schema: &Arc<Schema>, options: ViewOptions) -> (View<S>, Self) {
+        let contexts = Arc::new(Contexts::new(schema.len()));
+        Self::new(schema, contexts, options, false)
+    }
+
+    fn new<S: State>(
+        schema: &Arc<Schema>,
+        contexts: Arc<Contexts>,
         options: ViewOptions,
         root: bool,
     ) -> (View<S>, Self) {
         let (news, receiver) = watch::channel(None);
-        let shared = Arc::new(Shared::new(schema, options, receiver, root));
+        let shared = Shared::new(Arc::clone(schema), contexts, options, receiver, root);
+        let shared = Arc::new(shared);
         let view = View::new(Arc::clone(&shared));
         let publisher = Self {
             waking: Waking::new(Arc::clone(&shared.waiters)),
@@ -154,8 +171,20 @@ impl Publisher {
         self.news.send_replace(Some(position));
     }
 
-    /// A transition, or a delta, led to `moment`: ends contexts, and tells those who wait unless
-    /// it was canceled (rule R30).
+    /// A delta led to `moment`: ends contexts, and tells those who wait.
+    #[cfg(feature = "replica")]
+    pub(crate) fn followed<M: Moment>(&mut self, changes: &[Change], moment: impl Fn() -> M) {
+        let contexts = &self.shared.contexts;
+        if !contexts.is_empty() {
+            for change in changes {
+                contexts.ticked(change.state, moment().tick(change.state));
+            }
+        }
+        self.waking.transition(true, changes, moment);
+    }
+
+    /// A transition led to `moment`: tells those who wait unless it was canceled (rule R30). The
+    /// machine has ended contexts itself.
     #[inline]
     pub(crate) fn ended<M: Moment>(
         &mut self,
@@ -163,12 +192,6 @@ impl Publisher {
         changes: &[Change],
         moment: impl Fn() -> M,
     ) {
-        let contexts = &self.shared.contexts;
-        if !contexts.is_empty() {
-            for change in changes {
-                contexts.ticked(change.state, moment().tick(change.state));
-            }
-        }
         self.waking.transition(accepted, changes, moment);
     }
 }

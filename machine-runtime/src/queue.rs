@@ -32,41 +32,71 @@ pub(crate) struct Waiting {
 }
 
 impl Waiting {
-    /// The mutation in terms of indices, without repeats (rule R4).
-    ///
-    /// # Panics
-    ///
-    /// If it calls a state that the schema does not have.
-    pub(crate) fn new<S: State>(
-        schema: &Schema,
-        mutation: &Mutation<S>,
-        cause: Cause,
-    ) -> Result<Self, Reason<S>> {
-        if let Some(reason) = unwanted_payload(schema, mutation) {
-            return Err(reason);
-        }
+    /// The mutation in terms of indices, without repeats (rule R4). Whether they are the schema's
+    /// is not looked at.
+    pub(crate) fn of<S: State>(mutation: &Mutation<S>, cause: Cause) -> Self {
         let mut called = StateList::new();
-        collect(schema, mutation.states(), &mut called);
+        collect(mutation.states(), &mut called);
         let payloads = mutation.payloads().iter();
-        Ok(Self {
+        Self {
             op: mutation.op(),
             called,
             payloads: payloads
                 .map(|(state, payload)| (as_index(state.index()), payload.clone()))
                 .collect(),
             cause,
+        }
+    }
+
+    /// The mutation in terms of indices, unless a payload cannot be taken.
+    ///
+    /// # Panics
+    ///
+    /// If it calls a state that the schema does not have.
+    pub(crate) fn checked<S: State>(
+        schema: &Schema,
+        mutation: &Mutation<S>,
+        cause: Cause,
+    ) -> Result<Self, Reason<S>> {
+        check_known(schema, mutation.states());
+        let waiting = Self::of(mutation, cause);
+        match waiting.unwanted_payload(schema) {
+            None => Ok(waiting),
+            Some(reason) => Err(reason.map(|index| {
+                S::from_index(index as usize).expect("the index was that of a state")
+            })),
+        }
+    }
+
+    /// Why a payload cannot be taken.
+    pub(crate) fn unwanted_payload(&self, schema: &Schema) -> Option<Reason<u32>> {
+        self.payloads.iter().find_map(|(state, payload)| {
+            let len = payload.len();
+            let taken = schema.takes_payload(*state as usize) && self.called.contains(state);
+            match (len > MAX_PAYLOAD, taken) {
+                (true, _) => Some(Reason::PayloadTooLarge { len }),
+                (false, false) => Some(Reason::PayloadUnwanted { state: *state }),
+                (false, true) => None,
+            }
         })
+    }
+}
+
+/// Rule R4: only states of the schema can be called.
+#[inline]
+pub(crate) fn check_known<S: State>(schema: &Schema, states: &[S]) {
+    let known = schema.len();
+    for state in states {
+        let name = schema.name();
+        assert!(state.index() < known, "{state:?} is no state of {name}");
     }
 }
 
 /// Rule R4: the called states without repeats, into `called`.
 #[inline]
-pub(crate) fn collect<S: State>(schema: &Schema, states: &[S], called: &mut StateList<u32>) {
-    let known = schema.len();
+pub(crate) fn collect<S: State>(states: &[S], called: &mut StateList<u32>) {
     for state in states {
-        let index = state.index();
-        assert!(index < known, "{state:?} is no state of {}", schema.name());
-        let index = as_index(index);
+        let index = as_index(state.index());
         // A plain loop: there are few, and `contains` is made for many.
         let mut new = true;
         for other in called.iter() {
@@ -76,19 +106,6 @@ pub(crate) fn collect<S: State>(schema: &Schema, states: &[S], called: &mut Stat
             called.push(index);
         }
     }
-}
-
-/// Why a payload of `mutation` cannot be taken.
-fn unwanted_payload<S: State>(schema: &Schema, mutation: &Mutation<S>) -> Option<Reason<S>> {
-    mutation.payloads().iter().find_map(|(state, payload)| {
-        let len = payload.len();
-        let taken = schema.takes_payload(state.index()) && mutation.states().contains(state);
-        match (len > MAX_PAYLOAD, taken) {
-            (true, _) => Some(Reason::PayloadTooLarge { len }),
-            (false, false) => Some(Reason::PayloadUnwanted { state: *state }),
-            (false, true) => None,
-        }
-    })
 }
 
 /// Rule R24: what a toggle is while `active` are the active states.
@@ -241,7 +258,7 @@ impl Append<'_> {
         active: &[u64],
         mutation: &Mutation<S>,
     ) -> Result<Enqueued, Reason<S>> {
-        let waiting = Waiting::new(schema, mutation, Cause::Handler)?;
+        let waiting = Waiting::checked(schema, mutation, Cause::Handler)?;
         let op = decided(waiting.op, &waiting.called, active);
         // Rule R23.
         let idle = op == Op::Remove
@@ -278,7 +295,8 @@ pub(crate) fn error_mutation<S: State>(
     let exception = schema.find(EXCEPTION).map(as_index);
     let exception = exception.expect("every schema has Exception");
     let mut called = StateList::new();
-    collect(schema, states, &mut called);
+    check_known(schema, states);
+    collect(states, &mut called);
     if !called.contains(&exception) {
         called.push(exception);
     }

@@ -9,6 +9,12 @@
 //! * [`Source`] answers: one per node, over any number of connections.
 //! * [`Follower`] asks, and writes the answers into its own view.
 //!
+//! Writes go the other way over the same connections, each a call of its own: a
+//! [`Handle`](crate::Handle) of a replica ([`Follower::handle`]) sends them to the parent, and a
+//! source that has been given a handle ([`Source::with_writes`]) takes them and passes them on, up to
+//! the root. What was on a link that broke is sent again, with the same key, which the root runs
+//! once.
+//!
 //! What goes over the wire, and how it may change, is in `wire`.
 
 mod codec;
@@ -16,10 +22,13 @@ mod connect;
 mod follower;
 mod link;
 mod source;
+mod uplink;
 mod wire;
 
 pub use connect::{Connect, Tcp};
 pub use follower::{Follower, FollowerOptions, Granularity};
 pub use link::{Link, LinkState, Resync};
 pub use source::{Source, SourceOptions, SourceStats};
+pub use uplink::UPLINK;
+pub(crate) use uplink::Uplink;
 pub use wire::PROTOCOL;

@@ -216,6 +216,7 @@ impl Shared {
     /// Nothing to show yet. `root`: what will be shown is always fresh.
     pub(crate) fn new(
         schema: Arc<Schema>,
+        contexts: Arc<Contexts>,
         options: ViewOptions,
         news: watch::Receiver<Option<Position>>,
         root: bool,
@@ -227,7 +228,7 @@ impl Shared {
             current: ArcSwapOption::empty(),
             news,
             waiters: Arc::new(Waiters::new(states)),
-            contexts: Arc::new(Contexts::new(states)),
+            contexts,
             ring: Mutex::new(Ring::new(options.ring_deltas, options.ring_bytes)),
             start: Instant::now(),
             fresh: AtomicU64::new(if root { ALWAYS_FRESH } else { 0 }),

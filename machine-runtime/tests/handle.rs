@@ -6,8 +6,8 @@ use std::future::{pending, ready};
 use std::sync::Arc;
 
 use machine_runtime::{
-    CHANNEL, Closed, DynState, Epoch, Handle, Machine, Mutation, Outcome, Owner, Position, Reason,
-    Receipt, Schema, StateDef, View, ViewOptions, When,
+    CHANNEL, Closed, DynState, Epoch, Handle, Key, Machine, MutateError, Mutation, Outcome, Owner,
+    Position, Reason, Receipt, Schema, StateDef, View, ViewOptions, When, WriteOptions,
 };
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
@@ -125,15 +125,19 @@ async fn a_full_channel_refuses_who_does_not_want_to_wait() {
     for _ in 0..2 * CHANNEL {
         tokio::task::yield_now().await;
     }
-    let refused = handle.try_mutate(Mutation::add(GREEN)).await.unwrap();
-    assert_eq!(refused.outcome, Outcome::Canceled(Reason::QueueFull));
+    let may_have_run = false;
+    let busy = Err(MutateError::Busy { may_have_run });
+    assert_eq!(handle.try_mutate(Mutation::add(GREEN)).await, busy);
+    let moment = std::time::Duration::from_millis(1);
+    let refused = handle.mutate_within(Mutation::add(GREEN), moment).await;
+    assert_eq!(refused, busy);
 
     waiting.spawn(async move {
         owner.run(ready(())).await;
-        Err(Closed)
+        Err(MutateError::Closed { may_have_run })
     });
     let ended = waiting.join_all().await;
-    let executed = |ended: &&Result<Receipt<DynState>, Closed>| ended.is_ok();
+    let executed = |ended: &&Result<Receipt<DynState>, MutateError>| ended.is_ok();
     assert_eq!(ended.iter().filter(executed).count(), CHANNEL);
 }
 
@@ -153,7 +157,9 @@ async fn a_shutdown_finishes_what_was_sent_before_it() {
     assert!(answers.iter().all(Result::is_ok));
     // Each of the 100 changed two states, and the first brought up the fuse.
     assert_eq!(machine.revision(), 101);
-    assert_eq!(handle.add(RED).await, Err(Closed));
+    let may_have_run = false;
+    let closed = Err(MutateError::Closed { may_have_run });
+    assert_eq!(handle.add(RED).await, closed);
     assert!(handle.view().is_active(GREEN), "reads go on");
 }
 
@@ -260,6 +266,48 @@ async fn calling_a_state_that_is_none_is_the_callers_mistake() {
     mistaken.spawn(async move { other.add(DynState(999)).await });
     assert!(mistaken.join_next().await.unwrap().unwrap_err().is_panic());
     assert!(handle.add(RED).await.unwrap().outcome.is_executed());
+}
+
+#[tokio::test]
+async fn what_nobody_waits_for_any_more_is_not_run() {
+    let (handle, owner) = owner();
+    let mut waiting = JoinSet::new();
+    for state in [RED, GREEN] {
+        let handle = handle.clone();
+        waiting.spawn(async move { handle.add(state).await });
+        tokio::task::yield_now().await;
+    }
+    waiting.abort_all();
+    while waiting.join_next().await.is_some() {}
+    let machine = owner.run(ready(())).await;
+    assert_eq!(machine.revision(), 0);
+}
+
+#[tokio::test]
+async fn a_key_is_run_once_and_answered_the_same() {
+    let (handle, _tasks) = running();
+    let options = WriteOptions::new().with_key(Key::new("a").unwrap());
+    let toggle = || Mutation::toggle(RED);
+    let first = handle.mutate_with(toggle(), options.clone()).await.unwrap();
+    assert!(handle.add(GREEN).await.unwrap().outcome.is_executed());
+    let again = handle.mutate_with(toggle(), options.clone()).await.unwrap();
+    assert_eq!(again, first);
+    assert_eq!(handle.view().tick(RED), 2);
+    let other = handle.mutate_with(Mutation::add(GREEN), options).await;
+    assert_eq!(other, Err(MutateError::KeyReused));
+    let elsewhere = WriteOptions::new().with_epoch(Epoch(8));
+    let may_have_run = false;
+    let changed = Err(MutateError::EpochChanged { may_have_run });
+    assert_eq!(handle.mutate_with(toggle(), elsewhere).await, changed);
+}
+
+#[tokio::test]
+async fn a_handle_without_a_type_sends_to_the_same_machine() {
+    let (handle, _tasks) = running();
+    let receipt = handle.untyped().mutate(Mutation::add([GREEN, RED])).await;
+    let by = GREEN;
+    let reason = Reason::Blocked { state: RED, by };
+    assert_eq!(receipt.unwrap().outcome, Outcome::Canceled(reason));
 }
 
 const fn assert_shareable<T: Send + Sync + Clone>() {}

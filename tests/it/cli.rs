@@ -33,6 +33,7 @@ fn help_teaches_by_example_and_tells_the_exit_codes() {
         "Exit codes:",
         "--fanout",
         "watch",
+        "mutate",
     ] {
         assert!(ended.stdout.contains(part), "{part} in {}", ended.stdout);
     }
@@ -60,7 +61,7 @@ fn the_version_is_that_of_the_package() {
 
 #[test]
 fn wrong_usage_is_exit_code_2_and_says_what_is_wrong() {
-    let cases: [(&[&str], &str); 9] = [
+    let cases: [(&[&str], &str); 13] = [
         (
             &["--speed", "max", "get"],
             "--speed is heard only behind `get`, if that has it",
@@ -75,6 +76,16 @@ fn wrong_usage_is_exit_code_2_and_says_what_is_wrong() {
         (
             &["tree", "--http-port", "65535"],
             "--http-port: there is no port 65535 + 1",
+        ),
+        (&["mutate", "add"], "<STATE>"),
+        (&["mutate", "switch", "Ready"], "[possible values: add,"),
+        (
+            &["mutate", "add", "Ready", "--payload", "{"],
+            "it is no JSON",
+        ),
+        (
+            &["mutate", "add", "Ready", "--timeout", "61s"],
+            "it is at most 60 s",
         ),
         (&["node"], "--addr"),
         (
@@ -121,8 +132,13 @@ fn a_node_that_is_not_there_is_exit_code_3() {
         .local_addr()
         .unwrap()
         .to_string();
-    for args in [["get", "--node", &addr], ["watch", "--node", &addr]] {
-        let ended = run(&args);
+    let cases: [&[&str]; 3] = [
+        &["get", "--node", &addr],
+        &["watch", "--node", &addr],
+        &["mutate", "add", "Ready", "--node", &addr],
+    ];
+    for args in cases {
+        let ended = run(args);
         assert_eq!(ended.code, Some(3), "{ended:?}");
         assert!(
             ended.stderr.contains(&format!("cannot reach {addr}")),

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Empty};
+use http_body_util::{BodyExt, Empty, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper::{Request, Response};
@@ -12,7 +12,7 @@ use hyper_util::rt::TokioIo;
 use machine_node::http::Http;
 use machine_node::shutdown::Tasks;
 use machine_runtime::replica::{Link, Source, SourceOptions, SourceStats};
-use machine_runtime::{Epoch, Handle, Machine, Mutation, Owner, View, ViewOptions, states};
+use machine_runtime::{Epoch, Handle, Machine, Mutation, Owner, ViewOptions, states};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::support::PATIENCE;
@@ -33,6 +33,8 @@ mod replica;
 mod states;
 // Requests that wait.
 mod waiting;
+// Mutations: what comes of them, and how a client is told when nothing does.
+mod writes;
 
 states! {
     counts = { doors = 3 };
@@ -75,21 +77,21 @@ struct Node {
 }
 
 impl Node {
-    /// Serves what `view` shows on a free port.
-    async fn new(view: &View<House>, link: Option<Link>, source: SourceStats) -> Self {
+    /// Serves what a handle shows and takes on a free port.
+    async fn new(handle: &Handle<House>, link: Option<Link>, source: SourceStats) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        Self::on(listener, view, link, source)
+        Self::on(listener, handle, link, source)
     }
 
-    /// Serves what `view` shows on a socket.
+    /// Serves what a handle shows and takes on a socket.
     fn on(
         listener: TcpListener,
-        view: &View<House>,
+        handle: &Handle<House>,
         link: Option<Link>,
         source: SourceStats,
     ) -> Self {
         let name = if link.is_some() { "rep-1" } else { "root" };
-        let http = Http::new(name, "1.0.0", view, link, source);
+        let http = Http::new(name, "1.0.0", handle, link, source);
         let addr = listener.local_addr().unwrap();
         let tasks = Tasks::default();
         let (served, stopped) = (http.clone(), tasks.stopped());
@@ -113,6 +115,38 @@ impl Node {
             head: Response::from_parts(head, ()),
             body: body.to_bytes(),
         }
+    }
+
+    /// Asks for a mutation.
+    async fn post(&self, query: &str, body: impl Into<Bytes>) -> Answer {
+        self.post_as(query, &[("content-type", "application/json")], body)
+            .await
+    }
+
+    /// Asks for a mutation, with other headers.
+    async fn post_as(
+        &self,
+        query: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Bytes>,
+    ) -> Answer {
+        let stream = TcpStream::connect(self.addr).await.unwrap();
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
+        self.tasks.spawn(async move {
+            let _ = connection.await;
+        });
+        let mut request = Request::post(format!("/v1/mutations{query}")).header("host", "node");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(Full::new(body.into())).unwrap();
+        let answer = async {
+            let (head, body) = sender.send_request(request).await.unwrap().into_parts();
+            let body = body.collect().await.unwrap().to_bytes();
+            let head = Response::from_parts(head, ());
+            Answer { head, body }
+        };
+        tokio::time::timeout(PATIENCE, answer).await.unwrap()
     }
 
     /// Asks and reads the answer's head.
@@ -166,8 +200,8 @@ impl Root {
     /// A root at revision 0 that serves on a socket.
     fn on(listener: TcpListener, options: ViewOptions) -> Self {
         let (handle, owner) = Owner::new(Machine::new(), Epoch(0xabc), options);
-        let source = Source::new(handle.view(), SourceOptions::new("root"));
-        let node = Node::on(listener, handle.view(), None, source.stats().clone());
+        let source = Source::new(handle.view(), SourceOptions::new("root")).with_writes(&handle);
+        let node = Node::on(listener, &handle, None, source.stats().clone());
         let stopped = node.tasks.stopped();
         node.tasks.spawn(async move {
             owner.run(stopped).await;
@@ -234,6 +268,14 @@ impl Answer {
     #[track_caller]
     fn check(&self, status: u16, body: &str) {
         assert_eq!((self.status(), self.text()), (status, body));
+    }
+
+    /// Checks for an error of a mutation that was not run.
+    #[track_caller]
+    fn check_failed(&self, status: u16, code: &str, message: &str, allowed: &str) {
+        let message = message.replace('"', "\\\"");
+        let allowed = format!(r#"{allowed},"may_have_run":false"#);
+        self.check_error(status, code, &message, &allowed);
     }
 
     /// Checks for an error of this shape; `allowed` is its end, as JSON.

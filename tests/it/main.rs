@@ -12,3 +12,5 @@ mod http;
 mod support;
 // Whole trees, in one process and in one each.
 mod tree;
+// Many writers at once.
+mod writes;

@@ -1,13 +1,15 @@
 //! Whole trees, in one process and in one each, under load and under kills.
 
 use std::collections::BTreeMap;
+use std::io::Read as _;
+use std::net::TcpListener;
 use std::time::Instant;
 
 use flights::states::Flights;
 use machine_node::random::RandomTraffic;
 use machine_runtime::{Machine, Position, StateSet};
 
-use crate::support::{PATIENCE, Program, is_running, json, signal};
+use crate::support::{PATIENCE, Program, is_running, json, run, signal};
 
 const NAMES: [&str; 9] = [
     "root", "rep-1", "rep-1-1", "rep-1-2", "rep-1-3", "rep-2", "rep-2-1", "rep-2-2", "rep-2-3",
@@ -103,18 +105,18 @@ async fn get_and_watch_show_what_a_node_shows() {
         .line_after("rep-1: http://")
         .trim_end_matches('/')
         .to_owned();
-    let states = crate::support::run(&["get", "--node", &addr]);
+    let states = run(&["get", "--node", &addr]);
     assert!(
         states.stdout.lines().any(|line| line == "Ready"),
         "{}",
         states.stdout
     );
-    let state = crate::support::run(&["get", "Ready", "Start", "--node", &addr]);
+    let state = run(&["get", "Ready", "Start", "--node", &addr]);
     assert_eq!(
         state.stdout,
         "Ready is active, tick 1\nStart is active, tick 1\n"
     );
-    let unknown = crate::support::run(&["get", "Redy", "--node", &addr]);
+    let unknown = run(&["get", "Redy", "--node", &addr]);
     assert_eq!(unknown.code, Some(1));
     assert!(unknown.stderr.contains("Ready"), "{}", unknown.stderr);
 
@@ -124,6 +126,72 @@ async fn get_and_watch_show_what_a_node_shows() {
         watch.line(|line| (line.contains(" +") || line.contains(" -")).then_some(()));
     }
     assert!(tree.interrupt().success());
+}
+
+#[tokio::test]
+async fn mutate_changes_the_root_by_way_of_a_leaf() {
+    let args = ["tree", "--fanout=1,1", "--http-port=0", "--rpc-port=0"];
+    let tree = Program::start(&[&args[..], &["--random=1h"]].concat());
+    let addr = tree.line_after("rep-1-1: http://");
+    let addr = addr.trim_end_matches('/');
+    let mutate = |args: &[&str]| run(&[&["mutate", "--node", addr], args].concat());
+    let added = mutate(&[
+        "add",
+        "Flight1Outbound",
+        "--payload",
+        "{\"flight\":\"UA1\"}",
+    ]);
+    assert_eq!(added.code, Some(0), "{added:?}");
+    let position = added.stdout.strip_prefix("executed at ").unwrap();
+    let position: Position = position.trim_end().parse().unwrap();
+    let states = json(addr, &format!("/v1/states?payloads=1&min_rev={position}")).await;
+    assert_eq!(states["payloads"]["Flight1Outbound"]["flight"], "UA1");
+
+    let args = ["toggle", "Heartbeat", "--key", "k"];
+    let first = mutate(&args);
+    assert_eq!(first.code, Some(0), "{first:?}");
+    assert_eq!(mutate(&args).stdout, first.stdout, "a key is run once");
+    let reused = mutate(&["add", "Heartbeat", "--key", "k"]);
+    assert_eq!(reused.code, Some(1));
+    assert_eq!(reused.stderr, "flights: the key names another mutation\n");
+
+    let canceled = mutate(&["add", "Flight2GoToGate"]);
+    let why = "canceled: Flight2GoToGate requires Flight2Outbound, which is not active\n";
+    assert_eq!((canceled.code, canceled.stdout.as_str()), (Some(4), why));
+    assert_eq!(canceled.stderr, "");
+    let canceled = mutate(&["add", "Flight2GoToGate", "--json"]);
+    assert_eq!(canceled.code, Some(4));
+    assert!(canceled.stdout.starts_with("{\"outcome\":\"canceled\","));
+    let unknown = mutate(&["add", "Flight1Delaid"]);
+    assert_eq!(unknown.code, Some(1));
+    let why = "unknown state `Flight1Delaid`, did you mean `Flight1Delayed`?";
+    assert!(unknown.stderr.contains(why), "{}", unknown.stderr);
+    assert!(tree.interrupt().success());
+}
+
+#[test]
+fn mutate_says_when_there_is_no_root_and_when_the_outcome_is_unknown() {
+    let node = Program::start(&[
+        "node",
+        "--name=rep-1",
+        "--parent=:1",
+        "--addr=:0",
+        "--http-addr=:0",
+    ]);
+    let addr = node.line_after("rep-1: http://");
+    let addr = addr.trim_end_matches('/');
+    let ended = run(&["mutate", "add", "Ready", "--timeout=50ms", "--node", addr]);
+    assert_eq!(ended.code, Some(3), "{ended:?}");
+    let why = "flights: the root could not be reached in time, the mutation was not run\n";
+    assert_eq!(ended.stderr, why);
+    // A node that takes the request and goes away.
+    let deaf = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = deaf.local_addr().unwrap().to_string();
+    let taker = std::thread::spawn(move || deaf.accept().unwrap().0.read(&mut [0; 9]).unwrap());
+    let ended = run(&["mutate", "add", "Ready", "--key=again", "--node", &addr]);
+    assert!(taker.join().unwrap() > 0);
+    assert_eq!(ended.code, Some(5), "{ended:?}");
+    assert!(ended.stderr.contains("--key again"), "{}", ended.stderr);
 }
 
 /// The digest at each revision of a root that random traffic runs into, computed here.

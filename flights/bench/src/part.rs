@@ -104,7 +104,7 @@ async fn run_node(args: NodeArgs) -> anyhow::Result<()> {
         Origin::Parent(Published148::schema().clone(), parent)
     } else {
         let root = root.insert(node::start_machine::<Published148>(&tasks).await?);
-        Origin::Machine(root.view().untyped())
+        Origin::Machine(root.untyped())
     };
     let config = NodeConfig {
         name: args.name,

@@ -1,4 +1,4 @@
-//! A small HTTP client: what a node shows, once or as it changes, and how it is.
+//! A small HTTP client: what a node shows, once or as it changes, how it is, and what is to change.
 #![expect(clippy::print_stderr, reason = "standard output is for states")]
 
 use std::io::{self, Write};
@@ -16,6 +16,10 @@ use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
+
+mod write;
+
+pub use write::{Canceled, NoRoot, Unknown, Wanted, mutate};
 
 /// How long a node may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -59,25 +63,46 @@ impl Answer {
 pub async fn get(addr: &str, path: &str, accept: &str) -> anyhow::Result<Answer> {
     let whole = async {
         let (response, _connection) = open(addr, path, accept, None).await?;
-        let (head, body) = response.into_parts();
-        let body = body
-            .collect()
-            .await
-            .context("the answer broke off")?
-            .to_bytes();
-        Ok(Answer {
-            head: Response::from_parts(head, ()),
-            body,
-        })
+        whole(response).await
     };
-    timeout(PATIENCE, whole).await.with_context(|| late(addr))?
+    timeout(PATIENCE, whole)
+        .await
+        .with_context(|| late(addr, PATIENCE))?
+}
+
+/// Reads the whole of an answer.
+async fn whole(response: Response<Incoming>) -> anyhow::Result<Answer> {
+    let (head, body) = response.into_parts();
+    let body = body.collect().await.context("the answer broke off")?;
+    Ok(Answer {
+        head: Response::from_parts(head, ()),
+        body: body.to_bytes(),
+    })
 }
 
 /// Drives a connection for as long as somebody reads from it.
 type Connection = JoinSet<hyper::Result<()>>;
 
-fn late(addr: &str) -> String {
-    format!("{addr} did not answer within {} s", PATIENCE.as_secs())
+fn late(addr: &str, patience: Duration) -> String {
+    format!("{addr} did not answer within {} s", patience.as_secs())
+}
+
+/// Connects to a node.
+async fn connect<B>(addr: &str) -> anyhow::Result<(http1::SendRequest<B>, Connection)>
+where
+    B: hyper::body::Body<Data = Bytes, Error = std::convert::Infallible> + Send + 'static,
+{
+    let stream = timeout(PATIENCE, TcpStream::connect(addr))
+        .await
+        .unwrap_or_else(|_elapsed| Err(io::ErrorKind::TimedOut.into()))
+        .map_err(|source| Unreachable {
+            addr: addr.to_owned(),
+            source,
+        })?;
+    let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    let mut driver = Connection::new();
+    driver.spawn(connection);
+    Ok((sender, driver))
 }
 
 /// Asks a node for `path` and returns the answer while its body is still to come.
@@ -87,23 +112,14 @@ async fn open(
     accept: &str,
     last_event: Option<&str>,
 ) -> anyhow::Result<(Response<Incoming>, Connection)> {
-    let stream = timeout(PATIENCE, TcpStream::connect(addr))
-        .await
-        .unwrap_or_else(|_elapsed| Err(io::ErrorKind::TimedOut.into()))
-        .map_err(|source| Unreachable {
-            addr: addr.to_owned(),
-            source,
-        })?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    let (mut sender, driver) = connect(addr).await?;
     let mut request = Request::get(path).header(HOST, addr).header(ACCEPT, accept);
     if let Some(id) = last_event {
         request = request.header("last-event-id", id);
     }
     let request = request.body(Empty::<Bytes>::new())?;
-    let mut driver = Connection::new();
-    driver.spawn(connection);
     let response = timeout(PATIENCE, sender.send_request(request)).await;
-    let response = response.with_context(|| late(addr))??;
+    let response = response.with_context(|| late(addr, PATIENCE))??;
     Ok((response, driver))
 }
 
@@ -258,12 +274,15 @@ fn checked(answer: Answer) -> anyhow::Result<Answer> {
     if answer.head.status().is_success() {
         return Ok(answer);
     }
+    bail!("{}", said(&answer));
+}
+
+/// What a node said that is wrong.
+fn said(answer: &Answer) -> String {
     let value: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
     let message = value["error"]["message"].as_str();
-    bail!(
-        "{}",
-        message.unwrap_or(&format!("the node answered {}", answer.head.status()))
-    );
+    let status = answer.head.status();
+    message.map_or_else(|| format!("the node answered {status}"), str::to_owned)
 }
 
 fn ended(text: &str) -> String {

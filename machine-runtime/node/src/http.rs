@@ -1,9 +1,10 @@
-//! The readers' side of a node: what it shows, over HTTP. The contract is `docs/http.md`.
+//! A node over HTTP: what it shows, and mutations on their way to the root. The contract is
+//! `docs/http.md`.
 //!
 //! A request becomes a `Call` in `routes`, the only place that knows warp's filters; `answer`
 //! makes the response. The bodies that everybody asks for are `pages`, rendered once per
-//! position; what a query narrows is rendered for it. `server` owns sockets,
-//! `connection` is one of a reader.
+//! position; what a query narrows is rendered for it. A mutation is an `ask` that `write` sends to
+//! the root. `server` owns sockets, `connection` is one of a reader.
 //! Nothing here knows what the states mean.
 
 use std::fmt;
@@ -11,11 +12,12 @@ use std::future::Future;
 use std::sync::Arc;
 
 use machine_runtime::replica::{Link, SourceStats};
-use machine_runtime::{DynState, State, View};
+use machine_runtime::{DynState, Handle, State, View};
 use tokio::net::TcpListener;
 
 mod accept;
 mod answer;
+mod ask;
 mod connection;
 mod etag;
 mod events;
@@ -30,6 +32,7 @@ mod server;
 mod similar;
 mod traffic;
 mod wait;
+mod write;
 
 use self::metrics::Metrics;
 use self::pages::Pages;
@@ -45,6 +48,7 @@ pub struct Http {
 struct Site {
     node: Node,
     view: View<DynState>,
+    handle: Handle<DynState>,
     link: Option<Link>,
     pages: Pages,
     traffic: Arc<Traffic>,
@@ -60,12 +64,12 @@ struct Node {
 }
 
 impl Http {
-    /// The readers' side of the node called `name`, of a program of this `version`. A node without
-    /// a link to a parent is a root.
+    /// The HTTP side of the node called `name`, of a program of this `version`, which shows the view
+    /// of `handle` and sends it mutations. A node without a link to a parent is a root.
     pub fn new<S: State>(
         name: &str,
         version: &'static str,
-        view: &View<S>,
+        handle: &Handle<S>,
         link: Option<Link>,
         source: SourceStats,
     ) -> Self {
@@ -75,7 +79,8 @@ impl Http {
             version,
             role,
         };
-        let view = view.untyped();
+        let handle = handle.untyped();
+        let view = handle.view().clone();
         let traffic = Arc::new(Traffic::default());
         let metrics = Metrics::new(&node, &view, link.as_ref(), source, &traffic);
         let pages = Pages::default();
@@ -83,6 +88,7 @@ impl Http {
             site: Arc::new(Site {
                 node,
                 view,
+                handle,
                 link,
                 pages,
                 traffic,

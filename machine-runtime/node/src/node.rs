@@ -33,8 +33,8 @@ pub struct NodeConfig {
 /// Where the states of a node come from.
 #[derive(Clone, Debug)]
 pub enum Origin {
-    /// From a machine, of which this is the view: the node is a root.
-    Machine(View<DynState>),
+    /// From a machine, of which this is a handle: the node is a root.
+    Machine(Handle<DynState>),
     /// From the node at this tarpc address, which shows states of this schema.
     Parent(Arc<Schema>, String),
 }
@@ -77,7 +77,7 @@ pub struct Sockets {
 #[derive(Clone, Debug)]
 pub struct Node {
     name: String,
-    view: View<DynState>,
+    handle: Handle<DynState>,
     link: Option<Link>,
     http: Http,
     http_addr: Option<SocketAddr>,
@@ -90,23 +90,23 @@ impl Node {
     ///
     /// If a socket has no address.
     pub fn start(config: NodeConfig, sockets: Sockets, tasks: &Tasks) -> anyhow::Result<Self> {
-        let (view, link) = match config.origin {
-            Origin::Machine(view) => (view, None),
+        let (handle, link) = match config.origin {
+            Origin::Machine(handle) => (handle, None),
             Origin::Parent(schema, addr) => {
                 let options = FollowerOptions::new(&config.name);
-                let (view, follower) = Follower::new(schema, options);
-                let link = follower.link().clone();
+                let (_, follower) = Follower::new::<DynState>(schema, options);
+                let (handle, link) = (follower.handle(), follower.link().clone());
                 tasks.spawn(follower.run(Tcp { addr }, tasks.stopped()));
-                (view, Some(link))
+                (handle, Some(link))
             }
         };
         let mut options = SourceOptions::new(&config.name);
         options.push_interval = config.push_interval;
-        let source = Source::new(&view, options);
+        let source = Source::new(handle.view(), options).with_writes(&handle);
         let http = Http::new(
             &config.name,
             config.version,
-            &view,
+            &handle,
             link.clone(),
             source.stats().clone(),
         );
@@ -124,7 +124,7 @@ impl Node {
         }
         Ok(Self {
             name: config.name,
-            view,
+            handle,
             link,
             http,
             http_addr,
@@ -133,27 +133,33 @@ impl Node {
 
     /// What the node shows.
     pub fn view(&self) -> &View<DynState> {
-        &self.view
+        self.handle.view()
+    }
+
+    /// Sends mutations to the root, from wherever the node is.
+    pub fn handle(&self) -> &Handle<DynState> {
+        &self.handle
     }
 
     /// How the node is.
     pub fn row(&self) -> Row {
-        let snapshot = self.view.snapshot();
+        let view = self.view();
+        let snapshot = view.snapshot();
         let note = match self.link.as_ref().map(Link::state).as_deref() {
             None | Some(LinkState::Following { .. }) => String::new(),
             Some(state) => state.to_string(),
         };
         Row {
             name: self.name.clone(),
-            tier: self.view.tier(),
+            tier: view.tier(),
             http: self
                 .http_addr
                 .map(|addr| addr.to_string())
                 .unwrap_or_default(),
             position: snapshot.as_ref().map(|snapshot| snapshot.position()),
             digest: snapshot.as_ref().map_or(0, |snapshot| snapshot.digest()),
-            age: self.view.age(),
-            stale: self.view.is_stale(),
+            age: view.age(),
+            stale: view.is_stale(),
             requests: self.http.requests(),
             note,
         }

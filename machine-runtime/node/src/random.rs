@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use machine_runtime::{Closed, EXCEPTION, Handle, Mutation, States};
+use machine_runtime::{EXCEPTION, Handle, MutateError, Mutation, States};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 /// How many states a mutation calls.
@@ -62,8 +62,8 @@ impl<S: States> RandomTraffic<S> {
     ///
     /// # Errors
     ///
-    /// [`Closed`] if the root ended.
-    pub async fn run(mut self, root: &Handle<S>, period: Duration) -> Result<(), Closed> {
+    /// [`MutateError`] if the root ended.
+    pub async fn run(mut self, root: &Handle<S>, period: Duration) -> Result<(), MutateError> {
         let start = Instant::now();
         let mut timer = interval(period.max(TIMER));
         timer.set_missed_tick_behavior(MissedTickBehavior::Skip);

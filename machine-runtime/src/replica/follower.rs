@@ -12,6 +12,7 @@ use tarpc::client;
 use tarpc::context::{self, Context};
 use tokio::time::{sleep, timeout};
 
+use crate::handle::{Handle, Target};
 use crate::position::Position;
 use crate::publisher::Publisher;
 use crate::relations::factor;
@@ -25,6 +26,7 @@ use crate::when::Now;
 use super::codec::{frame, transport};
 use super::connect::Connect;
 use super::link::{Link, LinkState, Resync};
+use super::uplink::{Sessions, UPLINK, Uplink};
 use super::wire::{
     Blob, Hello, Malformed, News, PROTOCOL, Refusal, ReplicationClient, Watch, Welcome,
     decode_delta, decode_snapshot,
@@ -119,6 +121,9 @@ pub struct Follower {
     options: FollowerOptions,
     publisher: Publisher,
     link: Link,
+    /// Over which writes go up, while there is one.
+    sessions: Sessions,
+    uplink: Uplink,
     position: Option<Position>,
     ticks: Vec<u64>,
     retained: BTreeMap<u32, Bytes>,
@@ -137,19 +142,35 @@ impl Follower {
     pub fn new<S: State>(schema: Arc<Schema>, options: FollowerOptions) -> (View<S>, Self) {
         let last = S::from_index(schema.len() - 1);
         assert!(last.is_some(), "{schema:?} is not the schema of the states");
-        let (view, publisher) = Publisher::new(Arc::clone(&schema), options.view, false);
+        let (view, publisher) = Publisher::replica(&schema, options.view);
+        let (sessions, uplink) = Sessions::new(Arc::clone(publisher.shared()));
         let follower = Self {
             ticks: vec![0; schema.len()],
             schema,
             options,
             publisher,
             link: Link::new(),
+            sessions,
+            uplink,
             position: None,
             retained: BTreeMap::new(),
             digest: 0,
             resync: None,
         };
         (view, follower)
+    }
+
+    /// A handle whose mutations travel up to the root. They wait for a live link to the parent for as
+    /// long as they may take.
+    ///
+    /// # Panics
+    ///
+    /// If `S` has fewer states than the schema.
+    pub fn handle<S: State>(&self) -> Handle<S> {
+        let last = S::from_index(self.schema.len() - 1);
+        assert!(last.is_some(), "not the schema of the states");
+        let view = View::new(Arc::clone(self.publisher.shared()));
+        Handle::new(Target::Uplink(self.uplink.clone()), view)
     }
 
     /// What is known of the link to the parent.
@@ -225,14 +246,21 @@ impl Follower {
                 .max_frame
                 .unwrap_or_else(|| frame(&self.schema)),
         );
-        let new = ReplicationClient::new(client::Config::default(), transport);
-        tokio::select! {
+        let mut config = client::Config::default();
+        // Calls that were dropped count until that has been written. Our own question goes into the
+        // same line, so it must not be full of writes.
+        config.max_in_flight_requests = 2 * UPLINK;
+        config.pending_request_buffer = UPLINK;
+        let new = ReplicationClient::new(config, transport);
+        let lost = tokio::select! {
             ended = new.dispatch => match ended {
                 Ok(()) => Lost::Rpc("closed by the parent".to_owned()),
                 Err(error) => Lost::Rpc(error.to_string()),
             },
             lost = self.follow(new.client) => lost,
-        }
+        };
+        self.sessions.end();
+        lost
     }
 
     async fn follow(&mut self, client: ReplicationClient) -> Lost {
@@ -240,6 +268,7 @@ impl Follower {
             Ok(()) => {}
             Err(lost) => return lost,
         }
+        self.sessions.begin(client.clone());
         loop {
             if let Err(lost) = self.ask(&client).await {
                 return lost;
@@ -390,7 +419,7 @@ impl Follower {
             ticks: &self.ticks,
             retained: &self.retained,
         };
-        self.publisher.ended(true, &delta.changes, || now);
+        self.publisher.followed(&delta.changes, || now);
         true
     }
 

@@ -15,16 +15,19 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
+use crate::handle::Handle;
 use crate::position::Position;
 use crate::ring::Since;
 use crate::schema::{StateShape, as_index};
-use crate::state::State;
+use crate::state::{DynState, State};
 use crate::view::{Shared, View};
+use crate::write::{MutateError, Until};
 
 use super::codec::{frame, transport};
+use super::uplink::{LATE, UPLINK};
 use super::wire::{
-    Hello, News, PROTOCOL, Refusal, Replication, SCHEMA_PAGE, SnapshotCause, Watch, Welcome,
-    encode_delta, encode_snapshot,
+    Blob, Hello, News, PROTOCOL, Refusal, Replication, SCHEMA_PAGE, SnapshotCause, Watch, Welcome,
+    WriteAnswer, decode_write, encode_delta, encode_snapshot,
 };
 
 /// The longest that a question is held, whatever the follower asks for.
@@ -37,8 +40,13 @@ const RELAY: Duration = Duration::from_secs(1);
 /// How many deltas one answer carries at most, where each is wanted.
 const DELTAS_AT_ONCE: usize = 256;
 
-/// How many questions of one connection are worked on at a time; a follower asks one.
-const QUESTIONS: usize = 4;
+/// How many calls of one connection are worked on at a time: more than a follower that keeps to its
+/// own bound has under way, those included that it has just dropped. Any beyond that is refused at
+/// once, so a question never waits behind writes.
+const CALLS: usize = 2 * UPLINK;
+
+/// How many answers wait to be written on a connection.
+const ANSWERS: usize = 64;
 
 /// How long `accept` rests after an error, such as too many open files.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
@@ -118,6 +126,7 @@ pub struct Source {
     shared: Arc<Shared>,
     options: Arc<SourceOptions>,
     stats: SourceStats,
+    writes: Option<Handle<DynState>>,
 }
 
 impl std::fmt::Debug for Source {
@@ -129,13 +138,21 @@ impl std::fmt::Debug for Source {
 }
 
 impl Source {
-    /// A source of what `view` shows.
+    /// A source of what `view` shows, which takes no writes.
     pub fn new<S: State>(view: &View<S>, options: SourceOptions) -> Self {
         Self {
             shared: Arc::clone(view.shared()),
             options: Arc::new(options),
             stats: SourceStats::default(),
+            writes: None,
         }
+    }
+
+    /// Has followers' writes go to `handle`, which has to be that of the view.
+    #[must_use]
+    pub fn with_writes<S: State>(mut self, handle: &Handle<S>) -> Self {
+        self.writes = Some(handle.untyped());
+        self
     }
 
     /// What the source has done so far.
@@ -183,14 +200,15 @@ impl Source {
         };
         let config = tarpc::server::Config {
             // Bounds what a follower that does not read makes us keep.
-            pending_response_buffer: QUESTIONS,
+            pending_response_buffer: ANSWERS,
         };
         let max_frame = self.options.max_frame;
         let max_frame = max_frame.unwrap_or_else(|| frame(self.shared.schema()));
         let channel = BaseChannel::new(config, transport(io, max_frame));
         channel
+            .max_concurrent_requests(CALLS)
             .execute(peer.serve())
-            .for_each_concurrent(QUESTIONS, |answer| answer)
+            .for_each_concurrent(None, |answer| answer)
             .await;
     }
 
@@ -417,5 +435,23 @@ impl Replication for Peer {
         (from..end)
             .map(|state| schema.shape(state as usize))
             .collect()
+    }
+
+    async fn mutate(self, ctx: Context, write: Blob) -> WriteAnswer {
+        let Some(handle) = &self.source.writes else {
+            return Err(MutateError::Refused).into();
+        };
+        let Ok(write) = decode_write(&write, self.source.shared.schema().len()) else {
+            return Err(MutateError::Refused).into();
+        };
+        let left = ctx
+            .deadline
+            .saturating_duration_since(std::time::Instant::now())
+            .saturating_sub(LATE);
+        if left.is_zero() {
+            let may_have_run = false;
+            return Err(MutateError::Expired { may_have_run }).into();
+        }
+        handle.write(write, Until::within(left)).await.into()
     }
 }

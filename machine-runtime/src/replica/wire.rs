@@ -16,6 +16,10 @@ use crate::schema::{StateShape, as_index};
 use crate::transition::Change;
 use crate::view::Snapshot;
 
+mod write;
+
+pub(super) use write::{WriteAnswer, decode_write, encode_write};
+
 /// The version of the protocol. A parent refuses any other.
 pub const PROTOCOL: u16 = 1;
 
@@ -32,6 +36,10 @@ pub(super) trait Replication {
 
     /// A page of the parent's schema, for a follower that was refused to see why.
     async fn schema(from: u32) -> Vec<StateShape>;
+
+    /// Runs mutations at the root, or passes them on to it. The deadline of the call is how long
+    /// that may take, and some more; who no longer waits cancels the call.
+    async fn mutate(write: Blob) -> WriteAnswer;
 }
 
 /// The body of `hello` in version 1.

@@ -170,7 +170,7 @@ async fn a_wait_ends_with_its_machine() {
         ViewOptions::default(),
     );
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let node = Node::on(listener, handle.view(), None, SourceStats::default());
+    let node = Node::on(listener, &handle, None, SourceStats::default());
     let path = format!("/v1/states?after={}&wait=60", at(0));
     let waiting = || async {
         node.get("/metrics")

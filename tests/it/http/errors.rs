@@ -6,14 +6,14 @@ const PARAMETERS: &str = r#"["ticks","payloads","group","after","min_rev","wait"
 async fn a_path_that_is_not_there_gets_the_ones_that_are() {
     let root = Root::with_a_door_open().await;
     let routes = "[\"/\",\"/v1/states\",\"/v1/states/NAME\",\"/v1/schema\",\"/v1/events\",\
-                  \"/healthz\",\"/readyz\",\"/metrics\"]";
+                  \"/v1/mutations\",\"/healthz\",\"/readyz\",\"/metrics\"]";
     for path in [
         "/v2",
         "/v1",
         "/v1/states/Knock/now",
         "/healthz/x",
         "/V1/states",
-        "/v1/mutations",
+        "/v1/mutations/1",
     ] {
         let answer = root.node.get(path).await;
         answer.check_error(404, "unknown_path", "there is nothing at this path", routes);
@@ -22,16 +22,31 @@ async fn a_path_that_is_not_there_gets_the_ones_that_are() {
 }
 
 #[tokio::test]
-async fn only_reading_is_allowed() {
+async fn only_reading_is_allowed_where_states_are_shown() {
     let root = Root::with_a_door_open().await;
     for method in ["POST", "PUT", "DELETE", "PATCH", "OPTIONS"] {
-        for path in ["/", "/v1/states", "/v1/events", "/v1/mutations", "/healthz"] {
+        for path in ["/", "/v1/states", "/v1/events", "/healthz"] {
             let answer = root.node.ask(method, path, &[]).await;
             let message = "this path is for reading only";
             answer.check_error(405, "method_not_allowed", message, r#"["GET","HEAD"]"#);
             assert_eq!(answer.header("allow"), "GET, HEAD");
         }
     }
+}
+
+#[tokio::test]
+async fn only_writing_is_allowed_where_they_are_changed() {
+    let root = Root::with_a_door_open().await;
+    for method in ["GET", "PUT", "DELETE", "PATCH", "OPTIONS"] {
+        let answer = root.node.ask(method, "/v1/mutations", &[]).await;
+        let message = "this path is for writing only";
+        answer.check_error(405, "method_not_allowed", message, r#"["POST"]"#);
+        assert_eq!(answer.header("allow"), "POST");
+    }
+    assert_eq!(
+        root.node.ask("HEAD", "/v1/mutations", &[]).await.status(),
+        405
+    );
 }
 
 #[tokio::test]

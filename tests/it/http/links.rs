@@ -51,8 +51,8 @@ impl Replica {
         options.retry_most = options.retry_least;
         options.view.stale_after = Duration::from_millis(500);
         let (view, follower) = Follower::new(House::schema().clone(), options);
-        let link = Some(follower.link().clone());
-        let node = Node::new(&view, link, SourceStats::default()).await;
+        let (handle, link) = (follower.handle(), Some(follower.link().clone()));
+        let node = Node::new(&handle, link, SourceStats::default()).await;
         let (source, receiver) = watch::channel(Some(root.source.clone()));
         let wire = Wire {
             source: receiver,

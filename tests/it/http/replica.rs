@@ -10,7 +10,8 @@ async fn unsynced() -> (Node, Follower, View<House>) {
     let mut options = FollowerOptions::new("rep-1");
     options.view = soon_stale();
     let (view, follower) = Follower::new(House::schema().clone(), options);
-    let node = Node::new(&view, Some(follower.link().clone()), SourceStats::default()).await;
+    let (handle, link) = (follower.handle(), follower.link().clone());
+    let node = Node::new(&handle, Some(link), SourceStats::default()).await;
     (node, follower, view)
 }
 

@@ -24,8 +24,11 @@ use super::similar::similar;
 use super::traffic::{Gauge, Route};
 use super::wait::Wait;
 
-/// What may be done here: nothing but looking.
+/// What may be done where states are shown: nothing but looking.
 const METHODS: [&str; 2] = ["GET", "HEAD"];
+
+/// What may be done where they are changed. It never becomes a call: its body matters.
+const WRITING: [&str; 1] = ["POST"];
 
 /// An answer, or what has to come before it.
 pub(super) enum Answer {
@@ -95,6 +98,9 @@ impl Site {
         call: Call,
         stopping: &CancellationToken,
     ) -> Result<Answer, Problem> {
+        if call.target == Target::Mutations {
+            return Err(Problem::method_not_allowed(&WRITING));
+        }
         if call.wishes().method != Method::GET && call.wishes().method != Method::HEAD {
             return Err(Problem::method_not_allowed(&METHODS));
         }
@@ -144,7 +150,7 @@ impl Site {
                     ),
                 })
             }
-            Target::Root | Target::States | Target::Nothing => {
+            Target::Root | Target::States | Target::Mutations | Target::Nothing => {
                 Err(Problem::unknown_path(&Route::PATHS))
             }
         }
@@ -173,7 +179,7 @@ impl Site {
     }
 
     /// The response to a problem, with where the node is.
-    fn explain(&self, problem: Problem) -> Response {
+    pub(super) fn explain(&self, problem: Problem) -> Response {
         let mut response = problem.into_response();
         if let Some(position) = self.view.position() {
             let headers = response.headers_mut();

@@ -238,6 +238,9 @@ impl Figures {
             "The HTTP requests that wait for a position",
             waiting,
         )?;
+        let under_way = self.traffic.gauge(Gauge::Writing);
+        let help = "The mutations under way for HTTP clients";
+        out.gauge("http_writing", help, under_way)?;
         let help = "The HTTP connections that there was no room for";
         out.counter("http_connections_refused", help, self.traffic.refused())
     }

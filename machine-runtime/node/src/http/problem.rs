@@ -1,8 +1,10 @@
 //! What goes wrong with a request, and how a client is told.
 
+use std::time::Duration;
+
 use hyper::StatusCode;
 use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
-use machine_runtime::Position;
+use machine_runtime::{MutateError, Position};
 use serde::Serialize;
 use warp::reply::Response;
 
@@ -16,6 +18,8 @@ pub(super) struct Problem {
     message: String,
     /// What would be right, where that is a list.
     allowed: Vec<String>,
+    /// Whether what was to be changed may have been, where something was.
+    may_have_run: Option<bool>,
 }
 
 impl Problem {
@@ -25,10 +29,14 @@ impl Problem {
             code,
             message: message.into(),
             allowed: Vec::new(),
+            may_have_run: None,
         }
     }
 
-    fn allowing<N: Into<String>>(mut self, allowed: impl IntoIterator<Item = N>) -> Self {
+    pub(super) fn allowing<N: Into<String>>(
+        mut self,
+        allowed: impl IntoIterator<Item = N>,
+    ) -> Self {
         self.allowed = allowed.into_iter().map(Into::into).collect();
         self
     }
@@ -45,7 +53,11 @@ impl Problem {
 
     /// The path is there, but not for this method.
     pub(super) fn method_not_allowed(allowed: &[&str]) -> Self {
-        let message = "this path is for reading only";
+        let message = if allowed.contains(&"GET") {
+            "this path is for reading only"
+        } else {
+            "this path is for writing only"
+        };
         Self::new(
             StatusCode::METHOD_NOT_ALLOWED,
             "method_not_allowed",
@@ -58,6 +70,13 @@ impl Problem {
     pub(super) fn unknown_state(name: &str, similar: Vec<&str>) -> Self {
         let message = format!("unknown state `{}`{}", shortened(name), hint(&similar));
         Self::new(StatusCode::NOT_FOUND, "unknown_state", message).allowing(similar)
+    }
+
+    /// A state that is called is not one of the schema's.
+    pub(super) fn unknown_called(name: &str, similar: Vec<&str>) -> Self {
+        let mut problem = Self::unknown_state(name, similar);
+        problem.status = StatusCode::BAD_REQUEST;
+        problem
     }
 
     /// A parameter names a group that the schema lacks.
@@ -81,6 +100,86 @@ impl Problem {
     /// Parameters exclude or lack each other, or one is there twice.
     pub(super) fn bad_query(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "bad_query", message)
+    }
+
+    /// A body is not what it has to be.
+    pub(super) fn bad_body(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "bad_body", message)
+    }
+
+    /// A body has something twice.
+    pub(super) fn given_twice(name: &str) -> Self {
+        Self::bad_body(format!("`{}` is given twice", shortened(name)))
+    }
+
+    /// A body has a field that there is none of.
+    pub(super) fn unknown_field(name: &str, allowed: &[&str]) -> Self {
+        let message = format!("unknown field `{}`", shortened(name));
+        Self::new(StatusCode::BAD_REQUEST, "unknown_field", message)
+            .allowing(allowed.iter().copied())
+    }
+
+    /// A body does not come.
+    pub(super) fn body_late(time: Duration) -> Self {
+        let message = format!("the body did not come within {} s", time.as_secs());
+        Self::new(StatusCode::REQUEST_TIMEOUT, "body_late", message)
+    }
+
+    /// A body has too many bytes.
+    pub(super) fn too_large(most: usize) -> Self {
+        let message = format!("a body has at most {most} bytes");
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message)
+    }
+
+    /// A body is of another type.
+    pub(super) fn unsupported_type() -> Self {
+        let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+        Self::new(status, "unsupported_type", "the body has to be JSON")
+            .allowing(["application/json"])
+    }
+
+    /// There is no room for the write.
+    pub(super) fn busy(error: MutateError) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", error.to_string())
+    }
+
+    /// There is no link to the root.
+    pub(super) fn unreachable(error: MutateError) -> Self {
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        Self::new(status, "unreachable", error.to_string())
+    }
+
+    /// There was no answer of the root's in time.
+    pub(super) fn expired(error: MutateError) -> Self {
+        Self::new(StatusCode::GATEWAY_TIMEOUT, "expired", error.to_string())
+    }
+
+    /// The root is in another life than the write is for.
+    pub(super) fn life_changed(error: MutateError) -> Self {
+        Self::new(StatusCode::CONFLICT, "epoch_changed", error.to_string())
+    }
+
+    /// The key names another write.
+    pub(super) fn key_reused(error: MutateError) -> Self {
+        Self::new(StatusCode::CONFLICT, "key_reused", error.to_string())
+    }
+
+    /// A node on the way up takes no writes.
+    pub(super) fn not_taken(error: MutateError) -> Self {
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        Self::new(status, "not_taken", error.to_string())
+    }
+
+    /// The problem of a write, which may have been run all the same.
+    pub(super) fn having_run(mut self, may_have_run: bool) -> Self {
+        self.may_have_run = Some(may_have_run);
+        self
+    }
+
+    /// The problem of a write, which was not run unless that has been said.
+    pub(super) fn of_write(mut self) -> Self {
+        self.may_have_run.get_or_insert(false);
+        self
     }
 
     /// The position is of another life of the root than what is shown.
@@ -127,11 +226,14 @@ impl Problem {
             code: &'a str,
             message: &'a str,
             allowed: &'a [String],
+            #[serde(skip_serializing_if = "Option::is_none")]
+            may_have_run: Option<bool>,
         }
         let error = Error {
             code: self.code,
             message: &self.message,
             allowed: &self.allowed,
+            may_have_run: self.may_have_run,
         };
         let mut response = Response::new(json_line(&Body { error }).into());
         *response.status_mut() = self.status;

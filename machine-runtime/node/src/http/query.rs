@@ -231,7 +231,8 @@ fn switch(name: &str, value: &str) -> Result<bool, Problem> {
     }
 }
 
-fn seconds(value: &str) -> Result<Duration, Problem> {
+/// Reads a time to wait.
+pub(super) fn seconds(value: &str) -> Result<Duration, Problem> {
     let plain = value
         .bytes()
         .all(|byte| byte.is_ascii_digit() || byte == b'.');

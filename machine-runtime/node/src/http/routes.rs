@@ -120,6 +120,11 @@ impl Usual {
     }
 }
 
+/// Whether a request is a mutation: the only one whose body matters.
+pub(super) fn is_mutation<B>(request: &Request<B>) -> bool {
+    request.method() == Method::POST && request.uri().path() == "/v1/mutations"
+}
+
 /// What a request is for.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Target {
@@ -128,6 +133,7 @@ pub(super) enum Target {
     State(String),
     Schema,
     Events,
+    Mutations,
     Health,
     Ready,
     Metrics,
@@ -143,6 +149,7 @@ impl Target {
             Self::State(_) => Route::State,
             Self::Schema => Route::Schema,
             Self::Events => Route::Events,
+            Self::Mutations => Route::Mutations,
             Self::Health => Route::Health,
             Self::Ready => Route::Ready,
             Self::Metrics => Route::Metrics,
@@ -172,6 +179,8 @@ fn targets() -> impl Filter<Extract = (Target,), Error = Infallible> + Copy + Se
         .or(warp::path!("v1" / "states" / String).map(|name: String| Target::State(decoded(&name))))
         .unify()
         .or(warp::path!("v1" / "events").map(|| Target::Events))
+        .unify()
+        .or(warp::path!("v1" / "mutations").map(|| Target::Mutations))
         .unify()
         .or(warp::path!("v1" / "schema").map(|| Target::Schema))
         .unify()

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 use std::future::{Future, Ready, ready};
 use std::io;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -230,6 +230,9 @@ fn is_of_connection(error: &io::Error) -> bool {
     )
 }
 
+/// A mutation under way.
+type Writing = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
+
 /// A service that belongs to one connection. hyper calls it by shared reference and never from
 /// two places at once; to clone it per request instead would cost two reference counts.
 struct PerConnection<S> {
@@ -244,7 +247,7 @@ where
 {
     type Response = Response;
     type Error = Infallible;
-    type Future = Either<Ready<Result<Response, Infallible>>, S::Future>;
+    type Future = Either<Ready<Result<Response, Infallible>>, Either<S::Future, Writing>>;
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         self.control.note();
@@ -255,8 +258,13 @@ where
         {
             return Either::Left(ready(Ok(response)));
         }
+        if routes::is_mutation(&request) {
+            let site = Arc::clone(&self.site);
+            let writing = async move { Ok(site.write(request, &wishes.params).await) };
+            return Either::Right(Either::Right(Box::pin(writing)));
+        }
         wishes.attach(&mut request);
-        Either::Right(self.routes.borrow_mut().call(request))
+        Either::Right(Either::Left(self.routes.borrow_mut().call(request)))
     }
 }
 

@@ -13,6 +13,7 @@ pub(super) enum Route {
     State,
     Schema,
     Events,
+    Mutations,
     Health,
     Ready,
     Metrics,
@@ -20,12 +21,13 @@ pub(super) enum Route {
 }
 
 impl Route {
-    pub(super) const ALL: [Self; 9] = [
+    pub(super) const ALL: [Self; 10] = [
         Self::Root,
         Self::States,
         Self::State,
         Self::Schema,
         Self::Events,
+        Self::Mutations,
         Self::Health,
         Self::Ready,
         Self::Metrics,
@@ -33,12 +35,13 @@ impl Route {
     ];
 
     /// The paths that there are, as errors and metrics show them.
-    pub(super) const PATHS: [&str; 8] = [
+    pub(super) const PATHS: [&str; 9] = [
         "/",
         "/v1/states",
         "/v1/states/NAME",
         "/v1/schema",
         "/v1/events",
+        "/v1/mutations",
         "/healthz",
         "/readyz",
         "/metrics",
@@ -50,7 +53,7 @@ impl Route {
 }
 
 /// The statuses that answers have; anything else is counted with the last.
-const STATUSES: [u16; 9] = [200, 304, 400, 404, 405, 409, 503, 504, 500];
+const STATUSES: [u16; 12] = [200, 304, 400, 404, 405, 408, 409, 413, 415, 503, 504, 500];
 
 /// What goes up and down.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -61,13 +64,15 @@ pub(super) enum Gauge {
     Streams,
     /// Requests that wait for a position.
     Waiting,
+    /// Mutations under way.
+    Writing,
 }
 
 /// Counters that are resolved before a request comes.
 #[derive(Debug, Default)]
 pub(super) struct Traffic {
     answers: [[AtomicU64; STATUSES.len()]; Route::ALL.len()],
-    gauges: [AtomicU64; 3],
+    gauges: [AtomicU64; 4],
     refused: AtomicU64,
 }
 

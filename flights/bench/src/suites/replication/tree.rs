@@ -10,9 +10,10 @@ use machine_node::node::{self, Node, NodeConfig, Origin, Sockets};
 use machine_node::places::places;
 use machine_node::random::RandomTraffic;
 use machine_node::shutdown::Tasks;
-use machine_runtime::{Handle, Machine, States};
+use machine_runtime::{DynState, Handle, Machine, Mutation, States};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::oneshot;
 use tokio::time::sleep;
 
 use super::{FANOUT, ROUNDS, one_thread, ready};
@@ -37,6 +38,8 @@ pub(super) fn measure(report: &mut Report) -> anyhow::Result<()> {
         let mut tree = Tree::start().await?;
         report.progress("replication: idle tree");
         tree.idle(report).await?;
+        report.progress("replication: writes from a leaf");
+        tree.writes(report).await?;
         report.progress("replication: saturated tree");
         tree.saturated(report).await
     })
@@ -57,7 +60,7 @@ impl Tree {
         let root = node::start_machine::<Published148>(&tasks).await?;
         let rpc = TcpListener::bind("127.0.0.1:0").await?;
         let addr = rpc.local_addr()?;
-        let origin = Origin::Machine(root.view().untyped());
+        let origin = Origin::Machine(root.untyped());
         start_node("root", origin, rpc, &tasks)?;
         let mut rpcs = vec![addr];
         let mut processes = Vec::new();
@@ -113,6 +116,22 @@ impl Tree {
         }
         let floor = Baseline::new("raw TCP round trip", Samples::new(floor).median());
         report.row("replication.l2.idle.p50", "us", Samples::new(p50), floor);
+        Ok(())
+    }
+
+    /// Mutations that the leaf is asked for, which come back with what the root says. The leaf's thread
+    /// times them: the root's only answers.
+    async fn writes(&mut self, report: &mut Report) -> anyhow::Result<()> {
+        let count = report.effort(150, 500);
+        let (mut p50, mut floor) = (Vec::new(), Vec::new());
+        for _ in 0..ROUNDS {
+            floor.push(round_trip_us(count)?);
+            let exception = self.root.view().is_active(Published148::Exception);
+            let mutations = (0..count).map(|_| self.traffic.next(exception)).collect();
+            p50.push(Samples::new(self.leaf.write(mutations).await?).median());
+        }
+        let floor = Baseline::new("raw TCP round trip", Samples::new(floor).median());
+        report.row("replication.l2.mutate.p50", "us", Samples::new(p50), floor);
         Ok(())
     }
 
@@ -189,6 +208,7 @@ struct Written {
 /// A node of the lowest tier, on a thread of its own, which tells what it shows and when.
 struct Leaf {
     shown: UnboundedReceiver<(u64, Instant)>,
+    writes: UnboundedSender<Writes>,
     latest: (u64, Instant),
     _thread: JoinHandle<anyhow::Result<()>>,
 }
@@ -196,9 +216,12 @@ struct Leaf {
 impl Leaf {
     fn start(name: String, parent: SocketAddr) -> Self {
         let (tell, shown) = unbounded_channel();
-        let thread = thread::spawn(move || one_thread()?.block_on(leaf(&name, parent, tell)));
+        let (writes, asked) = unbounded_channel();
+        let thread =
+            thread::spawn(move || one_thread()?.block_on(leaf(&name, parent, tell, asked)));
         Self {
             shown,
+            writes,
             latest: (0, Instant::now()),
             _thread: thread,
         }
@@ -214,6 +237,15 @@ impl Leaf {
         Ok(self.latest.1)
     }
 
+    /// Has it write, one after the other; how long each took, in us.
+    async fn write(&self, mutations: Vec<Mutation<Published148>>) -> anyhow::Result<Vec<f64>> {
+        let (tell, told) = oneshot::channel();
+        let sent = self.writes.send(Writes { mutations, tell });
+        sent.ok().context("the leaf has ended")?;
+        let times = told.await.context("the leaf cannot write")?;
+        Ok(times.into_iter().map(us).collect())
+    }
+
     /// How long after it was sent each batch was shown, in ms.
     async fn lags_ms(&mut self, batches: &[(u64, Instant)]) -> anyhow::Result<Vec<f64>> {
         let mut lags = Vec::new();
@@ -225,10 +257,37 @@ impl Leaf {
     }
 }
 
+/// Mutations for the leaf to write.
+struct Writes {
+    mutations: Vec<Mutation<Published148>>,
+    tell: oneshot::Sender<Vec<Duration>>,
+}
+
+impl Writes {
+    async fn run(self, handle: &Handle<DynState>) -> anyhow::Result<()> {
+        let mut times = Vec::new();
+        for mutation in self.mutations {
+            sleep(PAUSE).await;
+            let states = mutation.states().iter();
+            let states = states.map(|state| u32::try_from(state.index()).map(DynState));
+            let states: Vec<_> = states.collect::<Result<_, _>>()?;
+            let mutation = Mutation::new(mutation.op(), states);
+            let start = Instant::now();
+            // Whether it is accepted is part of what is random.
+            let _ = handle.mutate(mutation).await?;
+            times.push(start.elapsed());
+        }
+        // Whoever asked may have given up.
+        let _ = self.tell.send(times);
+        Ok(())
+    }
+}
+
 async fn leaf(
     name: &str,
     parent: SocketAddr,
     tell: UnboundedSender<(u64, Instant)>,
+    mut asked: UnboundedReceiver<Writes>,
 ) -> anyhow::Result<()> {
     let tasks = Tasks::default();
     let rpc = TcpListener::bind("127.0.0.1:0").await?;
@@ -240,6 +299,7 @@ async fn leaf(
         tokio::select! {
             biased;
             changed = positions.changed() => changed?,
+            Some(writes) = asked.recv() => writes.run(node.handle()).await?,
             () = tell.closed() => return Ok(()),
         }
         let revision = positions.borrow_and_update().map_or(0, |at| at.revision);

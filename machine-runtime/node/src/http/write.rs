@@ -1,0 +1,204 @@
+//! `POST /v1/mutations`: from its body to what the root says.
+
+use std::fmt;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Limited};
+use hyper::Request;
+use hyper::body::Body;
+use hyper::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue};
+use machine_runtime::{DynState, MutateError, Outcome, Reason, Receipt, Schema, WRITE_WITHIN};
+use serde::Serialize;
+use tokio::time::timeout;
+use warp::reply::Response;
+
+use super::Site;
+use super::ask::Ask;
+use super::pages::{POSITION, ascii, put_fresh};
+use super::problem::Problem;
+use super::query;
+use super::render::json_line;
+use super::traffic::{Gauge, Route};
+
+/// The most bytes that a body has.
+const MOST_BYTES: usize = 64 * 1024;
+
+/// How long a body may take to come.
+const BODY_TIME: Duration = Duration::from_secs(10);
+
+impl Site {
+    /// Has the root run what a request asks for, and counts the answer. Every problem says whether
+    /// that may have been done all the same.
+    ///
+    /// # Cancel safety
+    ///
+    /// If dropped, the mutation is not run unless its turn has come.
+    pub(super) async fn write<B>(
+        &self,
+        request: Request<B>,
+        params: &[(String, String)],
+    ) -> Response
+    where
+        B: Body<Data = Bytes>,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let inside = self.traffic.enter(Gauge::Writing);
+        let written = self.try_write(request, params).await;
+        drop(inside);
+        let response = written.unwrap_or_else(|problem| self.explain(problem.of_write()));
+        self.traffic.count(Route::Mutations, response.status());
+        response
+    }
+
+    async fn try_write<B>(
+        &self,
+        request: Request<B>,
+        params: &[(String, String)],
+    ) -> Result<Response, Problem>
+    where
+        B: Body<Data = Bytes>,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let wait = query::only(params, Some("wait"))?;
+        let within = wait.map(query::seconds).transpose()?;
+        let body = read(request).await?;
+        let schema = self.view.schema();
+        let Ask { mutation, options } = Ask::parse(&body, schema)?;
+        let options = options.with_time(within.unwrap_or(WRITE_WITHIN));
+        let receipt = self.handle.mutate_with(mutation, options).await;
+        Ok(answer(&receipt.map_err(problem)?, schema))
+    }
+}
+
+/// Reads a body as far as it may be read.
+async fn read<B>(request: Request<B>) -> Result<Bytes, Problem>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let headers = request.headers();
+    if !is_json(headers) {
+        return Err(Problem::unsupported_type());
+    }
+    let length = headers
+        .get(CONTENT_LENGTH)
+        .and_then(|length| length.to_str().ok());
+    let length = length.and_then(|length| length.parse().ok());
+    if length.is_some_and(|length: u64| length > MOST_BYTES as u64) {
+        return Err(Problem::too_large(MOST_BYTES));
+    }
+    let body = Limited::new(request.into_body(), MOST_BYTES).collect();
+    let body = timeout(BODY_TIME, body)
+        .await
+        .map_err(|_elapsed| Problem::body_late(BODY_TIME))?;
+    let body = body.map_err(|error| {
+        if error.is::<http_body_util::LengthLimitError>() {
+            Problem::too_large(MOST_BYTES)
+        } else {
+            Problem::bad_body("the body broke off")
+        }
+    })?;
+    Ok(body.to_bytes())
+}
+
+/// Whether a body is JSON, or nothing is said of it.
+fn is_json(headers: &HeaderMap) -> bool {
+    headers.get(CONTENT_TYPE).is_none_or(|kind| {
+        let kind = kind.to_str().unwrap_or_default();
+        let kind = kind.split(';').next().unwrap_or_default();
+        kind.trim().eq_ignore_ascii_case("application/json")
+    })
+}
+
+/// What a receipt says.
+fn answer(receipt: &Receipt<DynState>, schema: &Schema) -> Response {
+    #[derive(Serialize)]
+    struct Body<'a> {
+        outcome: &'static str,
+        position: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        reason: Option<Why<'a>>,
+    }
+    let position = receipt.position.to_string();
+    let (outcome, reason) = match &receipt.outcome {
+        Outcome::Executed => ("executed", None),
+        Outcome::Canceled(reason) => ("canceled", Some(Why::new(reason, schema))),
+        _ => ("other", None),
+    };
+    let body = Body {
+        outcome,
+        position: &position,
+        reason,
+    };
+    let mut response = Response::new(json_line(&body).into());
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(&POSITION, ascii(&position));
+    put_fresh(headers);
+    response
+}
+
+/// Why a mutation was canceled.
+#[derive(Serialize)]
+struct Why<'a> {
+    code: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    state: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    by: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    requires: Option<&'a str>,
+    message: String,
+}
+
+impl<'a> Why<'a> {
+    fn new(reason: &Reason<DynState>, schema: &'a Schema) -> Self {
+        let reason = reason
+            .clone()
+            .map(|state| Name(schema.name_of(state.0 as usize)));
+        let message = reason.to_string();
+        let (code, state, by, requires) = match reason {
+            Reason::Blocked { state, by } => ("blocked", Some(state), Some(by), None),
+            Reason::Missing { state, requires } => ("missing", Some(state), None, Some(requires)),
+            Reason::NoCandidate => ("no_candidate", None, None, None),
+            Reason::QueueFull => ("queue_full", None, None, None),
+            Reason::PayloadTooLarge { .. } => ("payload_too_large", None, None, None),
+            Reason::PayloadUnwanted { state } => ("payload_unwanted", Some(state), None, None),
+            _ => ("other", None, None, None),
+        };
+        let name = |name: Option<Name<'a>>| name.map(|name| name.0);
+        Self {
+            code,
+            state: name(state),
+            by: name(by),
+            requires: name(requires),
+            message,
+        }
+    }
+}
+
+/// A state as people call it.
+struct Name<'a>(&'a str);
+
+impl fmt::Debug for Name<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+/// Why there is no receipt.
+fn problem(error: MutateError) -> Problem {
+    let problem = match error {
+        MutateError::Closed { .. } => Problem::stopping(),
+        MutateError::Busy { .. } => Problem::busy(error),
+        MutateError::Unreachable { .. } => Problem::unreachable(error),
+        MutateError::Expired { .. } => Problem::expired(error),
+        MutateError::EpochChanged { .. } => Problem::life_changed(error),
+        MutateError::KeyReused => Problem::key_reused(error),
+        MutateError::TooLarge => Problem::too_large(MOST_BYTES),
+        _ => Problem::not_taken(error),
+    };
+    problem.having_run(error.may_have_run())
+}

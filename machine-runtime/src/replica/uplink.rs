@@ -1,0 +1,218 @@
+//! How writes get from a replica to its parent.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tarpc::client::RpcError;
+use tarpc::context;
+use tokio::sync::{Semaphore, watch};
+use tokio::time::{Instant, timeout_at};
+
+use crate::position::Epoch;
+use crate::view::Shared;
+use crate::write::{Key, MutateError, Until, WRITE_BYTES, Write, Written};
+
+use super::wire::{Blob, ReplicationClient, WriteAnswer, encode_write};
+
+/// How many writes of a node are on their way up at a time, its own and those that it passes on. A
+/// large one counts for as many as it has times [`WRITE_UNIT`] bytes.
+pub const UPLINK: usize = 4096;
+
+/// How many bytes of a write count as one write more. So what is on its way takes 16 MiB at most.
+const WRITE_UNIT: usize = 4096;
+
+/// How much earlier than its own deadline a node wants to have its parent's answer, which says more
+/// than that there is none: a tenth of the time there is, and at most this.
+const HOP: Duration = Duration::from_millis(100);
+
+/// How much later than the time that a write has tarpc gives it up: where a deadline of tarpc's
+/// passes both sides log an error.
+pub(super) const LATE: Duration = Duration::from_secs(2);
+
+/// The session with the parent, if there is one.
+type Session = Option<ReplicationClient>;
+
+/// Tells the uplink of the follower's sessions, one after the other.
+#[derive(Debug)]
+pub(super) struct Sessions(watch::Sender<Session>);
+
+impl Sessions {
+    /// No session yet, and the uplink of the replica that `shared` shows.
+    pub(super) fn new(shared: Arc<Shared>) -> (Self, Uplink) {
+        let (sessions, session) = watch::channel(None);
+        let room = Arc::new(Semaphore::new(UPLINK));
+        let uplink = Uplink {
+            session,
+            room,
+            shared,
+        };
+        (Self(sessions), uplink)
+    }
+
+    /// Writes go over this session from now on.
+    pub(super) fn begin(&self, client: ReplicationClient) {
+        self.0.send_replace(Some(client));
+    }
+
+    /// There is none any more.
+    pub(super) fn end(&self) {
+        self.0.send_replace(None);
+    }
+}
+
+impl Drop for Sessions {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// Sends writes to the parent, over whichever connection the follower has.
+#[derive(Clone)]
+pub(crate) struct Uplink {
+    session: watch::Receiver<Session>,
+    room: Arc<Semaphore>,
+    shared: Arc<Shared>,
+}
+
+impl Uplink {
+    /// Passes a write on until there is an answer or its time is over. What was on a link that
+    /// broke is sent again with the same key.
+    ///
+    /// # Cancel safety
+    ///
+    /// If dropped, the parent is told to drop it too.
+    pub(crate) async fn write(&self, mut write: Write, until: Until) -> Written {
+        let epoch = write.epoch.or_else(|| self.epoch());
+        let size = size(&write);
+        if size > WRITE_BYTES {
+            return Err(MutateError::TooLarge);
+        }
+        let units = u32::try_from(1 + size / WRITE_UNIT).unwrap_or(u32::MAX);
+        let may_have_run = false;
+        let busy = MutateError::Busy { may_have_run };
+        let _room = timeout_at(until.room, self.room.acquire_many(units))
+            .await
+            .map_err(|_elapsed| busy)?
+            .map_err(|_closed| busy)?;
+        let key = write.key.take().unwrap_or_else(Key::random);
+        let mut up = Up {
+            session: self.session.clone(),
+            deadline: until.answer,
+            may_have_run: false,
+        };
+        let mut body = None;
+        loop {
+            let client = up.client().await?;
+            // Whoever has a session shows something.
+            let epoch = epoch.or_else(|| self.epoch()).unwrap_or(Epoch(0));
+            let body = body.get_or_insert_with(|| encode_write(&write, &key, epoch));
+            let answer = up.send(&client, body.clone()).await?;
+            let calls = write.calls.len();
+            let read = answer.map(|answer| {
+                let states = self.shared.schema().len();
+                answer.read(calls, states, up.may_have_run)
+            });
+            match read {
+                // The connection broke, or is about to.
+                None
+                | Some(Ok(Err(MutateError::Closed {
+                    may_have_run: false,
+                }))) => {}
+                Some(Ok(Err(MutateError::Closed { may_have_run }))) => {
+                    up.may_have_run = may_have_run;
+                }
+                Some(Ok(written)) => return written,
+                Some(Err(_malformed)) => {
+                    let may_have_run = true;
+                    return Err(MutateError::Unreachable { may_have_run });
+                }
+            }
+            up.next_session().await?;
+        }
+    }
+
+    fn epoch(&self) -> Option<Epoch> {
+        self.shared.current().map(|now| now.position().epoch)
+    }
+}
+
+/// How many bytes a write takes at most, encoded.
+fn size(write: &Write) -> usize {
+    const NUMBER: usize = 5;
+    const HEAD: usize = 128;
+    let call = |call: &crate::queue::Waiting| {
+        let payloads = call.payloads.iter();
+        let payloads = payloads.map(|(_, payload)| 2 * NUMBER + payload.len());
+        3 * NUMBER + call.called.len() * NUMBER + payloads.sum::<usize>()
+    };
+    HEAD + write.calls.iter().map(call).sum::<usize>()
+}
+
+/// A write on its way up.
+struct Up {
+    session: watch::Receiver<Session>,
+    deadline: Instant,
+    /// Whether it may have been run: it was sent over a link that broke.
+    may_have_run: bool,
+}
+
+impl Up {
+    /// Waits for a session.
+    async fn client(&mut self) -> Result<ReplicationClient, MutateError> {
+        loop {
+            let client = self.session.borrow_and_update().clone();
+            match client {
+                Some(client) => return Ok(client),
+                None => self.next_session().await?,
+            }
+        }
+    }
+
+    /// Waits until the session changes from the one that was last looked at.
+    async fn next_session(&mut self) -> Result<(), MutateError> {
+        let may_have_run = self.may_have_run;
+        let changed = timeout_at(self.deadline, self.session.changed()).await;
+        changed
+            .map_err(|_elapsed| MutateError::Unreachable { may_have_run })?
+            .map_err(|_ended| MutateError::Closed { may_have_run })
+    }
+
+    /// Asks the parent; None if the connection broke.
+    async fn send(
+        &mut self,
+        client: &ReplicationClient,
+        body: Blob,
+    ) -> Result<Option<WriteAnswer>, MutateError> {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        let mut ctx = context::current();
+        let left = left.saturating_sub(HOP.min(left / 10));
+        ctx.deadline = std::time::Instant::now() + left + LATE;
+        let answer = timeout_at(self.deadline, client.mutate(ctx, body)).await;
+        let may_have_run = true;
+        match answer {
+            Ok(Ok(answer)) => Ok(Some(answer)),
+            // The parent has more of ours than it takes; only one that counts otherwise says so.
+            Ok(Err(RpcError::Server(_))) => {
+                let may_have_run = self.may_have_run;
+                Err(MutateError::Busy { may_have_run })
+            }
+            Err(_) | Ok(Err(RpcError::DeadlineExceeded)) => {
+                Err(MutateError::Expired { may_have_run })
+            }
+            Ok(Err(_broken)) => {
+                self.may_have_run = true;
+                Ok(None)
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Uplink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Uplink")
+            .field("is_live", &self.session.borrow().is_some())
+            .field("room", &self.room.available_permits())
+            .finish_non_exhaustive()
+    }
+}
