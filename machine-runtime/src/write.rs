@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::mutation::{Mutation, Outcome, StateList};
+use crate::mutation::{Mutation, Op, Outcome, Payloads, StateList};
 use crate::position::{Epoch, Position};
 use crate::queue::Waiting;
 use crate::schema::as_index;
@@ -253,21 +253,56 @@ impl Until {
 impl Waiting {
     /// `mutation` with its states as indices, each once (rule R4). They have to be the schema's.
     pub(crate) fn of<S: State>(mutation: &Mutation<S>) -> Self {
-        let mut called = StateList::new();
+        let mut call = Self::default();
+        call.become_of(mutation);
+        call
+    }
+
+    /// Filled in place: a list that moves right after it was written stalls the processor.
+    fn become_of<S: State>(&mut self, mutation: &Mutation<S>) {
+        self.op = mutation.op();
+        self.called.clear();
         for state in mutation.states() {
             let index = as_index(state.index());
-            if !called.contains(&index) {
-                called.push(index);
+            if !self.called.contains(&index) {
+                self.called.push(index);
             }
         }
-        let payloads = mutation.payloads().iter();
-        Self {
-            op: mutation.op(),
-            called,
-            payloads: payloads
-                .map(|(state, payload)| (as_index(state.index()), payload.clone()))
-                .collect(),
+        self.payloads.clear();
+        for (state, payload) in mutation.payloads() {
+            self.payloads
+                .push((as_index(state.index()), payload.clone()));
         }
+    }
+}
+
+impl Default for Waiting {
+    /// An add of nothing.
+    fn default() -> Self {
+        Self {
+            op: Op::Add,
+            called: StateList::new(),
+            payloads: Payloads::new(),
+        }
+    }
+}
+
+/// Mutations of a machine whose type of states is not known where they are read.
+pub(crate) trait Calls: fmt::Debug + Send {
+    /// How many there are.
+    fn len(&self) -> usize;
+
+    /// Makes `call` the mutation at `place`, its states as indices, each once.
+    fn read(&self, place: usize, call: &mut Waiting);
+}
+
+impl<S: State> Calls for Vec<Mutation<S>> {
+    fn len(&self) -> usize {
+        self.len()
+    }
+
+    fn read(&self, place: usize, call: &mut Waiting) {
+        call.become_of(&self[place]);
     }
 }
 
