@@ -28,7 +28,9 @@ use crate::replica::Uplink;
 use crate::state::{DynState, State};
 use crate::view::{Snapshot, View, ViewOptions, tick_of};
 use crate::when::Moment;
-use crate::write::{MutateError, Receipt, Until, WRITE_WITHIN, Write, WriteOptions, Written};
+use crate::write::{
+    Calls, MutateError, Receipt, Until, WRITE_WITHIN, Write, WriteOptions, Written,
+};
 
 /// How many requests wait for the machine at most: the latency that a caller who is let in can
 /// meet is that of so many mutations, well under a millisecond.
@@ -38,7 +40,7 @@ pub const CHANNEL: usize = 1024;
 #[derive(Debug)]
 pub(crate) enum Job {
     One(Waiting, oneshot::Sender<Receipt<u32>>),
-    Many(Vec<Waiting>, oneshot::Sender<Vec<Receipt<u32>>>),
+    Many(Box<dyn Calls>, oneshot::Sender<Vec<Receipt<u32>>>),
     Write(Write, oneshot::Sender<Written>),
 }
 
@@ -141,19 +143,18 @@ impl<S: State> Handle<S> {
         for mutation in &mutations {
             self.check(mutation);
         }
-        let calls = mutations
-            .iter()
-            .map(|mutation| Waiting::of(mutation, Cause::Call))
-            .collect();
         let receipts = match &self.target {
             Target::Owner(jobs) => {
                 let (reply, answer) = oneshot::channel();
-                let sent = jobs.send(Job::Many(calls, reply)).await;
+                let sent = jobs.send(Job::Many(Box::new(mutations), reply)).await;
                 sent.map_err(|_closed| not_run())?;
                 answer.await.map_err(|_dropped| unknown())?
             }
             #[cfg(feature = "replica")]
-            Target::Uplink(_) => self.many(calls, WriteOptions::new()).await?,
+            Target::Uplink(_) => {
+                let calls = mutations.iter().map(Waiting::of).collect();
+                self.many(calls, WriteOptions::new()).await?
+            }
         };
         Ok(receipts.into_iter().map(Self::typed).collect())
     }
@@ -409,7 +410,12 @@ impl<S: State> Owner<S> {
                     answers.one.push((reply, receipt));
                 }
                 Job::Many(calls, reply) if !reply.is_closed() => {
-                    let receipts = calls.iter().map(|call| self.mutate(call)).collect();
+                    let mut receipts = Vec::with_capacity(calls.len());
+                    let mut call = Waiting::default();
+                    for i in 0..calls.len() {
+                        calls.read(i, &mut call);
+                        receipts.push(self.mutate(&call));
+                    }
                     answers.many.push((reply, receipts));
                 }
                 Job::Write(write, reply) if !reply.is_closed() => {

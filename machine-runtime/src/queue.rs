@@ -35,17 +35,23 @@ impl Waiting {
     /// The mutation in terms of indices, without repeats (rule R4). Whether they are the schema's
     /// is not looked at.
     pub(crate) fn of<S: State>(mutation: &Mutation<S>, cause: Cause) -> Self {
-        let mut called = StateList::new();
-        collect(mutation.states(), &mut called);
-        let payloads = mutation.payloads().iter();
-        Self {
-            op: mutation.op(),
-            called,
-            payloads: payloads
-                .map(|(state, payload)| (as_index(state.index()), payload.clone()))
-                .collect(),
-            cause,
+        let mut waiting = Self::default();
+        waiting.become_of(mutation, cause);
+        waiting
+    }
+
+    /// As [`Waiting::of`], filled in place: a list that moves right after it was written stalls the
+    /// processor.
+    pub(crate) fn become_of<S: State>(&mut self, mutation: &Mutation<S>, cause: Cause) {
+        self.op = mutation.op();
+        self.called.clear();
+        collect(mutation.states(), &mut self.called);
+        self.payloads.clear();
+        for (state, payload) in mutation.payloads() {
+            let payload = (as_index(state.index()), payload.clone());
+            self.payloads.push(payload);
         }
+        self.cause = cause;
     }
 
     /// The mutation in terms of indices, unless a payload cannot be taken.
@@ -79,6 +85,18 @@ impl Waiting {
                 (false, true) => None,
             }
         })
+    }
+}
+
+impl Default for Waiting {
+    /// An add of nothing.
+    fn default() -> Self {
+        Self {
+            op: Op::Add,
+            called: StateList::new(),
+            payloads: Payloads::new(),
+            cause: Cause::Call,
+        }
     }
 }
 

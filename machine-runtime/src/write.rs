@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::mutation::Outcome;
+use crate::handlers::Cause;
+use crate::mutation::{Mutation, Outcome};
 use crate::position::{Epoch, Position};
 use crate::queue::Waiting;
+use crate::state::State;
 
 /// How long a write may take whose writer does not say, where the root is another node.
 pub const WRITE_WITHIN: Duration = Duration::from_secs(10);
@@ -245,6 +247,25 @@ impl Until {
             room: answer,
             answer,
         }
+    }
+}
+
+/// Mutations of a machine whose type of states is not known where they are read.
+pub(crate) trait Calls: fmt::Debug + Send {
+    /// How many there are.
+    fn len(&self) -> usize;
+
+    /// Makes `call` the mutation at `place`, its states as indices, each once.
+    fn read(&self, place: usize, call: &mut Waiting);
+}
+
+impl<S: State> Calls for Vec<Mutation<S>> {
+    fn len(&self) -> usize {
+        self.len()
+    }
+
+    fn read(&self, place: usize, call: &mut Waiting) {
+        call.become_of(&self[place], Cause::Call);
     }
 }
 
