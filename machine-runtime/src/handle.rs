@@ -16,7 +16,6 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio::time::timeout_at;
 
-use crate::handlers::Cause;
 use crate::keys::{Keys, content};
 use crate::machine::{Machine, Transition};
 use crate::mutation::{IntoStates, Mutation, Outcome};
@@ -109,7 +108,7 @@ impl<S: State> Handle<S> {
     /// its turn has not come when the root learns of it.
     pub async fn mutate(&self, mutation: Mutation<S>) -> Result<Receipt<S>, MutateError> {
         self.check(&mutation);
-        let call = Waiting::of(&mutation, Cause::Call);
+        let call = Waiting::of(&mutation);
         match &self.target {
             Target::Owner(jobs) => {
                 let (reply, answer) = oneshot::channel();
@@ -175,7 +174,7 @@ impl<S: State> Handle<S> {
     /// As [`Handle::mutate`].
     pub async fn try_mutate(&self, mutation: Mutation<S>) -> Result<Receipt<S>, MutateError> {
         self.check(&mutation);
-        let call = Waiting::of(&mutation, Cause::Call);
+        let call = Waiting::of(&mutation);
         match &self.target {
             Target::Owner(jobs) => {
                 let (reply, answer) = oneshot::channel();
@@ -239,7 +238,7 @@ impl<S: State> Handle<S> {
         options: WriteOptions,
     ) -> Result<Receipt<S>, MutateError> {
         self.check(&mutation);
-        self.one(Waiting::of(&mutation, Cause::Call), options).await
+        self.one(Waiting::of(&mutation), options).await
     }
 
     async fn one(&self, call: Waiting, options: WriteOptions) -> Result<Receipt<S>, MutateError> {

@@ -227,7 +227,7 @@ impl<S: State> Machine<S> {
             return self.pass(mutation.op(), mutation.states());
         }
         check_known(&self.schema, mutation.states());
-        Self::outcome(self.run_call(&Waiting::of(mutation, Cause::Call)))
+        Self::outcome(self.run_call(&Waiting::of(mutation)))
     }
 
     /// As [`Machine::mutate`], with the mutation in terms of indices, which have to be the schema's.

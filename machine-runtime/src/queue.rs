@@ -32,17 +32,17 @@ pub(crate) struct Waiting {
 }
 
 impl Waiting {
-    /// The mutation in terms of indices, without repeats (rule R4). Whether they are the schema's
+    /// A mutation from outside in terms of indices, without repeats (rule R4). Whether they are the schema's
     /// is not looked at.
-    pub(crate) fn of<S: State>(mutation: &Mutation<S>, cause: Cause) -> Self {
+    pub(crate) fn of<S: State>(mutation: &Mutation<S>) -> Self {
         let mut waiting = Self::default();
-        waiting.become_of(mutation, cause);
+        waiting.become_of(mutation);
         waiting
     }
 
     /// As [`Waiting::of`], filled in place: a list that moves right after it was written stalls the
     /// processor.
-    pub(crate) fn become_of<S: State>(&mut self, mutation: &Mutation<S>, cause: Cause) {
+    pub(crate) fn become_of<S: State>(&mut self, mutation: &Mutation<S>) {
         self.op = mutation.op();
         self.called.clear();
         collect(mutation.states(), &mut self.called);
@@ -51,7 +51,7 @@ impl Waiting {
             let payload = (as_index(state.index()), payload.clone());
             self.payloads.push(payload);
         }
-        self.cause = cause;
+        self.cause = Cause::Call;
     }
 
     /// The mutation in terms of indices, unless a payload cannot be taken.
@@ -65,7 +65,8 @@ impl Waiting {
         cause: Cause,
     ) -> Result<Self, Reason<S>> {
         check_known(schema, mutation.states());
-        let waiting = Self::of(mutation, cause);
+        let mut waiting = Self::of(mutation);
+        waiting.cause = cause;
         match waiting.unwanted_payload(schema) {
             None => Ok(waiting),
             Some(reason) => Err(reason.map(|index| {

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::handlers::Cause;
 use crate::mutation::{Mutation, Outcome};
 use crate::position::{Epoch, Position};
 use crate::queue::Waiting;
@@ -265,7 +264,7 @@ impl<S: State> Calls for Vec<Mutation<S>> {
     }
 
     fn read(&self, place: usize, call: &mut Waiting) {
-        call.become_of(&self[place], Cause::Call);
+        call.become_of(&self[place]);
     }
 }
 
