@@ -237,6 +237,7 @@ impl Contexts {
         StateContext { inner }
     }
 
+    #[cfg(feature = "tokio")]
     /// The context of a state at its published tick. If the machine has left that tick already, it
     /// ends with the next publication.
     pub(crate) fn get_published(
@@ -266,6 +267,7 @@ impl Contexts {
         }
     }
 
+    #[cfg(feature = "tokio")]
     /// The ticks are published: ends what was made since the last time from older ones.
     pub(crate) fn published(&self, tick: impl Fn(u32) -> u64) {
         fence(Ordering::SeqCst);
@@ -278,6 +280,7 @@ impl Contexts {
         }
     }
 
+    #[cfg(feature = "tokio")]
     /// The ticks were replaced; `all`: by those of another history.
     pub(crate) fn replaced(&self, all: bool, tick: impl Fn(u32) -> u64) {
         self.end(|table| {
@@ -289,6 +292,7 @@ impl Contexts {
         });
     }
 
+    #[cfg(feature = "tokio")]
     /// No state will tick any more.
     pub(crate) fn close(&self) {
         self.end(|table| {

@@ -198,6 +198,12 @@ impl Errors {
         self.recent.iter()
     }
 
+    /// Takes all.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn take(&mut self) -> VecDeque<MachineError> {
+        std::mem::take(&mut self.recent)
+    }
+
     pub(crate) fn count(&self) -> u64 {
         self.count
     }

@@ -6,27 +6,30 @@
 //! (the limit of 1,000) hold in the core's own queue, for mutations that a transition makes. On a
 //! replica they travel up, see `replica`. Reads look at the last published moment and never wait.
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::pin;
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
-#[cfg(feature = "replica")]
-use tokio::time::Instant;
-use tokio::time::timeout_at;
+use tokio::time::{Instant, timeout_at};
 
+use crate::errors::MachineError;
+use crate::handlers::Cause;
 use crate::keys::{Keys, content};
 use crate::machine::{Machine, Transition};
-use crate::mutation::{IntoStates, Mutation, Outcome};
+use crate::mutation::{IntoStates, Mutation, Outcome, Reason};
 use crate::position::{Epoch, Position};
 use crate::publisher::Publisher;
 use crate::queue::Waiting;
 #[cfg(feature = "replica")]
 use crate::replica::Uplink;
+use crate::schema::as_index;
 use crate::state::{DynState, State};
 use crate::view::{Snapshot, View, ViewOptions, tick_of};
 use crate::when::Moment;
+use crate::workers::Workers;
 use crate::write::{
     Calls, MutateError, Receipt, Until, WRITE_WITHIN, Write, WriteOptions, Written,
 };
@@ -35,12 +38,18 @@ use crate::write::{
 /// meet is that of so many mutations, well under a millisecond.
 pub const CHANNEL: usize = 1024;
 
+/// How many outcomes of mutations that handlers appended are remembered.
+pub const TICKETS: usize = 1024;
+
 /// What waits in the channel. What nobody waits for any more when its turn comes is not run.
 #[derive(Debug)]
 pub(crate) enum Job {
     One(Waiting, oneshot::Sender<Receipt<u32>>),
     Many(Box<dyn Calls>, oneshot::Sender<Vec<Receipt<u32>>>),
     Write(Write, oneshot::Sender<Written>),
+    Can(Waiting, oneshot::Sender<Outcome<u32>>),
+    Ended(u64, oneshot::Sender<Receipt<u32>>),
+    Errors(oneshot::Sender<Vec<MachineError>>),
 }
 
 /// Where mutations go.
@@ -241,7 +250,11 @@ impl<S: State> Handle<S> {
         self.one(Waiting::of(&mutation), options).await
     }
 
-    async fn one(&self, call: Waiting, options: WriteOptions) -> Result<Receipt<S>, MutateError> {
+    pub(crate) async fn one(
+        &self,
+        call: Waiting,
+        options: WriteOptions,
+    ) -> Result<Receipt<S>, MutateError> {
         Ok(Self::only(self.many(vec![call], options).await?))
     }
 
@@ -266,10 +279,12 @@ impl<S: State> Handle<S> {
     }
 
     fn typed(receipt: Receipt<u32>) -> Receipt<S> {
-        receipt.map(|state| {
-            let state = S::from_index(state as usize);
-            state.expect("the states of a reason are the schema's")
-        })
+        receipt.map(Self::state)
+    }
+
+    fn state(index: u32) -> S {
+        let state = S::from_index(index as usize);
+        state.expect("the states of a reason are the schema's")
     }
 
     /// Activates `states`, see [`Handle::mutate`].
@@ -288,6 +303,58 @@ impl<S: State> Handle<S> {
     /// As [`Handle::mutate`].
     pub async fn remove(&self, states: impl IntoStates<S>) -> Result<Receipt<S>, MutateError> {
         self.mutate(Mutation::remove(states)).await
+    }
+
+    /// Whether `mutation` would be executed now, see [`Machine::can`]. From a replica it is what
+    /// [`View::can`] says: by relations, without asking handlers.
+    ///
+    /// # Errors
+    ///
+    /// [`MutateError::Closed`] if the machine has been shut down.
+    ///
+    /// # Panics
+    ///
+    /// As [`Handle::mutate`].
+    pub async fn can(&self, mutation: Mutation<S>) -> Result<Outcome<S>, MutateError> {
+        self.check(&mutation);
+        match &self.target {
+            Target::Owner(_) => {
+                let call = Waiting::of(&mutation);
+                let outcome = self.ask(|reply| Job::Can(call, reply)).await;
+                Ok(outcome.ok_or_else(not_run)?.map(Self::state))
+            }
+            #[cfg(feature = "replica")]
+            Target::Uplink(_) => Ok(self.view.can(&mutation)),
+        }
+    }
+
+    /// How the mutation ended that a handler of this machine appended with this queue tick (see
+    /// [`Enqueued`](crate::Enqueued)), or the one that it merged with; waits for it if it has not.
+    /// `None` on a replica, if the machine has ended, or if it is no longer, or will never be,
+    /// among the last [`TICKETS`].
+    pub async fn when_queued(&self, queue_tick: u64) -> Option<Receipt<S>> {
+        let receipt = self.ask(|reply| Job::Ended(queue_tick, reply)).await?;
+        Some(Self::typed(receipt))
+    }
+
+    /// The recent errors of the machine, the oldest first, at most
+    /// [`ERROR_HISTORY`](crate::ERROR_HISTORY). Empty on a replica, whose `Exception` has the last
+    /// one as its payload.
+    pub async fn errors(&self) -> Vec<MachineError> {
+        self.ask(Job::Errors).await.unwrap_or_default()
+    }
+
+    /// Asks the task that owns the machine.
+    async fn ask<T>(&self, job: impl FnOnce(oneshot::Sender<T>) -> Job) -> Option<T> {
+        match &self.target {
+            Target::Owner(jobs) => {
+                let (reply, answer) = oneshot::channel();
+                jobs.send(job(reply)).await.ok()?;
+                answer.await.ok()
+            }
+            #[cfg(feature = "replica")]
+            Target::Uplink(_) => None,
+        }
     }
 
     /// A programming error shows in the caller, not in the machine's task.
@@ -341,11 +408,22 @@ pub struct Owner<S: State> {
     jobs: mpsc::Receiver<Job>,
     publisher: Publisher,
     keys: Keys,
+    workers: Workers,
+    tickets: Tickets,
+    /// A handle for work, which does not keep the machine running.
+    to_self: (mpsc::WeakSender<Job>, View<S>),
 }
 
 impl<S: State> Owner<S> {
     /// Takes over `machine` as a root whose history has the given epoch, and publishes it.
-    pub fn new(machine: Machine<S>, epoch: Epoch, options: ViewOptions) -> (Handle<S>, Self) {
+    ///
+    /// A machine with handlers gets a stopwatch of tokio's clock, if it has none of its own, and so
+    /// the timeouts of rule R27.
+    pub fn new(mut machine: Machine<S>, epoch: Epoch, options: ViewOptions) -> (Handle<S>, Self) {
+        if machine.lacks_stopwatch() {
+            let start = Instant::now();
+            machine.set_stopwatch(move || start.elapsed());
+        }
         let (view, mut publisher) = Publisher::root(&machine, options);
         publisher.replace(Snapshot::new(
             Position {
@@ -357,6 +435,7 @@ impl<S: State> Owner<S> {
             machine.retained_payloads().clone(),
         ));
         let (sender, jobs) = mpsc::channel(CHANNEL);
+        let to_self = (sender.downgrade(), view.clone());
         let target = Target::Owner(sender);
         (
             Handle { target, view },
@@ -366,12 +445,15 @@ impl<S: State> Owner<S> {
                 jobs,
                 publisher,
                 keys: Keys::default(),
+                workers: Workers::default(),
+                tickets: Tickets::default(),
+                to_self,
             },
         )
     }
 
-    /// Runs until `stop` resolves or no handle is left, then finishes what was sent before and
-    /// returns the machine.
+    /// Runs until `stop` resolves or no handle is left, then finishes what was sent before, drops
+    /// the work that handlers spawned, and returns the machine. Work holds a handle while it runs.
     ///
     /// # Cancel safety
     ///
@@ -388,6 +470,14 @@ impl<S: State> Owner<S> {
                 () = &mut stop, if !stopping => {
                     stopping = true;
                     self.jobs.close();
+                }
+                error = self.workers.failed(self.machine.schema(), self.machine.revision()),
+                    if !self.workers.is_empty() =>
+                {
+                    if let Some(error) = error {
+                        self.fail(error);
+                        self.publish();
+                    }
                 }
                 count = self.jobs.recv_many(&mut jobs, CHANNEL) => {
                     if count == 0 {
@@ -422,17 +512,36 @@ impl<S: State> Owner<S> {
                     answers.writes.push((reply, written));
                 }
                 Job::One(..) | Job::Many(..) | Job::Write(..) => {}
+                // Whoever no longer waits for an answer has dropped its end.
+                Job::Can(call, reply) => {
+                    let _ = reply.send(outcome(self.machine.check(&call)));
+                }
+                Job::Ended(queue_tick, reply) => self.tickets.ask(queue_tick, reply),
+                Job::Errors(reply) => {
+                    let _ = reply.send(self.machine.errors().cloned().collect());
+                }
             }
         }
         if self.machine.revision() != before {
-            self.publisher.publish(
-                self.position(),
-                self.machine.digest(),
-                self.machine.ticks(),
-                self.machine.retained_payloads(),
-            );
+            self.publish();
         }
         answers.send();
+    }
+
+    fn publish(&mut self) {
+        self.publisher.publish(
+            self.position(),
+            self.machine.digest(),
+            self.machine.ticks(),
+            self.machine.retained_payloads(),
+        );
+    }
+
+    /// Adds an error of spawned work (rule R28).
+    fn fail(&mut self, error: MachineError) {
+        // If the machine refuses it, it is among its errors all the same.
+        let _ = self.machine.add_error(&[][..], error);
+        self.look();
     }
 
     /// Runs a write, unless it is for another life or its key is known.
@@ -455,10 +564,16 @@ impl<S: State> Owner<S> {
     }
 
     fn mutate(&mut self, call: &Waiting) -> Receipt<u32> {
-        let outcome = match self.machine.run_call(call) {
-            Ok(()) => Outcome::Executed,
-            Err(reason) => Outcome::Canceled(reason),
-        };
+        let outcome = outcome(self.machine.run_call(call));
+        self.look();
+        Receipt {
+            outcome,
+            position: self.position(),
+        }
+    }
+
+    /// Tells everybody of the transitions of the last run, and starts what they spawned.
+    fn look(&mut self) {
         for (place, transition) in self.machine.last_run().enumerate() {
             let changes = transition.raw_changes();
             if !changes.is_empty() {
@@ -472,9 +587,42 @@ impl<S: State> Owner<S> {
                     place,
                 });
         }
-        Receipt {
-            outcome,
-            position: self.position(),
+        if self.machine.has_handlers() {
+            self.look_at_handlers();
+        }
+    }
+
+    fn look_at_handlers(&mut self) {
+        let epoch = self.epoch;
+        let ran = self.machine.last_run().filter_map(|transition| {
+            let queue_tick = transition
+                .queue_tick()
+                .filter(|_| transition.cause() == Cause::Handler)?;
+            let canceled = transition.reason();
+            let position = Position {
+                epoch,
+                revision: transition.revision(),
+            };
+            Some((queue_tick, canceled, position))
+        });
+        let position = self.position();
+        let dropped = self.machine.dropped();
+        let dropped = dropped.map(|(queue_tick, reason)| (queue_tick, Some(reason), position));
+        for (queue_tick, canceled, position) in ran.chain(dropped) {
+            let canceled = canceled.map(|reason| reason.map(|state| as_index(state.index())));
+            let outcome = canceled.map_or(Outcome::Executed, Outcome::Canceled);
+            self.tickets.end(queue_tick, Receipt { outcome, position });
+        }
+        for work in self.machine.take_work() {
+            let (jobs, view) = &self.to_self;
+            // Without any handle left the machine is about to end, and its work with it.
+            if let Some(jobs) = jobs.upgrade() {
+                let handle = Handle {
+                    target: Target::Owner(jobs),
+                    view: view.clone(),
+                };
+                self.workers.start(work, handle);
+            }
         }
     }
 
@@ -483,6 +631,47 @@ impl<S: State> Owner<S> {
             epoch: self.epoch,
             revision: self.machine.revision(),
         }
+    }
+}
+
+fn outcome(result: Result<(), Reason<u32>>) -> Outcome<u32> {
+    result.map_or_else(Outcome::Canceled, |()| Outcome::Executed)
+}
+
+/// How mutations ended that handlers appended.
+#[derive(Debug, Default)]
+struct Tickets {
+    /// By queue tick, the oldest first.
+    ended: VecDeque<(u64, Receipt<u32>)>,
+    asked: Vec<(u64, oneshot::Sender<Receipt<u32>>)>,
+}
+
+impl Tickets {
+    fn ask(&mut self, queue_tick: u64, reply: oneshot::Sender<Receipt<u32>>) {
+        let known = self.ended.iter().find(|(tick, _)| *tick == queue_tick);
+        let newest = self.ended.back().map_or(0, |(tick, _)| *tick);
+        match known {
+            // Whoever no longer waits for an answer has dropped its end.
+            Some((_, receipt)) => {
+                let _ = reply.send(receipt.clone());
+            }
+            // Gone, or never given out: that the reply drops says so.
+            None if queue_tick <= newest => {}
+            None => {
+                self.asked.retain(|(_, reply)| !reply.is_closed());
+                self.asked.push((queue_tick, reply));
+            }
+        }
+    }
+
+    fn end(&mut self, queue_tick: u64, receipt: Receipt<u32>) {
+        for (_, reply) in self.asked.extract_if(.., |(tick, _)| *tick == queue_tick) {
+            let _ = reply.send(receipt.clone());
+        }
+        if self.ended.len() == TICKETS {
+            self.ended.pop_front();
+        }
+        self.ended.push_back((queue_tick, receipt));
     }
 }
 

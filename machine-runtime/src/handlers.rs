@@ -31,10 +31,16 @@ use crate::state::State;
 
 mod dispatch;
 mod ongoing;
+#[cfg(feature = "tokio")]
+mod work;
 
 pub use dispatch::Limits;
-pub(crate) use dispatch::{Asking, Caller, Dispatch, Stopwatch, Trouble};
+pub(crate) use dispatch::{Asking, Caller, Dispatch, Leave, Stopwatch, Trouble};
+#[cfg(feature = "tokio")]
+pub(crate) use dispatch::{Stopped, panic_message};
 pub use ongoing::{Cause, Final, Negotiation, Ongoing};
+#[cfg(feature = "tokio")]
+pub(crate) use work::Work;
 
 /// When in a transition a handler runs.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]

@@ -73,6 +73,8 @@ mod position;
 #[cfg(feature = "tokio")]
 mod publisher;
 mod queue;
+#[cfg(feature = "tokio")]
+mod reactor;
 mod relations;
 #[cfg(feature = "replica")]
 pub mod replica;
@@ -90,6 +92,8 @@ mod view;
 #[cfg(feature = "tokio")]
 mod when;
 #[cfg(feature = "tokio")]
+mod workers;
+#[cfg(feature = "tokio")]
 mod write;
 
 pub use machine_macros::states;
@@ -98,7 +102,7 @@ pub use context::{Ended, Expired, StateContext};
 pub use errors::{ERROR_HISTORY, ErrorKind, MachineError};
 pub use explain::Explanation;
 #[cfg(feature = "tokio")]
-pub use handle::{CHANNEL, Handle, Owner};
+pub use handle::{CHANNEL, Handle, Owner, TICKETS};
 pub use handlers::{
     AskFn, Binder, BoxError, Cause, Final, Finished, Handlers, Limits, Negotiation, Ongoing, Phase,
     Reactions, TellFn, Verdict,
@@ -114,6 +118,8 @@ pub use payload::{InvalidPayload, PayloadOf};
 pub use pipe::{Pipe, PipeEnd, PipeRules};
 pub use position::{Epoch, InvalidPosition, Position};
 pub use queue::{Enqueued, FullQueue, QUEUE_LIMIT};
+#[cfg(feature = "tokio")]
+pub use reactor::{Reactor, ReactorStats};
 #[cfg(feature = "tokio")]
 pub use ring::{RING_BYTES, RING_DELTAS};
 pub use schema::{

@@ -15,8 +15,10 @@ use bytes::Bytes;
 use crate::context::{Contexts, StateContext};
 use crate::errors::{ErrorKind, Errors, MachineError};
 use crate::explain::Explanation;
+#[cfg(feature = "tokio")]
+use crate::handlers::Work;
 use crate::handlers::{
-    Asking, BoxError, Caller, Cause, Dispatch, Handlers, Limits, Stopwatch, Trouble,
+    Asking, BoxError, Caller, Cause, Dispatch, Handlers, Leave, Limits, Stopwatch, Trouble,
 };
 use crate::mutation::{IntoStates, Mutation, Op, Outcome, Reason, StateList};
 use crate::queue::{
@@ -53,6 +55,9 @@ pub struct Machine<S: State> {
     candidates: Vec<u32>,
     handlers: Option<Box<Dispatch<S>>>,
     contexts: Arc<Contexts>,
+    /// What final handlers have spawned, for the owner to run.
+    #[cfg(feature = "tokio")]
+    work: Vec<Work<S>>,
     /// Whether the auto states among `candidates` are tried next (rule R19).
     auto_next: bool,
     /// `Exception`, which is added next after a panic (rule R26). Like the auto mutation it runs
@@ -100,6 +105,8 @@ impl<S: State> Machine<S> {
         let contexts = Arc::new(Contexts::new(schema.len()));
         Self {
             contexts,
+            #[cfg(feature = "tokio")]
+            work: Vec::new(),
             schema,
             status,
             queue: Queue::new(),
@@ -319,6 +326,8 @@ impl<S: State> Machine<S> {
     /// Runs what waits in the queue, in order. [`Machine::last_run`] starts anew here.
     pub fn run(&mut self) {
         self.status.log.clear();
+        #[cfg(feature = "tokio")]
+        self.work.clear();
         self.rounds = 0;
         self.drain();
     }
@@ -469,6 +478,23 @@ impl<S: State> Machine<S> {
     pub fn context(&self, state: S) -> StateContext {
         let index = crate::schema::as_index(state.index());
         self.contexts.get(index, self.tick(state))
+    }
+
+    /// Takes what final handlers have spawned.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn take_work(&mut self) -> Vec<Work<S>> {
+        std::mem::take(&mut self.work)
+    }
+
+    #[cfg(feature = "tokio")]
+    pub(crate) fn has_handlers(&self) -> bool {
+        self.handlers.is_some()
+    }
+
+    /// Whether there are handlers but no clock.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn lacks_stopwatch(&self) -> bool {
+        self.handlers.is_some() && self.stopwatch.is_none()
     }
 
     #[cfg(feature = "tokio")]
@@ -647,6 +673,8 @@ impl<S: State> Machine<S> {
             limits,
             stopwatch,
             contexts,
+            #[cfg(feature = "tokio")]
+            work,
             ..
         } = self;
         let c = schema.compiled();
@@ -675,7 +703,14 @@ impl<S: State> Machine<S> {
                 now: status.active().bits(),
                 revision: status.revision(),
             };
-            let told = dispatch.tell(&stage, &plan.exits, &plan.enters, &mut caller);
+            let mut leave = Leave {
+                contexts,
+                #[cfg(feature = "tokio")]
+                work,
+                #[cfg(not(feature = "tokio"))]
+                states: PhantomData,
+            };
+            let told = dispatch.tell(&stage, &plan.exits, &plan.enters, &mut caller, &mut leave);
             if let Err(stopped) = told {
                 status.take_out(c, &plan.enters[stopped.from_enter..]);
                 end_contexts(contexts, status);

@@ -197,6 +197,14 @@ pub enum Outcome<S> {
 }
 
 impl<S> Outcome<S> {
+    /// The same outcome in terms of other state types.
+    pub fn map<T>(self, state_of: impl Fn(S) -> T) -> Outcome<T> {
+        match self {
+            Self::Executed => Outcome::Executed,
+            Self::Canceled(reason) => Outcome::Canceled(reason.map(state_of)),
+        }
+    }
+
     /// Whether the mutation was carried out.
     pub fn is_executed(&self) -> bool {
         matches!(self, Self::Executed)

@@ -267,6 +267,8 @@ impl Queue {
 pub(crate) struct Append<'a> {
     pub(crate) queue: &'a mut Queue,
     pub(crate) errors: &'a mut Errors,
+    /// Whether it is for another machine, which decides itself what a toggle is and what is needless.
+    pub(crate) remote: bool,
 }
 
 impl Append<'_> {
@@ -278,6 +280,9 @@ impl Append<'_> {
         mutation: &Mutation<S>,
     ) -> Result<Enqueued, Reason<S>> {
         let waiting = Waiting::checked(schema, mutation, Cause::Handler)?;
+        if self.remote {
+            return Ok(self.queue.push(waiting, false, false));
+        }
         let op = decided(waiting.op, &waiting.called, active);
         // Rule R23.
         let idle = op == Op::Remove
@@ -300,6 +305,9 @@ impl Append<'_> {
     ) -> Enqueued {
         let waiting = error_mutation(schema, states, &error, Cause::Handler);
         self.errors.push(error);
+        if self.remote {
+            return self.queue.push(waiting, false, true);
+        }
         self.queue.append(schema, active, waiting)
     }
 }

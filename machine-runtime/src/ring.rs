@@ -14,7 +14,6 @@ pub const RING_DELTAS: usize = 4096;
 pub const RING_BYTES: usize = 1 << 20;
 
 /// What moved between two revisions.
-#[cfg(feature = "replica")]
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Delta {
     /// The revision that it applies to.
@@ -29,7 +28,6 @@ pub(crate) struct Delta {
     pub(crate) payloads: Vec<(u32, Option<Bytes>)>,
 }
 
-#[cfg(feature = "replica")]
 impl Delta {
     /// Sums what happened to each state. To be done once the ring is free again.
     pub(crate) fn tidy(mut self) -> Self {
@@ -57,7 +55,6 @@ pub(crate) fn summed(mut changes: Vec<Change>) -> Vec<Change> {
 }
 
 /// What a ring has to say to a follower at some revision.
-#[cfg(feature = "replica")]
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Since {
     /// The follower has everything.
@@ -73,7 +70,6 @@ pub(crate) enum Since {
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     revision: u64,
-    #[cfg_attr(not(feature = "replica"), expect(dead_code, reason = "for followers"))]
     digest: u64,
     /// How many changes and payloads were ever appended, this entry's included.
     changes: u64,
@@ -168,7 +164,6 @@ impl Ring {
 
     /// What led from `after` to the newest revision: as one delta, or with `every` as the deltas
     /// there are, at most `most` of them.
-    #[cfg(feature = "replica")]
     pub(crate) fn since(&self, after: Position, every: bool, most: usize) -> Since {
         if after.epoch != self.epoch {
             return Since::OtherEpoch;
@@ -227,7 +222,6 @@ impl Ring {
     }
 
     /// What the entries from `first` to `last` come to, not summed yet.
-    #[cfg(feature = "replica")]
     fn delta(&self, first: usize, last: usize) -> Delta {
         let before = if first == 0 {
             self.base
@@ -255,7 +249,6 @@ fn payload_len((_, payload): &(u32, Option<Bytes>)) -> usize {
 }
 
 #[cfg(test)]
-#[cfg(feature = "replica")]
 mod tests {
     use super::*;
 

@@ -100,6 +100,23 @@ impl Status {
         status
     }
 
+    /// A machine of which nothing but the ticks is known: its active list is in index order, sorted
+    /// (rule R10). Good for [`Status::check`] only.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn of_ticks(c: &Compiled, ticks: &[u64]) -> Self {
+        let mut status = Self::new(c);
+        status.ticks.copy_from_slice(ticks);
+        let mut list: Vec<u32> = (0..as_index(ticks.len()))
+            .filter(|state| ticks[*state as usize] % 2 == 1)
+            .collect();
+        general::sort(c, &mut list);
+        for state in &list {
+            status.active.set_bit(*state);
+        }
+        status.active.set_order(c, &list);
+        status
+    }
+
     pub(crate) fn active(&self) -> &Active {
         &self.active
     }

@@ -20,12 +20,15 @@ use tokio::time::Instant;
 
 use crate::context::{Contexts, StateContext};
 use crate::explain::Explanation;
+use crate::handlers::Cause;
+use crate::mutation::{Mutation, Outcome};
 use crate::position::Position;
+use crate::queue::{Waiting, decided};
 use crate::ring::{RING_BYTES, RING_DELTAS, Ring, summed};
 use crate::schema::{Schema, as_index};
 use crate::set::{StateSet, ones};
 use crate::state::{DynState, State, Words};
-use crate::transition::Change;
+use crate::transition::{Change, Request, Status};
 use crate::when::Waiters;
 
 /// How long a replica goes without news of its root until it is stale, unless told otherwise.
@@ -377,6 +380,39 @@ impl<S: State> View<S> {
     pub fn explain(&self, state: S) -> Explanation<S> {
         let active = self.snapshot().map(|s| s.active_set()).unwrap_or_default();
         Explanation::new(&self.shared.schema, &active, state, self.tick(state))
+    }
+
+    /// Whether `mutation` would be executed on what is shown now, as far as relations tell: a dry
+    /// run like [`Machine::can`](crate::Machine::can), on a replica too. Handlers are not asked; and
+    /// the order of the active states, which decides between some that remove each other, is not
+    /// known here and taken to be that of their indices.
+    ///
+    /// # Panics
+    ///
+    /// If it calls a state that the schema does not have (rule R4); only a [`DynState`] can be one.
+    pub fn can(&self, mutation: &Mutation<S>) -> Outcome<S> {
+        let schema = &self.shared.schema;
+        let call = match Waiting::checked(schema, mutation, Cause::Call) {
+            Ok(call) => call,
+            Err(reason) => return Outcome::Canceled(reason),
+        };
+        let c = schema.compiled();
+        let mut status = match self.snapshot() {
+            Some(now) => Status::of_ticks(c, &now.ticks),
+            None => Status::new(c),
+        };
+        let request = Request {
+            op: decided(call.op, &call.called, status.active().bits()),
+            called: &call.called,
+            auto: false,
+            payloads: &call.payloads,
+        };
+        match status.check(c, request, None) {
+            Ok(()) => Outcome::Executed,
+            Err(reason) => Outcome::Canceled(reason.map(|index| {
+                S::from_index(index as usize).expect("the view's states are those of its schema")
+            })),
+        }
     }
 
     /// What changed since `after`. Costs as much as there is to tell.

@@ -38,10 +38,7 @@ impl<S> Receipt<S> {
     /// The same receipt in terms of other state types.
     pub(crate) fn map<T>(self, state_of: impl Fn(S) -> T) -> Receipt<T> {
         Receipt {
-            outcome: match self.outcome {
-                Outcome::Executed => Outcome::Executed,
-                Outcome::Canceled(reason) => Outcome::Canceled(reason.map(state_of)),
-            },
+            outcome: self.outcome.map(state_of),
             position: self.position,
         }
     }

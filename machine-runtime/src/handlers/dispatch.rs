@@ -4,10 +4,12 @@ use std::any::Any;
 use std::fmt;
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::time::Duration;
 
 use smallvec::SmallVec;
 
+use crate::context::Contexts;
 use crate::errors::{ErrorKind, Errors, MachineError};
 use crate::mutation::{Reason, Refusal};
 use crate::queue::{Append, Queue};
@@ -15,6 +17,8 @@ use crate::schema::{Schema, as_index};
 use crate::state::State;
 use crate::transition::{Answer, Ask, Bound, Negotiator, Pair, Stage};
 
+#[cfg(feature = "tokio")]
+use super::Work;
 use super::{
     Binder, BoundSet, Cause, Final, HandlerSet, Handlers, Negotiation, Ongoing, Phase, Verdict,
 };
@@ -330,10 +334,15 @@ impl<S: State> Ask for Asking<'_, '_, S> {
         for target in self.dispatch.targets(phase, state, pair) {
             let set = &self.dispatch.sets[target.set as usize];
             let blame = |error| ongoing.blame(error);
+            let remote = self.caller.cause.is_followed();
             let ended = self.caller.call(&blame, scene.revision, |queue, errors| {
                 let mut cx = Negotiation {
                     ongoing,
-                    append: Append { queue, errors },
+                    append: Append {
+                        queue,
+                        errors,
+                        remote,
+                    },
                 };
                 set.ask(target.slot, &mut cx)
             });
@@ -367,6 +376,15 @@ impl<S: State> Ask for Asking<'_, '_, S> {
     }
 }
 
+/// Where final handlers leave what outlives them.
+pub(crate) struct Leave<'a, S: State> {
+    pub(crate) contexts: &'a Arc<Contexts>,
+    #[cfg(feature = "tokio")]
+    pub(crate) work: &'a mut Vec<Work<S>>,
+    #[cfg(not(feature = "tokio"))]
+    pub(crate) states: PhantomData<S>,
+}
+
 /// Where the final phase stopped, if it did.
 pub(crate) struct Stopped {
     pub(crate) reason: Reason<u32>,
@@ -383,6 +401,7 @@ impl<S: State> Dispatch<S> {
         exits: &[u32],
         enters: &[u32],
         caller: &mut Caller<'_>,
+        leave: &mut Leave<'_, S>,
     ) -> Result<(), Stopped> {
         let ends = exits.iter().map(|state| (Phase::End, *state, 0));
         let begins = enters
@@ -405,10 +424,18 @@ impl<S: State> Dispatch<S> {
             for target in targets {
                 let set = &mut self.sets[target.set as usize];
                 let blame = |error| ongoing.blame(error);
+                let remote = caller.cause.is_followed();
                 let ended = caller.call(&blame, scene.revision, |queue, errors| {
                     let mut cx = Final {
                         ongoing,
-                        append: Append { queue, errors },
+                        append: Append {
+                            queue,
+                            errors,
+                            remote,
+                        },
+                        contexts: leave.contexts,
+                        #[cfg(feature = "tokio")]
+                        work: leave.work,
                     };
                     let finished = set.tell(target.slot, &mut cx);
                     cx.take(finished);

@@ -1,12 +1,18 @@
 //! What a handler sees of the transition it runs in, and what it may do.
 
 use std::fmt;
+#[cfg(feature = "tokio")]
+use std::future::Future;
 use std::marker::PhantomData;
 use std::ops::Deref;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::context::{Contexts, StateContext};
 use crate::errors::{ErrorKind, MachineError};
+#[cfg(feature = "tokio")]
+use crate::handle::Handle;
 use crate::mutation::{IntoStates, Mutation, Op, Reason};
 #[cfg(feature = "serde")]
 use crate::payload::PayloadOf;
@@ -16,6 +22,8 @@ use crate::set::{StateSet, ones};
 use crate::state::{State, Words};
 use crate::transition::Request;
 
+#[cfg(feature = "tokio")]
+use super::Work;
 use super::{BoxError, Finished, Phase};
 
 /// Who asked for a mutation.
@@ -32,6 +40,18 @@ pub enum Cause {
     Auto,
     /// The machine: a handler panicked (rule R26).
     Panic,
+    /// A replica followed its parent: one transition or several.
+    Delta,
+    /// A view was at another moment before: at the start of a reactor, and where what led to the new
+    /// moment is not known.
+    Snapshot,
+}
+
+impl Cause {
+    /// Whether a view led to it and not a mutation.
+    pub(super) fn is_followed(self) -> bool {
+        matches!(self, Self::Delta | Self::Snapshot)
+    }
 }
 
 /// The transition that a handler runs in.
@@ -75,12 +95,13 @@ impl<'a, S: State> Ongoing<'a, S> {
         }
     }
 
-    /// What is done with the called states; a toggle is an add or a remove by now.
-    pub fn op(&self) -> Op {
-        self.request.op
+    /// What is done with the called states; a toggle is an add or a remove by now. Not known on a
+    /// replica.
+    pub fn op(&self) -> Option<Op> {
+        (!self.cause.is_followed()).then_some(self.request.op)
     }
 
-    /// The called states, in order.
+    /// The called states, in order; none on a replica.
     pub fn called(&self) -> impl ExactSizeIterator<Item = S> + 'a {
         let called = self.request.called.iter();
         called.map(|index| state_at(*index))
@@ -160,6 +181,9 @@ impl<'a, S: State> Ongoing<'a, S> {
     }
 
     pub(super) fn describe(&self) -> String {
+        if self.cause.is_followed() {
+            return "what was followed".to_owned();
+        }
         let mut text = self.request.op.to_string();
         for state in self.request.called.iter().take(8) {
             text.push(' ');
@@ -222,9 +246,14 @@ pub struct Negotiation<'a, S: State> {
 
 /// What a final handler gets: a look at the machine, its queue to append to, and where to leave
 /// errors and work.
+///
+/// On a replica, what it appends is sent up to the root.
 pub struct Final<'a, S: State> {
     pub(super) ongoing: Ongoing<'a, S>,
     pub(super) append: Append<'a>,
+    pub(super) contexts: &'a Arc<Contexts>,
+    #[cfg(feature = "tokio")]
+    pub(super) work: &'a mut Vec<Work<S>>,
 }
 
 macro_rules! appends {
@@ -338,6 +367,38 @@ appends!(Negotiation);
 appends!(Final);
 
 impl<S: State> Final<'_, S> {
+    /// A context that ends once `state` ticks, from its tick as it is now.
+    pub fn context(&self, state: S) -> StateContext {
+        self.contexts.get(as_index(state.index()), self.tick(state))
+    }
+
+    /// Starts work once the machine is through with what it is at: a task that is dropped when the
+    /// state that the handler runs for ticks. In [`Phase::AnyState`] it runs as long as the machine.
+    ///
+    /// An error that the work returns, and a panic in it, is added to the machine (rule R28). Only a
+    /// machine with a task (`Owner`) runs work; one without drops it.
+    #[cfg(feature = "tokio")]
+    pub fn spawn<F, W>(&mut self, work: W)
+    where
+        W: FnOnce(Handle<S>) -> F + Send + 'static,
+        F: Future<Output: Into<Finished>> + Send + 'static,
+    {
+        let state = self.ongoing.state();
+        let state = state.map(|state| (as_index(state.index()), self.context(state)));
+        self.work.push(Work::new(state, work));
+    }
+
+    /// As [`Final::spawn`], bound to any state at its tick as it is now.
+    #[cfg(feature = "tokio")]
+    pub fn spawn_for<F, W>(&mut self, state: S, work: W)
+    where
+        W: FnOnce(Handle<S>) -> F + Send + 'static,
+        F: Future<Output: Into<Finished>> + Send + 'static,
+    {
+        let state = Some((as_index(state.index()), self.context(state)));
+        self.work.push(Work::new(state, work));
+    }
+
     /// Takes what a handler left.
     pub(super) fn take(&mut self, finished: Finished) {
         if let Err(error) = finished.0 {

@@ -324,7 +324,7 @@ impl Lists {
 }
 
 /// Rule R10.
-fn sort(c: &Compiled, list: &mut [u32]) {
+pub(super) fn sort(c: &Compiled, list: &mut [u32]) {
     // KEYLESS, the greatest number, wraps to 0: without a key comes first.
     const { assert!(KEYLESS == u32::MAX) };
     list.sort_by_key(|state| c.key(*state).wrapping_add(1));
