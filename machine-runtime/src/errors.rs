@@ -143,6 +143,16 @@ impl MachineError {
         json.into()
     }
 
+    /// Reads a payload of `Exception`. What somebody made up is an added error of that text.
+    #[cfg(feature = "serde")]
+    pub fn from_payload(bytes: &[u8]) -> Self {
+        serde_json::from_slice(bytes).unwrap_or_else(|_other| {
+            let text = serde_json::from_slice::<String>(bytes);
+            let text = text.unwrap_or_else(|_other| String::from_utf8_lossy(bytes).into_owned());
+            Self::new(ErrorKind::Added, text, 0)
+        })
+    }
+
     /// Without `serde` there is no JSON: the message as it is.
     #[cfg(not(feature = "serde"))]
     pub(crate) fn to_payload(&self) -> bytes::Bytes {

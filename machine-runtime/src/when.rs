@@ -9,6 +9,8 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 
+#[cfg(feature = "serde")]
+use crate::errors::MachineError;
 use crate::mutation::{IntoStates, StateList};
 #[cfg(feature = "serde")]
 use crate::payload::PayloadOf;
@@ -171,8 +173,9 @@ impl<S: State> View<S> {
     }
 
     /// Waits until `Exception` begins, or is called again, and resolves to the payload it came
-    /// with: the error as JSON. None if it had none, or a replica saw it end at once.
-    pub fn when_error(&self) -> When<Option<Bytes>> {
+    /// with. None if it was called by hand, without an error, or a replica saw it end at once.
+    #[cfg(feature = "serde")]
+    pub fn when_error(&self) -> When<Option<MachineError>> {
         self.next(self.exception(), error)
     }
 
@@ -215,8 +218,9 @@ impl<S: State> View<S> {
 }
 
 /// What the payload of `Exception` says.
-fn error(found: Found) -> Option<Bytes> {
-    found.payload
+#[cfg(feature = "serde")]
+fn error(found: Found) -> Option<MachineError> {
+    Some(MachineError::from_payload(&found.payload?))
 }
 
 fn matched(found: Found) -> Bytes {

@@ -147,7 +147,7 @@ async fn errors_are_errors_of_the_target_and_stay_there() {
     let error = to.view().when_error();
     let mutation = Mutation::add(EXC).with_payload(EXC, "\"broken\"");
     assert!(from.mutate(mutation).await.unwrap().outcome.is_executed());
-    assert_eq!(error.await.unwrap().unwrap(), "\"broken\"");
+    assert_eq!(error.await.unwrap().unwrap().message, "broken");
     remove(&from, EXC).await;
     settle().await;
     assert!(to.view().is_active(EXC));
@@ -263,7 +263,7 @@ async fn a_replica_is_as_good_a_source() {
         .with_payload(EXC, "2");
     assert!(from.mutate(mutation).await.unwrap().outcome.is_executed());
     note.await.unwrap();
-    assert_eq!(error.await.unwrap().unwrap(), "2");
+    assert_eq!(error.await.unwrap().unwrap().message, "2");
     to.view().when(EXC).await.unwrap();
     assert!(!context.is_ended());
     remove(&from, A).await;

@@ -115,11 +115,11 @@ async fn an_error_of_work_is_one_of_the_machine() {
     }));
     let failed = handle.view().when_error();
     add(&handle, Job::Running).await;
-    let bytes = failed.await.unwrap().unwrap();
-    let shown: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
-    assert_eq!(shown["kind"], "returned");
-    assert_eq!(shown["message"], "the disk is full");
-    assert_eq!(shown["state"], "Running");
+    let shown = failed.await.unwrap().unwrap();
+    assert_eq!(
+        shown.to_string(),
+        "returned in work for Running: the disk is full"
+    );
     let [error] = &handle.errors().await[..] else {
         panic!("one error")
     };
