@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "in a test an unwrap is an assertion")]
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use machine_runtime::{
     Cause, DynState, ERROR_HISTORY, Enqueued, ErrorKind, FullQueue, Machine, MachineError,
     Mutation, Op, Outcome, Phase, QUEUE_LIMIT, Reason, Refusal, StateContext, StateDef, Verdict,
@@ -480,6 +482,26 @@ fn a_panic_stops_the_remaining_sets() {
         assert_eq!(m.add(B), panicked(Phase::State, B));
         assert_eq!(log.take(), [""; 0]);
     }
+}
+
+#[test]
+fn a_set_that_cannot_be_bound_leaves_the_machine_as_it_was() {
+    let mut m = machine([def("A")]);
+    let bound = catch_unwind(AssertUnwindSafe(|| {
+        m.bind(
+            Script::new()
+                .ask(Phase::AnyEnter, [], |_| false)
+                .ask(Phase::Enter, A, |_| false)
+                .ask(Phase::Enter, DynState(7), |_| false),
+        );
+    }));
+    let panic = bound.unwrap_err();
+    assert_eq!(
+        panic.downcast_ref::<String>().unwrap(),
+        "a handler is bound to state 7, which Test does not have"
+    );
+    assert!(m.handlers::<Script>().is_none());
+    add(&mut m, A);
 }
 
 // --- auto mutations ------------------------------------------------------------------------------
