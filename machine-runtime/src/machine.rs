@@ -357,19 +357,26 @@ impl<S: State> Machine<S> {
         self.note_displaced();
         let mut left = MAX_RUN as usize + self.queue.len();
         while self.next_one() {
-            left -= 1;
-            if left == 0 {
+            left = left.saturating_sub(1);
+            // What the machine wants next itself goes too: it may be what appends without end.
+            if left == 0 && self.is_busy() {
                 let next = self.queue.next().and_then(|next| next.called.first());
                 let state = next.map(|state| self.schema.name_of(*state as usize).to_owned());
                 self.cut_off(&Reason::Runaway);
+                self.exception_next = None;
+                self.auto_next = false;
                 let message =
                     format!("handlers caused {MAX_RUN} mutations in a row; the rest was cut off");
                 let mut error = MachineError::new(ErrorKind::Runaway, message, self.revision());
                 error.state = state;
                 self.errors.push(error);
-                left = MAX_RUN as usize;
             }
         }
+    }
+
+    /// Whether anything is to run next.
+    fn is_busy(&self) -> bool {
+        self.auto_next || self.exception_next.is_some() || !self.queue.is_empty()
     }
 
     fn next_one(&mut self) -> bool {

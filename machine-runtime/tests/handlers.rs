@@ -5,7 +5,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use machine_runtime::{
-    Cause, DynState, ERROR_HISTORY, Enqueued, ErrorKind, FullQueue, Machine, MachineError,
+    Cause, DynState, ERROR_HISTORY, Enqueued, ErrorKind, FullQueue, MAX_RUN, Machine, MachineError,
     Mutation, Op, Outcome, Phase, QUEUE_LIMIT, Reason, Refusal, StateContext, StateDef, Verdict,
 };
 
@@ -1124,6 +1124,84 @@ fn a_full_queue_that_drops_its_oldest_says_which() {
     assert_eq!((ticks[0], ticks[1], ticks.len()), (2, 5, 1 + QUEUE_LIMIT));
     m.run();
     assert_eq!(m.dropped().len(), 0);
+}
+
+#[test]
+fn handlers_that_append_each_other_without_end_are_cut_off() {
+    let mut m = machine([def("A").multi(), def("B").multi(), def("C")]);
+    m.bind(
+        Script::new()
+            .tell(Phase::State, A, |cx| {
+                let _ = cx.add(B);
+            })
+            .tell(Phase::State, B, |cx| {
+                let _ = cx.add(A);
+            }),
+    );
+    add(&mut m, A);
+    let error = m.errors().next_back().unwrap();
+    assert_eq!((m.error_count(), error.kind), (1, ErrorKind::Runaway));
+    assert_eq!(m.queue_len(), 0);
+    assert!(m.last_run().len() >= MAX_RUN as usize);
+    let [(tick, reason)] = &m.dropped().collect::<Vec<_>>()[..] else {
+        panic!("one was cut off");
+    };
+    assert_eq!((*tick, reason), (m.queue_tick(), &Reason::Runaway));
+    add(&mut m, C);
+    assert_eq!(ran(&m), ["add C"]);
+}
+
+#[test]
+fn what_appends_once_more_from_an_auto_mutation_is_cut_off_as_well() {
+    // One of the two steps of each round waits in no queue.
+    for first in [1, 2] {
+        let mut m = machine([def("A"), def("B").multi(), def("C").auto()]);
+        m.bind(Script::new().ask(Phase::Enter, C, |cx| {
+            let _ = cx.add(B);
+            false
+        }));
+        for _ in 1..first {
+            let _ = m.enqueue(&Mutation::remove(A)).unwrap();
+        }
+        add(&mut m, A);
+        assert!(m.last_run().len() <= 2 * MAX_RUN as usize + 2);
+        assert_eq!(m.errors().next_back().unwrap().kind, ErrorKind::Runaway);
+    }
+}
+
+#[test]
+fn what_appends_once_more_after_each_panic_is_cut_off_as_well() {
+    let mut m = machine([def("A"), def("B").multi()]);
+    m.bind(
+        Script::new()
+            .tell(Phase::State, EXCEPTION, |cx| {
+                let _ = cx.add(B);
+            })
+            .tell(Phase::State, B, |_| boom::<()>()),
+    );
+    assert_eq!(m.add(B), panicked(Phase::State, B));
+    assert!(m.last_run().len() <= 2 * MAX_RUN as usize + 2);
+    assert_eq!(m.errors().next_back().unwrap().kind, ErrorKind::Runaway);
+    assert_eq!(m.queue_len(), 0);
+}
+
+#[test]
+fn a_long_run_that_ends_by_itself_is_no_runaway() {
+    for length in [
+        u64::from(MAX_RUN) - 1,
+        u64::from(MAX_RUN),
+        u64::from(MAX_RUN) + 1,
+    ] {
+        let mut m = machine([def("A").multi()]);
+        m.bind(Script::new().tell(Phase::State, A, move |cx| {
+            if cx.tick(A) < 2 * length {
+                let _ = cx.add(A);
+            }
+        }));
+        add(&mut m, A);
+        assert_eq!((m.error_count(), m.dropped().len()), (0, 0), "{length}");
+        assert_eq!(m.last_run().len() as u64, length + 1);
+    }
 }
 
 // --- dry runs ------------------------------------------------------------------------------------
