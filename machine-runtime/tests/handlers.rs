@@ -5,8 +5,9 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use machine_runtime::{
-    Cause, DynState, ERROR_HISTORY, Enqueued, ErrorKind, FullQueue, MAX_RUN, Machine, MachineError,
-    Mutation, Op, Outcome, Phase, QUEUE_LIMIT, Reason, Refusal, StateContext, StateDef, Verdict,
+    Cause, DynState, ERROR_HISTORY, Enqueued, ErrorKind, FullQueue, MAX_ROUNDS, MAX_RUN, Machine,
+    MachineError, Mutation, Op, Outcome, Phase, QUEUE_LIMIT, Reason, Refusal, StateContext,
+    StateDef, Verdict,
 };
 
 #[path = "handlers/script.rs"]
@@ -799,6 +800,52 @@ fn a_panic_over_exception_in_negotiation_or_removal_is_remembered_too() {
         assert_eq!(ran(&m), ["remove Exception (not)"]);
         assert_eq!(m.to_string(), "(Exception:1)");
         assert_eq!(m.error_count(), 1);
+    }
+}
+
+/// One auto state without blame, and one with a handler that panics every time.
+fn always_panics() -> [Machine<DynState>; 2] {
+    roads([
+        def("A"),
+        def("B").auto().require(["D"]),
+        def("C").auto(),
+        def("D"),
+        def("E"),
+    ])
+    .map(|m| {
+        m.with(Script::new().ask(Phase::Enter, C, |_| boom::<bool>()))
+            .with(Script::new().tell(Phase::State, A, |cx| {
+                if cx.tick(A) == 1 {
+                    boom::<()>();
+                }
+            }))
+    })
+}
+
+#[test]
+fn an_auto_state_that_panics_every_time_is_cut_off_by_name_and_the_machine_goes_on() {
+    // Q9.
+    for mut m in always_panics() {
+        for state in [D, A] {
+            let outcome = m.add(state);
+            assert_eq!(outcome.is_executed(), state == D);
+            assert_eq!(m.last_run().len(), 1 + MAX_ROUNDS as usize);
+            let last = m.errors().next_back().unwrap();
+            assert_eq!(last.kind, ErrorKind::Runaway);
+            assert_eq!(last.state.as_deref(), Some("C"), "{last}");
+            assert_eq!(
+                last.to_string(),
+                "runaway: auto mutations and panics followed each other 16 times, the last over C; \
+                 the next was cut off"
+            );
+            assert_eq!((m.tick(C), m.queue_len()), (0, 0));
+        }
+        // Nothing is left of it: a change tries C anew, that is all.
+        let count = m.error_count();
+        m.run();
+        assert_eq!((m.last_run().len(), m.error_count()), (0, count));
+        add(&mut m, A);
+        assert!(m.is_active(A));
     }
 }
 
