@@ -169,6 +169,8 @@ impl fmt::Display for MachineError {
         match (self.kind, self.phase, &self.state) {
             (kind, Some(phase), Some(state)) => write!(f, "{kind} in {phase} of {state}: ")?,
             (kind, Some(phase), None) => write!(f, "{kind} in {phase}: ")?,
+            // The state is in the message.
+            (ErrorKind::Runaway, None, _) => f.write_str("runaway: ")?,
             (kind, None, Some(state)) => write!(f, "{kind} in work for {state}: ")?,
             (_, None, None) => {}
         }

@@ -366,19 +366,28 @@ impl<S: State> Machine<S> {
         self.note_displaced();
         let mut left = MAX_RUN as usize + self.queue.len();
         while self.next_one() {
-            left -= 1;
-            if left == 0 {
+            left = left.saturating_sub(1);
+            // What the machine wants next itself goes too: it may be what appends without end.
+            if left == 0 && self.is_busy() {
                 let next = self.queue.next().and_then(|next| next.called.first());
                 let state = next.map(|state| self.schema.name_of(*state as usize).to_owned());
                 self.cut_off(&Reason::Runaway);
-                let message =
-                    format!("handlers caused {MAX_RUN} mutations in a row; the rest was cut off");
+                self.exception_next = None;
+                self.auto_next = false;
+                let message = format!(
+                    "handlers caused {MAX_RUN} mutations in a row; the rest was cut off, {} first",
+                    state.as_deref().unwrap_or("what the machine wanted next")
+                );
                 let mut error = MachineError::new(ErrorKind::Runaway, message, self.revision());
                 error.state = state;
                 self.errors.push(error);
-                left = MAX_RUN as usize;
             }
         }
+    }
+
+    /// Whether anything is to run next.
+    fn is_busy(&self) -> bool {
+        self.auto_next || self.exception_next.is_some() || !self.queue.is_empty()
     }
 
     fn next_one(&mut self) -> bool {
@@ -404,11 +413,7 @@ impl<S: State> Machine<S> {
         let exception = self.exception_next.take();
         let auto = std::mem::take(&mut self.auto_next);
         if self.rounds > MAX_ROUNDS {
-            let called = exception
-                .as_ref()
-                .map_or(&self.candidates[..], |waiting| &waiting.called);
-            let state = called.first().copied();
-            return self.cut_short(state);
+            return self.cut_short();
         }
         if let Some(waiting) = exception {
             let _ = self.one(Job::of(&waiting), 0);
@@ -426,13 +431,19 @@ impl<S: State> Machine<S> {
         }
     }
 
-    /// Notes that what the machine wants next, `state` first, is not done (rule R34).
+    /// Notes that what the machine wants next is not done (rule R34), and over which state a handler
+    /// failed last.
     #[cold]
-    fn cut_short(&mut self, state: Option<u32>) {
-        let name = state.map(|state| self.schema.name_of(state as usize).to_owned());
+    fn cut_short(&mut self) {
+        let name = self
+            .errors
+            .iter()
+            .next_back()
+            .and_then(|last| last.state.clone());
         let message = format!(
-            "auto mutations and panics followed each other {MAX_ROUNDS} times, up to {}; the next was cut off",
-            name.as_deref().unwrap_or("nothing")
+            "auto mutations and panics followed each other {MAX_ROUNDS} times, the last over {}; \
+             the next was cut off",
+            name.as_deref().unwrap_or("no state")
         );
         let mut error = MachineError::new(ErrorKind::Runaway, message, self.revision());
         error.state = name;

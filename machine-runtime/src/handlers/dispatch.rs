@@ -110,16 +110,17 @@ impl<S: State> Dispatch<S> {
 
     pub(crate) fn bind<H: Handlers<S>>(&mut self, schema: &Schema, handlers: H) {
         let binder = Binder::collect(&handlers);
+        // All of them first: who catches the panic has the machine as it was.
+        for state in binder.bound.iter().flat_map(|at| [at.state, at.other]) {
+            assert!(
+                (state as usize) < schema.len(),
+                "a handler is bound to state {state}, which {} does not have",
+                schema.name()
+            );
+        }
         let set = as_index(self.sets.len());
         let mut new: [Vec<(u32, Target)>; 5] = Default::default();
         for binding in &binder.bound {
-            for state in [binding.state, binding.other] {
-                assert!(
-                    (state as usize) < schema.len(),
-                    "a handler is bound to state {state}, which {} does not have",
-                    schema.name()
-                );
-            }
             let target = Target {
                 set,
                 slot: binding.slot,
