@@ -53,6 +53,7 @@
 extern crate self as machine_runtime;
 
 mod active;
+mod bound;
 mod errors;
 mod explain;
 #[cfg(feature = "tokio")]
@@ -82,7 +83,7 @@ mod view;
 #[cfg(feature = "tokio")]
 mod when;
 
-pub use machine_macros::states;
+pub use machine_macros::{handlers, states};
 
 pub use errors::{ERROR_HISTORY, ErrorKind, MachineError};
 pub use explain::Explanation;
@@ -111,13 +112,18 @@ pub use view::{Changes, STALE_AFTER, Snapshot, View, ViewOptions};
 #[cfg(feature = "tokio")]
 pub use when::{Closed, When};
 
-/// What the code that `states!` generates refers to. Not for use by hand.
+/// What the code that `states!` and `handlers` generate refers to. Not for use by hand.
 #[doc(hidden)]
 pub mod __private {
     #[cfg(feature = "serde")]
     pub use serde;
 
     pub use crate::__impl_serde as impl_serde;
+    pub use crate::bound::{Answer, Each, Ending, nested, once};
+    pub use crate::errors::MachineError;
+    pub use crate::handlers::{Binder, Handlers, Reactions};
+    pub use crate::mutation::{IntoStates, StateList};
+    pub use crate::payload::PayloadOf;
     pub use crate::schema::Schema;
     #[cfg(feature = "serde")]
     pub use crate::serde_impl::state_by_name;

@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use crate::errors::{ErrorKind, MachineError};
 use crate::mutation::{IntoStates, Mutation, Op, Reason};
+#[cfg(feature = "serde")]
 use crate::payload::PayloadOf;
 use crate::queue::{Append, Enqueued};
 use crate::schema::{Schema, as_index};
