@@ -1,12 +1,13 @@
 //! Indexed access: what the generated functions and constants are called, and their code.
 //!
 //! Names come from the template. Where two would be the same, the lesser gets a longer one: states
-//! before loops before groups before inverses.
+//! before loops before groups before inverses before payloads.
 
 use std::collections::BTreeMap;
 
 use proc_macro2::{Ident, Literal, TokenStream};
 use quote::{format_ident, quote};
+use syn::ext::IdentExt;
 
 use crate::diagnostics::{self as say, At, Errors};
 use crate::input::{Input, Piece};
@@ -51,6 +52,7 @@ enum Kind {
     Loop(usize),
     Group(usize),
     Inverse(usize),
+    Payload(usize),
 }
 
 impl Kind {
@@ -58,6 +60,10 @@ impl Kind {
         match self {
             Self::State(line) => {
                 format!("the state `{}`", template.lines[line].state.name.pattern())
+            }
+            Self::Payload(line) => {
+                let pattern = template.lines[line].state.name.pattern();
+                format!("the payload of `{pattern}`")
             }
             Self::Loop(axis) | Self::Inverse(axis) => {
                 format!("the loop variable `{}`", template.axes[axis].name)
@@ -75,24 +81,44 @@ struct Wish {
     at: At,
 }
 
-/// The functions and constants of the impl block.
+/// The functions and constants of the enum.
+pub(crate) struct Accessors {
+    /// Those that use the helpers of the expansion.
+    pub(crate) indexed: TokenStream,
+    /// Those that name types of the user's, so that they belong where nothing else is in scope.
+    pub(crate) payloads: TokenStream,
+}
+
+/// Names and writes the functions and constants of the enum.
 pub(crate) fn accessors(
     input: &Input,
     template: &Template<'_>,
     model: &Model,
     names: &Names,
     errors: &mut Errors,
-) -> TokenStream {
+) -> Accessors {
     let mut taken: BTreeMap<String, Option<(u32, u32)>> = TAKEN
         .iter()
         .map(|name| ((*name).to_owned(), None))
         .collect();
-    let mut tokens = TokenStream::new();
-    for wish in wishes(template, names) {
+    let mut accessors = Accessors {
+        indexed: (0..template.axes.len())
+            .map(|axis| each(template, axis))
+            .collect(),
+        payloads: TokenStream::new(),
+    };
+    let mut states: BTreeMap<usize, Ident> = BTreeMap::new();
+    for mut wish in wishes(template, names) {
+        if let Kind::Payload(line) = wish.kind
+            && let Some(state) = states.get(&line)
+        {
+            // It is called after the function that its state got.
+            wish.names = payload_names(&state.unraw().to_string());
+        }
         // Loops over one count share its function.
         let range = match wish.kind {
             Kind::Loop(axis) => Some((template.axes[axis].first, template.axes[axis].last)),
-            Kind::State(_) | Kind::Group(_) | Kind::Inverse(_) => None,
+            Kind::State(_) | Kind::Group(_) | Kind::Inverse(_) | Kind::Payload(_) => None,
         };
         if range.is_some() && taken.get(&wish.names[0]) == Some(&range) {
             continue;
@@ -114,14 +140,43 @@ pub(crate) fn accessors(
             template,
             model,
         };
-        tokens.extend(match wish.kind {
+        let written = match wish.kind {
             Kind::State(line) => writer.state(&ident, line),
             Kind::Loop(axis) => writer.range(&ident, axis),
             Kind::Group(group) => writer.group(&ident, group),
             Kind::Inverse(axis) => writer.inverse(&ident, axis),
-        });
+            Kind::Payload(line) => {
+                let written = writer.payload(&ident, line, states.get(&line));
+                accessors.payloads.extend(written);
+                continue;
+            }
+        };
+        accessors.indexed.extend(written);
+        if let Kind::State(line) = wish.kind {
+            states.insert(line, ident);
+        }
     }
-    tokens
+    accessors
+}
+
+/// The range of a loop variable for `handlers`, which knows the variable's name and no more.
+fn each(template: &Template<'_>, id: usize) -> TokenStream {
+    let axis = &template.axes[id];
+    let ident = format_ident!("__each_{}", axis.name.trim_start_matches("r#"));
+    let first = Literal::usize_unsuffixed(axis.first as usize);
+    let last = Literal::usize_unsuffixed(axis.last as usize);
+    let place = Literal::usize_unsuffixed(if template.nests_in_one_order() { id } else { 0 });
+    quote! {
+        #[doc(hidden)]
+        #[must_use]
+        pub const fn #ident() -> ::machine_runtime::__private::Each {
+            ::machine_runtime::__private::Each { first: #first, last: #last, place: #place }
+        }
+    }
+}
+
+fn payload_names(state: &str) -> Vec<String> {
+    vec![format!("{state}_payload"), format!("{state}_payload_of")]
 }
 
 /// Everything that gets a name, the most important first.
@@ -196,6 +251,15 @@ fn wishes(template: &Template<'_>, names: &Names) -> Vec<Wish> {
             names,
             at: axis.at,
         });
+    }
+    for (id, line) in template.lines.iter().enumerate() {
+        if line.state.marks.payload.is_some() && !line.dropped {
+            wishes.push(Wish {
+                kind: Kind::Payload(id),
+                names: payload_names(&snake(&letters(&line.state.name.pieces))),
+                at: line.at,
+            });
+        }
     }
     wishes
 }
@@ -290,6 +354,47 @@ impl Writer<'_, '_> {
             #[must_use]
             #[track_caller]
             pub fn #ident(#parameters) -> Self { __all::<()>()[#index] }
+        }
+    }
+
+    /// The state of a line, called by the name it got, together with the type of its payload.
+    fn payload(&self, ident: &Ident, line: usize, state: Option<&Ident>) -> TokenStream {
+        let line = &self.template.lines[line];
+        let Some(payload) = &line.state.marks.payload else {
+            return TokenStream::new();
+        };
+        let of = &payload.of;
+        let pattern = line.state.name.pattern();
+        let summary = format!("The state `{pattern}` with the type of its payload.");
+        let Some(state) = state else {
+            if !line.path.is_empty() {
+                // Its function got no name, which has been reported.
+                return TokenStream::new();
+            }
+            let variant = format_ident!("{pattern}");
+            return quote! {
+                #[doc = #summary]
+                #[must_use]
+                pub const fn #ident() -> ::machine_runtime::__private::PayloadOf<Self, #of> {
+                    ::machine_runtime::__private::PayloadOf::new(Self::#variant)
+                }
+            };
+        };
+        let docs = self.docs(&summary, &line.path);
+        let variables: Vec<Ident> = self
+            .template
+            .variables(&line.path)
+            .map(|name| format_ident!("{name}"))
+            .collect();
+        quote! {
+            #[doc = #docs]
+            #[must_use]
+            #[track_caller]
+            pub fn #ident(#(#variables: ::core::primitive::usize),*)
+                -> ::machine_runtime::__private::PayloadOf<Self, #of>
+            {
+                ::machine_runtime::__private::PayloadOf::new(Self::#state(#(#variables),*))
+            }
         }
     }
 

@@ -1,8 +1,9 @@
 //! The attributes of states and groups.
 
-use proc_macro2::Span;
+use proc_macro2::{Span, TokenStream};
+use quote::ToTokens;
 use syn::parse::ParseStream;
-use syn::{Attribute, Expr, ExprLit, Lit, LitStr, Meta, Token};
+use syn::{Attribute, Expr, ExprLit, Lit, LitStr, Meta, Token, Type};
 
 use crate::diagnostics::{self as say, Errors};
 use crate::input::{Name, names};
@@ -37,9 +38,12 @@ pub(crate) struct Marks {
     pub(crate) require_cycle: Option<Span>,
 }
 
-/// `#[payload(Type)]` or `#[payload(Type, retain)]`.
+/// `#[payload(Type)]`, with `retain` and `redact` behind it or not.
 pub(crate) struct Payload {
+    /// The type.
+    pub(crate) of: TokenStream,
     pub(crate) retain: bool,
+    pub(crate) redact: bool,
 }
 
 /// Reads the attributes of a state.
@@ -152,16 +156,25 @@ fn targets(attribute: &Attribute, name: &str, errors: &mut Errors) -> Vec<Name> 
 fn payload(attribute: &Attribute, errors: &mut Errors) -> Option<Payload> {
     let form = |error: syn::Error| syn::Error::new(error.span(), say::PAYLOAD_FORM);
     let read = |input: ParseStream<'_>| {
-        input.parse::<syn::Type>().map_err(form)?;
-        let mut retain = false;
-        if input.parse::<Option<Token![,]>>()?.is_some() && !input.is_empty() {
-            let word: syn::Ident = input.parse().map_err(form)?;
-            if word != "retain" || !input.is_empty() {
-                return Err(syn::Error::new(word.span(), say::PAYLOAD_FORM));
+        let of = input.parse::<Type>().map_err(form)?.into_token_stream();
+        let (mut retain, mut redact) = (false, false);
+        while !input.is_empty() {
+            input.parse::<Token![,]>().map_err(form)?;
+            if input.is_empty() {
+                break;
             }
-            retain = true;
+            let word: syn::Ident = input.parse().map_err(form)?;
+            let flag = match word.to_string().as_str() {
+                "retain" => &mut retain,
+                "redact" => &mut redact,
+                _ => return Err(syn::Error::new(word.span(), say::PAYLOAD_FORM)),
+            };
+            if std::mem::replace(flag, true) {
+                let message = say::repeated_attribute(&word.to_string());
+                return Err(syn::Error::new(word.span(), message));
+            }
         }
-        Ok(Payload { retain })
+        Ok(Payload { of, retain, redact })
     };
     let parsed = match &attribute.meta {
         Meta::List(list) => list.parse_args_with(read),

@@ -147,7 +147,8 @@ pub(crate) const INTERPOLATION: &str =
 pub(crate) const PIECE: &str = "expected letters, digits or `{variable}` in a name";
 pub(crate) const COMMA: &str = "expected `,` between states";
 pub(crate) const DOC_FORM: &str = "expected a doc comment or `#[doc = \"…\"]`";
-pub(crate) const PAYLOAD_FORM: &str = "expected `#[payload(Type)]` or `#[payload(Type, retain)]`";
+pub(crate) const PAYLOAD_FORM: &str =
+    "expected `#[payload(Type)]`, or with `retain`, `redact` or both behind the type";
 pub(crate) const EXCEPTION: &str =
     "`Exception` is part of every machine: always first, multi and without relations; leave it out";
 
@@ -403,6 +404,116 @@ pub(crate) fn cycle(path: &[&str]) -> String {
 
 pub(crate) fn no_cycle(state: &str) -> String {
     format!("`{state}` is in no require cycle: take `#[require_cycle]` away")
+}
+
+// Handlers.
+
+pub(crate) const HANDLERS_FORM: &str =
+    "name the enum of states that the methods are bound to: `#[handlers(Flights)]`";
+pub(crate) const NOT_IMPL: &str =
+    "`handlers` goes on a block of methods: `#[handlers(Flights)] impl Tower { … }`";
+pub(crate) const HANDLERS_OF_TRAIT: &str = "`handlers` goes on a type's own methods: write `impl Tower { … }`, and leave traits to blocks without it";
+pub(crate) const NO_HANDLER: &str = "no method is bound to a state: mark one with `#[exit(…)]`, `#[enter(…)]`, `#[stay(…)]`, \
+     `#[between(… => …)]`, `#[any_enter]`, `#[end(…)]`, `#[state(…)]` or `#[any_state]`";
+pub(crate) const NOT_METHOD: &str = "a phase goes on a method";
+pub(crate) const TARGET_FORM: &str = "expected names as code has them: an accessor like `gate`, a state like `Exception` or a group like `WEATHER`";
+pub(crate) const TARGET_PATH: &str =
+    "write the name alone, like `Exception`: the enum stands in `#[handlers(…)]`";
+pub(crate) const BETWEEN_FORM: &str =
+    "`between` takes the states before and those after: write `#[between(scheduled => departed)]`";
+pub(crate) const HANDLER_ASYNC: &str = "a handler cannot be `async`: a transition waits for nothing; append mutations when the work is done";
+pub(crate) const HANDLER_UNSAFE: &str = "a handler cannot be `unsafe`: the machine calls it";
+pub(crate) const HANDLER_GENERIC: &str = "a handler has no parameters for types or numbers: nothing could say what they are; put them on the `impl`";
+pub(crate) const CONTEXT_FIRST: &str =
+    "the context comes first and once: `&self, cx: &mut …, flight: usize`";
+pub(crate) const PARAMETER_PATTERN: &str =
+    "a loop variable is found by its name: write it plainly, like `flight: usize`";
+
+pub(crate) fn unknown_phase(name: &str, candidate: &str) -> String {
+    format!("unknown phase `{name}`, did you mean `{candidate}`?")
+}
+
+pub(crate) fn phase_empty(phase: &str) -> String {
+    format!("`{phase}` takes states: write `#[{phase}(gate, Exception, WEATHER)]`")
+}
+
+pub(crate) fn any_arguments(phase: &str) -> String {
+    let single = phase.trim_start_matches("any_");
+    format!(
+        "`{phase}` runs once a transition and takes no states: write `#[{phase}]`, or `#[{single}(…)]` for some states"
+    )
+}
+
+pub(crate) fn any_variable(phase: &str, variable: &str) -> String {
+    format!("`{phase}` runs once a transition, not for each `{variable}`: take the parameter away")
+}
+
+pub(crate) fn arrow(phase: &str) -> String {
+    format!("`{phase}` takes no `=>`: pairs of states belong in `between`")
+}
+
+pub(crate) fn variant_arguments(name: &str) -> String {
+    format!("`{name}` is no function: write `{name}`, or the accessor, which has small letters")
+}
+
+pub(crate) fn phases_mixed(asked: &str, told: &str) -> String {
+    format!(
+        "`{asked}` asks and may refuse, `{told}` tells what has happened: a method does one of the two; split it"
+    )
+}
+
+pub(crate) fn no_receiver(name: &str, wanted: &str) -> String {
+    format!("a handler belongs to a value: write `fn {name}({wanted}, …)`")
+}
+
+pub(crate) fn receiver_by_value(asks: bool) -> String {
+    let wanted = if asks { "`&self`" } else { "`&mut self`" };
+    format!("a handler runs many times and cannot take the value away: use {wanted}")
+}
+
+pub(crate) fn receiver_mutable(phase: &str) -> String {
+    format!(
+        "`{phase}` changes nothing, as it may be asked in a dry run or refused by another: use `&self`, \
+         and note things in `state` or `end`"
+    )
+}
+
+pub(crate) fn context_kind(phase: &str, wrong: &str, right: &str) -> String {
+    format!("`{phase}` has no `{wrong}`: take `&mut {right}<'_, …>`")
+}
+
+pub(crate) fn context_by_value(name: &str) -> String {
+    format!("the context is lent: take `&mut {name}<'_, …>`")
+}
+
+pub(crate) fn variable_type(name: &str, given: &str) -> String {
+    format!("the loop variable `{name}` is a `usize`, not `{given}`")
+}
+
+pub(crate) fn variable_twice(name: &str) -> String {
+    format!("the loop variable `{name}` is taken twice: once is enough")
+}
+
+pub(crate) fn argument_unknown(name: &str, candidate: Option<&str>) -> String {
+    match candidate {
+        Some(candidate) => {
+            format!("`{name}` is no parameter of the method, did you mean `{candidate}`?")
+        }
+        None => format!("`{name}` is no parameter of the method: add `{name}: usize`"),
+    }
+}
+
+pub(crate) fn variable_idle(target: &str, variable: &str, accessor: bool) -> String {
+    let same = format!(
+        "`{target}` is the same for every `{variable}`, so that the method would run once for each of them"
+    );
+    if accessor {
+        format!("{same}: give it `{variable}`, or bind it in a method without this parameter")
+    } else {
+        format!(
+            "{same}: bind it in a method without `{variable}`, where a loop over all values can be written"
+        )
+    }
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use proc_macro2::{Ident, Literal, Punct, Spacing, TokenStream, TokenTree};
 use quote::quote;
 use syn::LitStr;
 
+use crate::accessors::Accessors;
 use crate::counts::Resolved;
 use crate::input::Input;
 use crate::model::{Lists, Model};
@@ -21,9 +22,10 @@ pub(crate) fn expand(
     counts: &Resolved,
     template: &Template<'_>,
     model: &Model,
-    accessors: &TokenStream,
+    accessors: &Accessors,
 ) -> TokenStream {
     let name = &input.name;
+    let Accessors { indexed, payloads } = accessors;
     let enumeration = enumeration(input, template, model);
     let tables = tables(name, template, model);
     let all = states(name, model, 0..model.len());
@@ -75,7 +77,7 @@ pub(crate) fn expand(
                 #[must_use]
                 pub fn name(self) -> &'static str { SCHEMA.get().name_of(self as usize) }
 
-                #accessors
+                #indexed
             }
 
             impl ::machine_runtime::__private::State for #name {
@@ -114,6 +116,9 @@ pub(crate) fn expand(
 
             ::machine_runtime::__private::impl_serde!(#name);
         };
+
+        #[allow(dead_code)]
+        impl #name { #payloads }
     }
 }
 

@@ -13,6 +13,7 @@ mod counts;
 mod diagnostics;
 mod expand;
 mod fallback;
+mod handlers;
 mod input;
 mod model;
 mod names;
@@ -145,4 +146,13 @@ mod template;
 #[proc_macro]
 pub fn states(tokens: proc_macro::TokenStream) -> proc_macro::TokenStream {
     pipeline::run(tokens.into()).into()
+}
+
+/// Binds methods to states.
+#[proc_macro_attribute]
+pub fn handlers(
+    arguments: proc_macro::TokenStream,
+    item: proc_macro::TokenStream,
+) -> proc_macro::TokenStream {
+    handlers::run(arguments.into(), item.into()).into()
 }

@@ -1,9 +1,10 @@
 //! From the tokens of a call to those of its expansion.
 
 use proc_macro2::{Ident, Span, TokenStream};
+use quote::quote;
 
 use crate::accessors::accessors;
-use crate::attributes::Marks;
+use crate::attributes::{Marks, Payload};
 use crate::carrier::{self, Call};
 use crate::check::check;
 use crate::counts::{self, Resolved};
@@ -105,6 +106,11 @@ fn exception(span: Span) -> State {
         marks: Marks {
             docs,
             multi: true,
+            payload: Some(Payload {
+                of: quote!(::machine_runtime::__private::MachineError),
+                retain: true,
+                redact: false,
+            }),
             ..Marks::default()
         },
     }

@@ -403,6 +403,7 @@ fn flags(marks: &Marks) -> u8 {
         | u8::from(marks.multi) << 1
         | u8::from(payload.is_some()) << 2
         | u8::from(payload.is_some_and(|payload| payload.retain)) << 3
+        | u8::from(payload.is_some_and(|payload| payload.redact)) << 4
 }
 
 /// A set of states that is emptied in no time.

@@ -352,6 +352,13 @@ impl<'a> Template<'a> {
             .map(|id| self.axes[self.loops[*id].axis].name.as_str())
     }
 
+    /// Whether, of loops in each other, the outer one's variable is always the first to appear.
+    pub(crate) fn nests_in_one_order(&self) -> bool {
+        let lines = self.lines.iter().map(|line| &line.path);
+        let mut paths = lines.chain(self.groups.iter().map(|group| &group.path));
+        paths.all(|path| path.is_sorted_by_key(|id| self.loops[*id].axis))
+    }
+
     pub(crate) fn group(&self, name: &str) -> Option<usize> {
         self.group_names.get(name).copied()
     }

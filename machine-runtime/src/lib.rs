@@ -55,6 +55,7 @@
 extern crate self as machine_runtime;
 
 mod active;
+mod bound;
 mod context;
 mod errors;
 mod explain;
@@ -96,7 +97,7 @@ mod workers;
 #[cfg(feature = "tokio")]
 mod write;
 
-pub use machine_macros::states;
+pub use machine_macros::{handlers, states};
 
 pub use context::{Ended, Expired, StateContext};
 pub use errors::{ERROR_HISTORY, ErrorKind, MachineError};
@@ -139,13 +140,18 @@ pub use write::{
     WriteOptions,
 };
 
-/// What the code that `states!` generates refers to. Not for use by hand.
+/// What the code that `states!` and `handlers` generate refers to. Not for use by hand.
 #[doc(hidden)]
 pub mod __private {
     #[cfg(feature = "serde")]
     pub use serde;
 
     pub use crate::__impl_serde as impl_serde;
+    pub use crate::bound::{Answer, Each, Ending, nested, once};
+    pub use crate::errors::MachineError;
+    pub use crate::handlers::{Binder, Handlers, Reactions};
+    pub use crate::mutation::{IntoStates, StateList};
+    pub use crate::payload::PayloadOf;
     pub use crate::schema::Schema;
     #[cfg(feature = "serde")]
     pub use crate::serde_impl::state_by_name;

@@ -21,6 +21,8 @@ use crate::handlers::{
     Asking, BoxError, Caller, Cause, Dispatch, Handlers, Leave, Limits, Stopwatch, Trouble,
 };
 use crate::mutation::{IntoStates, Mutation, Op, Outcome, Reason, StateList};
+#[cfg(feature = "serde")]
+use crate::payload::{InvalidPayload, PayloadOf};
 use crate::queue::{
     Enqueued, FullQueue, Queue, Waiting, check_known, collect, decided, error_mutation,
 };
@@ -587,6 +589,20 @@ impl<S: State> Machine<S> {
         self.status
             .retained()
             .get(&u32::try_from(state.index()).ok()?)
+    }
+
+    /// The value that a state retains, if it is active and was given one.
+    ///
+    /// # Errors
+    ///
+    /// If what it was given is no such value.
+    #[cfg(feature = "serde")]
+    pub fn payload<T: serde::de::DeserializeOwned>(
+        &self,
+        of: PayloadOf<S, T>,
+    ) -> Result<Option<T>, InvalidPayload> {
+        let bytes = self.retained(of.state());
+        bytes.map(|bytes| of.decode(bytes)).transpose()
     }
 
     /// Why `state` is or is not active, as far as relations tell.

@@ -7,6 +7,8 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 
 use crate::handlers::Phase;
+#[cfg(feature = "serde")]
+use crate::payload::PayloadOf;
 use crate::set::StateSet;
 use crate::state::State;
 
@@ -48,6 +50,10 @@ impl fmt::Display for Op {
 
 /// One state or several, in an order that matters: of two called states that remove each other
 /// the later one loses (rule R9).
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is neither a state nor several",
+    label = "expected a state of `{S}`, a list, a group or a set of them"
+)]
 pub trait IntoStates<S> {
     /// Appends the states to `list`.
     fn append_to(self, list: &mut StateList<S>);
@@ -86,6 +92,12 @@ impl<S: State> IntoStates<S> for Vec<S> {
 impl<S: State> IntoStates<S> for StateList<S> {
     fn append_to(self, list: &mut Self) {
         list.extend(self);
+    }
+}
+
+impl<S: State> IntoStates<S> for StateSet<S> {
+    fn append_to(self, list: &mut StateList<S>) {
+        list.extend(self.iter());
     }
 }
 
@@ -152,6 +164,18 @@ impl<S: State> Mutation<S> {
         self.payloads.retain(|(other, _)| *other != state);
         self.payloads.push((state, payload.into()));
         self
+    }
+
+    /// Attaches a value for one of the called states, see [`Mutation::with_payload`]. A value of
+    /// another type than the state's does not compile.
+    ///
+    /// # Panics
+    ///
+    /// If `value` cannot be JSON, as a map whose keys are not texts.
+    #[cfg(feature = "serde")]
+    #[must_use]
+    pub fn with<T: serde::Serialize>(self, of: PayloadOf<S, T>, value: &T) -> Self {
+        self.with_payload(of.state(), of.encode(value))
     }
 
     /// What is done.

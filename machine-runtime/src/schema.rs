@@ -429,6 +429,23 @@ impl Schema {
         self.flags[index] & flag::RETAIN != 0
     }
 
+    /// The payload `bytes` of state `index` for logs: as text, or nothing but their number if the
+    /// state is redacted.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such state.
+    pub fn show_payload<'b>(&self, index: usize, bytes: &'b [u8]) -> impl fmt::Display + 'b {
+        let redacted = self.is_redacted(index);
+        fmt::from_fn(move |f| {
+            if redacted {
+                write!(f, "(redacted, {} bytes)", bytes.len())
+            } else {
+                f.write_str(&String::from_utf8_lossy(bytes))
+            }
+        })
+    }
+
     /// The states that state `index` lists in `relation`, in the written order.
     pub fn related(&self, relation: Relation, index: usize) -> &[u32] {
         self.relations[relation as usize].of(index)

@@ -22,6 +22,8 @@ use crate::context::{Contexts, StateContext};
 use crate::explain::Explanation;
 use crate::handlers::Cause;
 use crate::mutation::{Mutation, Outcome};
+#[cfg(feature = "serde")]
+use crate::payload::{InvalidPayload, PayloadOf};
 use crate::position::Position;
 use crate::queue::{Waiting, decided};
 use crate::ring::{RING_BYTES, RING_DELTAS, Ring, summed};
@@ -344,6 +346,23 @@ impl<S: State> View<S> {
             .as_ref()
             .and_then(|snapshot| snapshot.ticks.get(state.index()).copied())
             .unwrap_or(0)
+    }
+
+    /// The value that a state retains in the newest moment.
+    ///
+    /// # Errors
+    ///
+    /// If what it was given is no such value.
+    #[cfg(feature = "serde")]
+    pub fn payload<T: serde::de::DeserializeOwned>(
+        &self,
+        of: PayloadOf<S, T>,
+    ) -> Result<Option<T>, InvalidPayload> {
+        let current = self.shared.current.load();
+        let snapshot = current.as_ref();
+        let bytes =
+            snapshot.and_then(|snapshot| snapshot.retained.get(&as_index(of.state().index())));
+        bytes.map(|bytes| of.decode(bytes)).transpose()
     }
 
     /// How long ago the newest moment was last known to be the root's newest; zero on the root.
