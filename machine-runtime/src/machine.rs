@@ -26,6 +26,8 @@ use crate::payload::{InvalidPayload, PayloadOf};
 use crate::queue::{
     Enqueued, FullQueue, Queue, Waiting, check_known, collect, decided, error_mutation,
 };
+#[cfg(feature = "serde")]
+use crate::schema::EXCEPTION;
 use crate::schema::Schema;
 use crate::set::StateSet;
 use crate::state::{DynState, State, States, Words};
@@ -218,8 +220,9 @@ impl<S: State> Machine<S> {
         let mut list = StateList::new();
         states.append_to(&mut list);
         let waiting = error_mutation(&self.schema, &list, &error, Cause::Call);
+        self.run();
         self.errors.push(error);
-        Self::outcome(self.run_call(&waiting))
+        Self::outcome(self.run_one(&waiting))
     }
 
     /// Runs what waits in the queue, then `mutation`, each with what follows from it: the auto
@@ -245,6 +248,17 @@ impl<S: State> Machine<S> {
         if let Some(reason) = call.unwanted_payload(&self.schema) {
             return Err(reason);
         }
+        #[cfg(feature = "serde")]
+        for (state, payload) in &call.payloads {
+            if self.schema.name_of(*state as usize) == EXCEPTION {
+                self.errors.push(MachineError::from_payload(payload));
+            }
+        }
+        self.run_one(call)
+    }
+
+    /// One mutation and what follows from it, with nothing waiting before it.
+    fn run_one(&mut self, call: &Waiting) -> Result<(), Reason<u32>> {
         if self.is_backing_off() {
             return Err(Reason::BackingOff);
         }
