@@ -389,7 +389,10 @@ impl<S: State> Machine<S> {
         // How it ended stands in the log.
         match self.queue.pop() {
             Some(next) => {
-                self.rounds = 0;
+                // The machine's own `Exception` waits here after an overdue handler (rule R27).
+                if next.cause != Cause::Panic {
+                    self.rounds = 0;
+                }
                 let _ = self.one(Job::of(&next), self.queue.tick());
                 true
             }
@@ -704,19 +707,20 @@ impl<S: State> Machine<S> {
             }
         }
         self.note_displaced();
-        if trouble.overdue {
-            self.back_off();
+        if let Some(error) = trouble.overdue {
+            self.back_off(&error, request.called);
         }
         result
     }
 
     /// Rule R27: a handler took longer than the deadline.
-    fn back_off(&mut self) {
+    fn back_off(&mut self, error: &MachineError, called: &[u32]) {
         self.cut_off(&Reason::BackingOff);
         let now = self.stopwatch.as_ref().map(|now| now());
         self.backing_off = now.map(|now| now + self.limits.backoff);
-        if let Some(error) = self.errors.iter().next_back() {
-            let waiting = error_mutation::<S>(&self.schema, &[], error, Cause::Panic);
+        let waiting = error_mutation::<S>(&self.schema, &[], error, Cause::Panic);
+        // As with panics: over `Exception` itself it is remembered, and that is all.
+        if !called.contains(&waiting.called[0]) {
             let active = self.status.active().bits();
             self.queue.append(&self.schema, active, waiting);
         }
