@@ -339,6 +339,7 @@ impl<S: State> Machine<S> {
     /// It is for tools that look at a machine between two transitions.
     pub fn step(&mut self) -> bool {
         self.status.log.clear();
+        self.note_displaced();
         self.next_one()
     }
 

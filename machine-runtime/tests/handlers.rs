@@ -1223,6 +1223,18 @@ fn a_full_queue_that_drops_its_oldest_says_which() {
 }
 
 #[test]
+fn a_step_says_what_was_dropped_before_it() {
+    let mut m = machine([def("A").multi()]);
+    m.set_full_queue(FullQueue::DropOldest);
+    for _ in 0..=QUEUE_LIMIT {
+        assert!(m.enqueue(&Mutation::add(A)).is_ok());
+    }
+    assert!(m.step());
+    assert_eq!(m.dropped().collect::<Vec<_>>(), [(2, Reason::Displaced)]);
+    assert_eq!(m.last_run().next().unwrap().queue_tick(), Some(3));
+}
+
+#[test]
 fn handlers_that_append_each_other_without_end_are_cut_off() {
     let mut m = machine([def("A").multi(), def("B").multi(), def("C")]);
     m.bind(
