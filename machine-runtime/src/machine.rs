@@ -383,8 +383,7 @@ impl<S: State> Machine<S> {
     }
 
     fn next_one(&mut self) -> bool {
-        if self.auto_next || self.exception_next.is_some() {
-            self.follow_up();
+        if (self.auto_next || self.exception_next.is_some()) && self.follow_up() {
             return true;
         }
         // How it ended stands in the log.
@@ -402,13 +401,14 @@ impl<S: State> Machine<S> {
     }
 
     /// Runs what the machine itself wants next, unless it went on with that for too long. How that
-    /// ended stands in the log.
-    fn follow_up(&mut self) {
+    /// ended stands in the log. False if it was cut off.
+    fn follow_up(&mut self) -> bool {
         self.rounds += 1;
         let exception = self.exception_next.take();
         let auto = std::mem::take(&mut self.auto_next);
         if self.rounds > MAX_ROUNDS {
-            return self.cut_short();
+            self.cut_short();
+            return false;
         }
         if let Some(waiting) = exception {
             let _ = self.one(Job::of(&waiting), 0);
@@ -424,6 +424,7 @@ impl<S: State> Machine<S> {
             // Auto mutations cause no others, so there are no newer ones.
             self.candidates = called;
         }
+        true
     }
 
     /// Notes that what the machine wants next is not done (rule R34), and over which state a handler

@@ -1446,3 +1446,17 @@ fn a_step_is_one_transition() {
     assert!(!m.step());
     assert_eq!(m.last_run().len(), 0);
 }
+
+#[test]
+fn a_step_that_has_nothing_to_run_but_what_is_cut_off_is_none() {
+    for mut m in always_panics() {
+        let _ = m.enqueue(&Mutation::add(D)).unwrap();
+        let mut steps = 0;
+        while m.step() {
+            assert_eq!(m.last_run().len(), 1);
+            steps += 1;
+        }
+        assert_eq!(steps, 1 + MAX_ROUNDS);
+        assert_eq!(m.errors().next_back().unwrap().kind, ErrorKind::Runaway);
+    }
+}
