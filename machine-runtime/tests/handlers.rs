@@ -1040,6 +1040,55 @@ fn far_too_long_empties_the_queue_and_refuses_all_for_a_while() {
     }
 }
 
+#[test]
+fn exception_that_takes_far_too_long_does_not_call_itself_again() {
+    let mut m = machine([def("A")]);
+    let clock = Clock::default();
+    clock.lend(&mut m);
+    let slow = clock.clone();
+    m.bind(Script::new().tell(Phase::State, EXCEPTION, move |_| slow.pass(10_001)));
+    assert_eq!(m.fail("lost"), late(Phase::State, EXCEPTION));
+    assert_eq!(ran(&m), ["add Exception (not)"]);
+    assert_eq!(m.error_count(), 2);
+}
+
+#[test]
+fn an_auto_state_that_takes_far_too_long_every_time_is_cut_off_by_name() {
+    let mut m = machine([def("A"), def("B").auto()]);
+    let clock = Clock::default();
+    clock.lend(&mut m);
+    let slow = clock.clone();
+    m.bind(Script::new().tell(Phase::State, B, move |_| slow.pass(10_001)));
+    add(&mut m, A);
+    assert!(m.last_run().len() <= 3 * MAX_ROUNDS as usize);
+    let last = m.errors().next_back().unwrap();
+    assert_eq!(
+        (last.kind, last.state.as_deref()),
+        (ErrorKind::Runaway, Some("B"))
+    );
+}
+
+#[test]
+fn exception_tells_of_the_handler_that_took_far_too_long_and_not_of_a_later_error() {
+    let mut m = machine([
+        def("Exception").multi().retain(),
+        def("A"),
+        def("B").auto(),
+        def("C").auto(),
+    ]);
+    let clock = Clock::default();
+    clock.lend(&mut m);
+    m.bind(Script::new().ask(Phase::Enter, [B, C], move |cx| {
+        if cx.tick(EXCEPTION) == 0 {
+            clock.pass(if cx.state() == Some(B) { 10_001 } else { 26 });
+        }
+        true
+    }));
+    add(&mut m, A);
+    let payload = String::from_utf8_lossy(m.retained(EXCEPTION).unwrap()).into_owned();
+    assert!(payload.contains("took 10.001s"), "{payload}");
+}
+
 // --- what handlers append ------------------------------------------------------------------------
 
 #[test]
@@ -1171,6 +1220,18 @@ fn a_full_queue_that_drops_its_oldest_says_which() {
     assert_eq!((ticks[0], ticks[1], ticks.len()), (2, 5, 1 + QUEUE_LIMIT));
     m.run();
     assert_eq!(m.dropped().len(), 0);
+}
+
+#[test]
+fn a_step_says_what_was_dropped_before_it() {
+    let mut m = machine([def("A").multi()]);
+    m.set_full_queue(FullQueue::DropOldest);
+    for _ in 0..=QUEUE_LIMIT {
+        assert!(m.enqueue(&Mutation::add(A)).is_ok());
+    }
+    assert!(m.step());
+    assert_eq!(m.dropped().collect::<Vec<_>>(), [(2, Reason::Displaced)]);
+    assert_eq!(m.last_run().next().unwrap().queue_tick(), Some(3));
 }
 
 #[test]
@@ -1384,4 +1445,18 @@ fn a_step_is_one_transition() {
     }
     assert!(!m.step());
     assert_eq!(m.last_run().len(), 0);
+}
+
+#[test]
+fn a_step_that_has_nothing_to_run_but_what_is_cut_off_is_none() {
+    for mut m in always_panics() {
+        let _ = m.enqueue(&Mutation::add(D)).unwrap();
+        let mut steps = 0;
+        while m.step() {
+            assert_eq!(m.last_run().len(), 1);
+            steps += 1;
+        }
+        assert_eq!(steps, 1 + MAX_ROUNDS);
+        assert_eq!(m.errors().next_back().unwrap().kind, ErrorKind::Runaway);
+    }
 }
