@@ -6,8 +6,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use machine_runtime::{
     Cause, DynState, ERROR_HISTORY, Enqueued, ErrorKind, FullQueue, MAX_ROUNDS, MAX_RUN, Machine,
-    MachineError, Mutation, Op, Outcome, Phase, QUEUE_LIMIT, Reason, Refusal, StateContext,
-    StateDef, Transition, Verdict,
+    Mutation, Op, Outcome, Phase, QUEUE_LIMIT, Reason, Refusal, StateContext, StateDef, Transition,
+    Verdict,
 };
 
 #[path = "handlers/script.rs"]
@@ -976,7 +976,7 @@ fn the_payload_of_exception_says_what_happened_where() {
         "mutation": "add A B", "revision": 2,
     });
     assert_eq!(json, expected);
-    let error: MachineError = serde_json::from_slice(bytes).unwrap();
+    let error: machine_runtime::MachineError = serde_json::from_slice(bytes).unwrap();
     assert_eq!(error.to_string(), m.errors().next().unwrap().to_string());
     // However long it is, it fits.
     assert_eq!(m.fail("\u{1}ü".repeat(5000)), Outcome::Executed);
