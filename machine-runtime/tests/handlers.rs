@@ -6,8 +6,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use machine_runtime::{
     Cause, DynState, ERROR_HISTORY, Enqueued, ErrorKind, FullQueue, MAX_ROUNDS, MAX_RUN, Machine,
-    MachineError, Mutation, Op, Outcome, Phase, QUEUE_LIMIT, Reason, Refusal, StateContext,
-    StateDef, Verdict,
+    Mutation, Op, Outcome, Phase, QUEUE_LIMIT, Reason, Refusal, StateContext, StateDef, Transition,
+    Verdict,
 };
 
 #[path = "handlers/script.rs"]
@@ -751,24 +751,77 @@ fn a_panic_at_the_very_end_repairs_nothing_and_causes_no_auto_mutation() {
 
 #[test]
 fn a_repair_may_leave_a_state_without_what_it_requires_until_the_next_transition() {
-    for mut m in roads([
-        def("A").require(["B"]).remove(["C"]),
-        def("B"),
-        def("C"),
-        def("D"),
-    ]) {
-        add(&mut m, C);
-        m.bind(Script::new().tell(Phase::State, D, |cx| {
-            if cx.called().len() == 3 {
-                boom::<()>();
-            }
-        }));
-        // A stands last in the target list, as it requires another; so it is B, D, A.
-        assert_eq!(m.add([A, D, B]), panicked(Phase::State, D));
-        assert_eq!(m.ticks()[..5], [1, 2, 2, 2, 2]);
-        add(&mut m, [A, B]);
-        assert_eq!(m.to_string(), "(Exception:1 A:3 B:3)");
+    for mut m in roads([def("A").require(["B"]), def("B").require(["A"]), def("C")]) {
+        m.bind(Script::new().tell(Phase::State, B, |_| boom::<()>()).ask(
+            Phase::Enter,
+            EXCEPTION,
+            |_| false,
+        ));
+        assert_eq!(m.add([A, B]), panicked(Phase::State, B));
+        assert_eq!(m.to_string(), "(A:1)");
+        // A refusal leaves it, too.
+        let reason = Reason::Missing {
+            state: B,
+            requires: A,
+        };
+        assert_eq!(m.remove([]), Outcome::Executed);
+        assert_eq!(m.to_string(), "()");
+        assert_eq!(m.add(B), Outcome::Canceled(reason));
     }
+}
+
+#[test]
+fn what_is_taken_out_loses_the_payload_that_it_retains() {
+    let mut m = machine([def("A"), def("B").retain().multi()]);
+    m.bind(Script::new().tell(Phase::State, A, |_| boom::<()>()));
+    for _ in 0..2 {
+        let mutation = Mutation::add([A, B]).with_payload(B, "1");
+        assert_eq!(m.mutate(&mutation), panicked(Phase::State, A));
+        assert_eq!(m.retained(B), None);
+        let first = m.last_run().next().unwrap();
+        let payloads: Vec<_> = first.payloads().map(|(_, bytes)| bytes.is_some()).collect();
+        assert_eq!(payloads, [true, false]);
+        let other = Mutation::add(B).with_payload(B, "2");
+        assert_eq!(m.mutate(&other), Outcome::Executed);
+        assert_eq!(m.retained(B).unwrap(), "2");
+    }
+}
+
+#[test]
+fn a_panic_over_an_auto_state_cancels_the_whole_auto_mutation() {
+    // Q8.
+    for mut m in roads([def("A"), def("B").auto(), def("C").auto()]) {
+        let log = Log::default();
+        m.bind(Script::new().ask(Phase::Enter, B, |cx| cx.tick(EXCEPTION) > 0 || boom()));
+        m.bind(Script::tracer(&m.schema().clone(), &log));
+        add(&mut m, A);
+        let expected = [
+            "add A",
+            "auto add B C (not)",
+            "add Exception",
+            "auto add B C",
+        ];
+        assert_eq!(ran(&m), expected);
+        // The auto mutation that panicked has asked nobody else.
+        assert_eq!(log.take()[4], "enter Exception");
+        assert_eq!(m.to_string(), "(Exception:1 A:1 B:1 C:1)");
+    }
+}
+
+#[test]
+fn a_full_queue_takes_the_removal_of_an_active_exception() {
+    let mut m = machine([def("A").multi()]);
+    add(&mut m, EXCEPTION);
+    for _ in 0..QUEUE_LIMIT {
+        let _ = m.enqueue(&Mutation::add(A)).unwrap();
+    }
+    let full = Ok(Enqueued::Full);
+    assert_eq!(m.enqueue(&Mutation::add(EXCEPTION)), full);
+    assert_eq!(m.enqueue(&Mutation::remove([EXCEPTION, A])), full);
+    let queued = Ok(Enqueued::Queued(2 + 1001));
+    assert_eq!(m.enqueue(&Mutation::remove(EXCEPTION)), queued);
+    m.run();
+    assert!(!m.is_active(EXCEPTION));
 }
 
 #[test]
@@ -850,6 +903,19 @@ fn an_auto_state_that_panics_every_time_is_cut_off_by_name_and_the_machine_goes_
 }
 
 #[test]
+fn what_waits_may_each_cause_an_auto_mutation() {
+    let mut m = machine([def("A").multi(), def("B").auto()]);
+    m.bind(Script::new().ask(Phase::Enter, B, |_| false));
+    let waiting = 2 * MAX_ROUNDS as usize;
+    for _ in 0..waiting {
+        let _ = m.enqueue(&Mutation::add(A)).unwrap();
+    }
+    m.run();
+    assert_eq!(m.last_run().filter(Transition::is_auto).count(), waiting);
+    assert_eq!(m.error_count(), 0);
+}
+
+#[test]
 fn exception_keeps_the_last_error_and_the_machine_the_recent_ones() {
     let mut m = machine([def("Exception").multi().retain(), def("Net")]);
     let net = DynState(1);
@@ -910,7 +976,7 @@ fn the_payload_of_exception_says_what_happened_where() {
         "mutation": "add A B", "revision": 2,
     });
     assert_eq!(json, expected);
-    let error: MachineError = serde_json::from_slice(bytes).unwrap();
+    let error: machine_runtime::MachineError = serde_json::from_slice(bytes).unwrap();
     assert_eq!(error.to_string(), m.errors().next().unwrap().to_string());
     // However long it is, it fits.
     assert_eq!(m.fail("\u{1}ü".repeat(5000)), Outcome::Executed);
