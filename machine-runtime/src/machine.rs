@@ -80,7 +80,8 @@ pub struct Machine<S: State> {
 /// itself at most (rule R34).
 pub const MAX_ROUNDS: u32 = 16;
 
-/// How many mutations that handlers appended run at most in one [`Machine::run`] (rule R34).
+/// How many mutations run at most in one [`Machine::run`] beyond those that waited before: what
+/// handlers appended, and what the machine made of it itself (rule R34).
 pub const MAX_RUN: u32 = 10_000;
 
 impl<S: States> Machine<S> {

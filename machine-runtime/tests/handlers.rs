@@ -1526,3 +1526,33 @@ fn a_step_that_has_nothing_to_run_but_what_is_cut_off_is_none() {
         assert_eq!(m.errors().next_back().unwrap().kind, ErrorKind::Runaway);
     }
 }
+
+/// What a panic carries that panics itself when it drops.
+struct Grenade;
+
+impl Drop for Grenade {
+    fn drop(&mut self) {
+        std::panic::resume_unwind(Box::new("again"));
+    }
+}
+
+struct Thrower;
+
+impl machine_runtime::Handlers<DynState> for Thrower {
+    fn bind(&self, binder: &mut machine_runtime::Binder<Self, DynState>) {
+        binder.state(DynState(1), &[], |_, _, _| {
+            std::panic::resume_unwind(Box::new(Grenade))
+        });
+    }
+}
+
+#[test]
+fn a_panic_that_panics_when_it_drops_is_one_error() {
+    let schema = machine_runtime::Schema::builder("Fort")
+        .state(StateDef::new("A"))
+        .build();
+    let mut machine = Machine::with_schema(schema.unwrap().into()).with(Thrower);
+    assert!(!machine.add(DynState(1)).is_executed());
+    assert_eq!(machine.error_count(), 1);
+    assert!(machine.is_active(DynState(0)), "Exception");
+}

@@ -243,7 +243,7 @@ impl<'c> Caller<'c> {
             .map(|(now, start)| now().saturating_sub(start));
         match result {
             Err(panic) => {
-                let error = MachineError::new(ErrorKind::Panic, panic_message(&*panic), revision);
+                let error = MachineError::new(ErrorKind::Panic, panic_message(panic), revision);
                 Ended::Panicked(ongoing(error))
             }
             Ok(_) if took.is_some_and(|took| took > self.limits.timeout) => {
@@ -472,13 +472,21 @@ impl<S: State> Dispatch<S> {
     }
 }
 
-/// What a panic says.
-pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> String {
-    if let Some(text) = panic.downcast_ref::<&str>() {
+/// What a panic says. That what it carries may panic as it drops is no reason to.
+pub(crate) fn panic_message(panic: Box<dyn Any + Send>) -> String {
+    let message = if let Some(text) = panic.downcast_ref::<&str>() {
         (*text).to_owned()
     } else if let Some(text) = panic.downcast_ref::<String>() {
         text.clone()
     } else {
         "a panic without a message".to_owned()
+    };
+    if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
+        #[expect(
+            clippy::mem_forget,
+            reason = "to drop it might go on like that for ever"
+        )]
+        std::mem::forget(again);
     }
+    message
 }
