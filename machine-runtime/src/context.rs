@@ -154,10 +154,12 @@ impl Future for Ended {
         if place == wakers.next {
             wakers.next += 1;
         }
-        let waker = wakers.by_place.entry(place);
-        waker
-            .and_modify(|waker| waker.clone_from(cx.waker()))
-            .or_insert_with(|| cx.waker().clone());
+        let known = wakers.by_place.get(&place);
+        let known = known.is_some_and(|waker| waker.will_wake(cx.waker()));
+        let before = (!known).then(|| wakers.by_place.insert(place, cx.waker().clone()));
+        // Not under the lock: it may be the last that holds a task.
+        drop(wakers);
+        drop(before);
         Poll::Pending
     }
 }
@@ -254,6 +256,25 @@ impl Contexts {
                 return context;
             }
         }
+    }
+
+    /// The context of a state at a tick that a reader of `published` has come to. If what is published
+    /// is elsewhere by now, it is ended.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn get_behind(
+        self: &Arc<Self>,
+        state: u32,
+        tick: u64,
+        published: impl Fn() -> u64,
+    ) -> StateContext {
+        let context = self.get(state, tick);
+        // Pairs with the fence in `published`, as in `get_published`.
+        fence(Ordering::SeqCst);
+        if published() != tick {
+            self.end(|_| vec![(state, tick)]);
+            context.inner.end();
+        }
+        context
     }
 
     /// A state has this tick now: what was bound to an earlier one ends.

@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::error::Error;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use crate::handlers::{BoxError, Phase};
@@ -11,7 +12,8 @@ use crate::handlers::{BoxError, Phase};
 /// How many errors a machine remembers.
 pub const ERROR_HISTORY: usize = 64;
 
-/// How many bytes of a message the payload of `Exception` has at most; the history has them all.
+/// How many bytes of a message the payload of `Exception`, or a refusal, has at most; the history has
+/// them all.
 const MESSAGE_ON_WIRE: usize = 400;
 
 /// What kind of error it is.
@@ -126,13 +128,8 @@ impl MachineError {
     #[cfg(feature = "serde")]
     pub(crate) fn to_payload(&self) -> bytes::Bytes {
         let mut short = self.clone();
-        for text in [&mut short.message, &mut short.mutation] {
-            let mut end = text.len().min(MESSAGE_ON_WIRE);
-            while !text.is_char_boundary(end) {
-                end -= 1;
-            }
-            text.truncate(end);
-        }
+        shorten(&mut short.message);
+        shorten(&mut short.mutation);
         let json = serde_json::to_vec(&short).expect("texts and numbers can be written as JSON");
         if json.len() <= crate::mutation::MAX_PAYLOAD {
             return json.into();
@@ -156,11 +153,9 @@ impl MachineError {
     /// Without `serde` there is no JSON: the message as it is.
     #[cfg(not(feature = "serde"))]
     pub(crate) fn to_payload(&self) -> bytes::Bytes {
-        let mut end = self.message.len().min(MESSAGE_ON_WIRE);
-        while !self.message.is_char_boundary(end) {
-            end -= 1;
-        }
-        bytes::Bytes::copy_from_slice(&self.message.as_bytes()[..end])
+        let mut text = self.message.clone();
+        shorten(&mut text);
+        text.into_bytes().into()
     }
 }
 
@@ -188,6 +183,26 @@ impl Error for MachineError {
     }
 }
 
+/// Drops what is of somebody else's making. That it may panic as it does is no reason to.
+pub(crate) fn discard<T>(value: T) {
+    if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
+        #[expect(
+            clippy::mem_forget,
+            reason = "to drop it might go on like that for ever"
+        )]
+        std::mem::forget(again);
+    }
+}
+
+/// `text` as far as it goes over the wire.
+pub(crate) fn shorten(text: &mut String) {
+    let mut end = text.len().min(MESSAGE_ON_WIRE);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.truncate(end);
+}
+
 /// The recent errors, oldest first.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Errors {
@@ -198,7 +213,7 @@ pub(crate) struct Errors {
 impl Errors {
     pub(crate) fn push(&mut self, error: MachineError) {
         if self.recent.len() == ERROR_HISTORY {
-            self.recent.pop_front();
+            discard(self.recent.pop_front());
         }
         self.recent.push_back(error);
         self.count += 1;

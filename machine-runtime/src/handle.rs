@@ -6,7 +6,6 @@
 //! (the limit of 1,000) hold in the core's own queue, for mutations that a transition makes. On a
 //! replica they travel up, see `replica`. Reads look at the last published moment and never wait.
 
-use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::pin;
 use std::time::Duration;
@@ -16,7 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 
 use crate::errors::{ErrorKind, MachineError};
-use crate::handlers::{BoxError, Cause};
+use crate::handlers::{BoxError, Cause, Work};
 use crate::keys::{Keys, content};
 use crate::machine::{Machine, Transition};
 use crate::mutation::{IntoStates, Mutation, Outcome, Reason, StateList};
@@ -27,6 +26,9 @@ use crate::queue::{Waiting, error_mutation};
 use crate::replica::Uplink;
 use crate::schema::as_index;
 use crate::state::{DynState, State};
+#[cfg(doc)]
+use crate::tickets::TICKETS;
+use crate::tickets::Tickets;
 use crate::view::{Snapshot, View, ViewOptions, tick_of};
 use crate::when::Moment;
 use crate::workers::Workers;
@@ -37,9 +39,6 @@ use crate::write::{
 /// How many requests wait for the machine at most: the latency that a caller who is let in can
 /// meet is that of so many mutations, well under a millisecond.
 pub const CHANNEL: usize = 1024;
-
-/// How many outcomes of mutations that handlers appended are remembered.
-pub const TICKETS: usize = 1024;
 
 /// What waits in the channel. What nobody waits for any more when its turn comes is not run.
 #[derive(Debug)]
@@ -440,6 +439,8 @@ pub struct Owner<S: State> {
     jobs: mpsc::Receiver<Job>,
     publisher: Publisher,
     keys: Keys,
+    /// Work that waits for the publication of what started it.
+    spawned: Vec<Work<S>>,
     workers: Workers,
     tickets: Tickets,
     /// A handle for work, which does not keep the machine running.
@@ -477,6 +478,7 @@ impl<S: State> Owner<S> {
                 jobs,
                 publisher,
                 keys: Keys::default(),
+                spawned: Vec::new(),
                 workers: Workers::default(),
                 tickets: Tickets::default(),
                 to_self,
@@ -496,9 +498,9 @@ impl<S: State> Owner<S> {
         let mut jobs = Vec::with_capacity(CHANNEL);
         let mut answers = Answers::default();
         loop {
+            // In no order: neither jobs nor failing work keep the others waiting for ever.
             tokio::select! {
-                biased;
-                // Dropping the other branch loses nothing: `recv_many` is cancel safe.
+                // Dropping the other branches loses nothing: `recv_many` is cancel safe.
                 () = &mut stop, if !stopping => {
                     stopping = true;
                     self.jobs.close();
@@ -508,7 +510,6 @@ impl<S: State> Owner<S> {
                 {
                     if let Some(error) = error {
                         self.fail(error);
-                        self.publish();
                     }
                 }
                 count = self.jobs.recv_many(&mut jobs, CHANNEL) => {
@@ -548,19 +549,37 @@ impl<S: State> Owner<S> {
                 Job::Can(call, reply) => {
                     let _ = reply.send(outcome(self.machine.check(&call)));
                 }
-                Job::Ended(queue_tick, reply) => self.tickets.ask(queue_tick, reply),
+                Job::Ended(queue_tick, reply) => {
+                    let now = self.machine.queue_tick();
+                    // Without handlers there are no tickets: that the reply drops says so.
+                    if self.machine.has_handlers() {
+                        self.tickets.ask(queue_tick, reply, now);
+                    }
+                }
                 Job::Errors(reply) => {
                     let _ = reply.send(self.machine.errors().cloned().collect());
                 }
             }
         }
-        if self.machine.revision() != before {
-            self.publish();
-        }
+        self.publish(before);
         answers.send();
     }
 
-    fn publish(&mut self) {
+    /// Publishes what the machine came to since revision `before`, and then lets go of whatever
+    /// waits to see it.
+    fn publish(&mut self, before: u64) {
+        if self.machine.revision() != before {
+            self.publish_now();
+        }
+        self.publisher.release();
+        if self.machine.has_handlers() {
+            self.tickets.forget(self.machine.queue_tick());
+            self.tickets.release();
+            self.start_work();
+        }
+    }
+
+    fn publish_now(&mut self) {
         self.publisher.publish(
             self.position(),
             self.machine.digest(),
@@ -572,8 +591,10 @@ impl<S: State> Owner<S> {
     /// Adds an error of spawned work (rule R28).
     fn fail(&mut self, error: MachineError) {
         // If the machine refuses it, it is among its errors all the same.
+        let before = self.machine.revision();
         let _ = self.machine.add_error(&[][..], error);
         self.look();
+        self.publish(before);
     }
 
     /// Runs a write, unless it is for another life or its key is known.
@@ -604,8 +625,9 @@ impl<S: State> Owner<S> {
         }
     }
 
-    /// Tells everybody of the transitions of the last run, and starts what they spawned.
+    /// Tells everybody of the transitions of the last run.
     fn look(&mut self) {
+        let mut replay = Replay::new(&self.machine);
         for (place, transition) in self.machine.last_run().enumerate() {
             let changes = transition.raw_changes();
             if !changes.is_empty() {
@@ -613,11 +635,9 @@ impl<S: State> Owner<S> {
                 self.publisher
                     .note(position, changes, transition.raw_payloads());
             }
+            let replay = &mut replay;
             self.publisher
-                .ended(transition.is_accepted(), changes, || After {
-                    machine: &self.machine,
-                    place,
-                });
+                .ended(transition.is_accepted(), changes, || replay.after(place));
         }
         if self.machine.has_handlers() {
             self.look_at_handlers();
@@ -645,7 +665,11 @@ impl<S: State> Owner<S> {
             let outcome = canceled.map_or(Outcome::Executed, Outcome::Canceled);
             self.tickets.end(queue_tick, Receipt { outcome, position });
         }
-        for work in self.machine.take_work() {
+        self.spawned.extend(self.machine.take_work());
+    }
+
+    fn start_work(&mut self) {
+        for work in self.spawned.drain(..) {
             let (jobs, view) = &self.to_self;
             // Without any handle left the machine is about to end, and its work with it.
             if let Some(jobs) = jobs.upgrade() {
@@ -670,46 +694,60 @@ fn outcome(result: Result<(), Reason<u32>>) -> Outcome<u32> {
     result.map_or_else(Outcome::Canceled, |()| Outcome::Executed)
 }
 
-/// How mutations ended that handlers appended.
-#[derive(Debug, Default)]
-struct Tickets {
-    /// By queue tick, the oldest first.
-    ended: VecDeque<(u64, Receipt<u32>)>,
-    asked: Vec<(u64, oneshot::Sender<Receipt<u32>>)>,
+/// The ticks of a machine as they were after each transition of its last run, one after the other.
+struct Replay<'a, S: State> {
+    machine: &'a Machine<S>,
+    /// As of `next`; empty until somebody looks.
+    ticks: Vec<u64>,
+    /// The transition whose changes come next.
+    next: usize,
 }
 
-impl Tickets {
-    fn ask(&mut self, queue_tick: u64, reply: oneshot::Sender<Receipt<u32>>) {
-        let known = self.ended.iter().find(|(tick, _)| *tick == queue_tick);
-        let newest = self.ended.back().map_or(0, |(tick, _)| *tick);
-        match known {
-            // Whoever no longer waits for an answer has dropped its end.
-            Some((_, receipt)) => {
-                let _ = reply.send(receipt.clone());
-            }
-            // Gone, or never given out: that the reply drops says so.
-            None if queue_tick <= newest => {}
-            None => {
-                self.asked.retain(|(_, reply)| !reply.is_closed());
-                self.asked.push((queue_tick, reply));
-            }
+impl<'a, S: State> Replay<'a, S> {
+    fn new(machine: &'a Machine<S>) -> Self {
+        Self {
+            machine,
+            ticks: Vec::new(),
+            next: 0,
         }
     }
 
-    fn end(&mut self, queue_tick: u64, receipt: Receipt<u32>) {
-        for (_, reply) in self.asked.extract_if(.., |(tick, _)| *tick == queue_tick) {
-            let _ = reply.send(receipt.clone());
+    /// What the transition at `place` led to. Places only grow.
+    fn after(&mut self, place: usize) -> After<'_, S> {
+        // Most runs are one transition, and then the machine itself is what it led to.
+        if place + 1 < self.machine.last_run().len() {
+            if self.ticks.is_empty() {
+                self.ticks.extend_from_slice(self.machine.ticks());
+                let run = self.machine.last_run();
+                for change in run.flat_map(|transition| transition.raw_changes()) {
+                    self.ticks[change.state as usize] -= u64::from(change.ticks);
+                }
+            }
+            let run = self.machine.last_run().take(place + 1).skip(self.next);
+            for change in run.flat_map(|transition| transition.raw_changes()) {
+                self.ticks[change.state as usize] += u64::from(change.ticks);
+            }
+            self.next = place + 1;
+        } else {
+            self.ticks.clear();
         }
-        if self.ended.len() == TICKETS {
-            self.ended.pop_front();
+        let ticks = if self.ticks.is_empty() {
+            self.machine.ticks()
+        } else {
+            &self.ticks
+        };
+        After {
+            machine: self.machine,
+            ticks,
+            place,
         }
-        self.ended.push_back((queue_tick, receipt));
     }
 }
 
 /// What one transition of the last run led to, that is before the later ones.
 struct After<'a, S: State> {
     machine: &'a Machine<S>,
+    ticks: &'a [u64],
     /// Which transition.
     place: usize,
 }
@@ -722,10 +760,7 @@ impl<S: State> After<'_, S> {
 
 impl<S: State> Moment for After<'_, S> {
     fn tick(&self, state: u32) -> u64 {
-        let changes = self.later().flat_map(|later| later.raw_changes());
-        let undone = changes.filter(|change| change.state == state);
-        let undone = undone.map(|change| u64::from(change.ticks)).sum::<u64>();
-        tick_of(self.machine.ticks(), state) - undone
+        tick_of(self.ticks, state)
     }
 
     fn payload(&self, state: u32) -> Option<Bytes> {

@@ -35,7 +35,7 @@ mod ongoing;
 mod work;
 
 pub use dispatch::Limits;
-pub(crate) use dispatch::{Asking, Caller, Dispatch, Leave, Stopwatch, Trouble};
+pub(crate) use dispatch::{Asking, Caller, Dispatch, Leave, Stopwatch};
 #[cfg(feature = "tokio")]
 pub(crate) use dispatch::{Stopped, panic_message};
 pub use ongoing::{Cause, Final, Negotiation, Ongoing};
@@ -78,6 +78,18 @@ impl Phase {
         Self::State,
         Self::AnyState,
     ];
+
+    /// Where a phase of one state is among the five of them.
+    pub(crate) fn place(self) -> Option<usize> {
+        match self {
+            Self::Exit => Some(0),
+            Self::Enter => Some(1),
+            Self::Stay => Some(2),
+            Self::End => Some(3),
+            Self::State => Some(4),
+            Self::Between | Self::AnyEnter | Self::AnyState => None,
+        }
+    }
 
     /// The phase's name in attributes, logs and reasons.
     pub fn name(self) -> &'static str {

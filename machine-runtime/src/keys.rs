@@ -141,6 +141,7 @@ mod tests {
     fn what_is_asked_for_makes_the_hash() {
         let call = |op, called: &[u32], payload: &'static str| Waiting {
             cause: crate::handlers::Cause::Call,
+            is_error: false,
             op,
             called: called.iter().copied().collect(),
             payloads: if payload.is_empty() {

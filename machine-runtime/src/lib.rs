@@ -89,6 +89,8 @@ mod set;
 mod sets;
 mod state;
 mod tables;
+#[cfg(feature = "tokio")]
+mod tickets;
 mod transition;
 #[cfg(feature = "tokio")]
 mod view;
@@ -105,7 +107,7 @@ pub use context::{Ended, Expired, StateContext};
 pub use errors::{ERROR_HISTORY, ErrorKind, MachineError};
 pub use explain::Explanation;
 #[cfg(feature = "tokio")]
-pub use handle::{CHANNEL, Handle, Owner, TICKETS};
+pub use handle::{CHANNEL, Handle, Owner};
 pub use handlers::{
     AskFn, Binder, BoxError, Cause, Final, Finished, Handlers, Limits, Negotiation, Ongoing, Phase,
     Reactions, TellFn, Verdict,
@@ -132,6 +134,8 @@ pub use schema::{
 pub use set::StateSet;
 pub use sets::{Basic, StateSource};
 pub use state::{DynState, State, States, UnknownState, Words};
+#[cfg(feature = "tokio")]
+pub use tickets::TICKETS;
 #[cfg(feature = "tokio")]
 pub use view::{Changes, STALE_AFTER, Snapshot, View, ViewOptions};
 #[cfg(feature = "tokio")]

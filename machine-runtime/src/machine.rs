@@ -18,7 +18,7 @@ use crate::explain::Explanation;
 #[cfg(feature = "tokio")]
 use crate::handlers::Work;
 use crate::handlers::{
-    Asking, BoxError, Caller, Cause, Dispatch, Handlers, Leave, Limits, Stopwatch, Trouble,
+    Asking, BoxError, Caller, Cause, Dispatch, Handlers, Leave, Limits, Stopwatch,
 };
 use crate::mutation::{IntoStates, Mutation, Op, Outcome, Reason, StateList};
 #[cfg(feature = "serde")]
@@ -80,8 +80,7 @@ pub struct Machine<S: State> {
 /// itself at most (rule R34).
 pub const MAX_ROUNDS: u32 = 16;
 
-/// How many mutations run at most in one [`Machine::run`] beyond those that waited before: what
-/// handlers appended, and what the machine made of it itself (rule R34).
+/// How many mutations that handlers appended run at most in one [`Machine::run`] (rule R34).
 pub const MAX_RUN: u32 = 10_000;
 
 impl<S: States> Machine<S> {
@@ -251,7 +250,7 @@ impl<S: State> Machine<S> {
         }
         #[cfg(feature = "serde")]
         for (state, payload) in &call.payloads {
-            if self.schema.name_of(*state as usize) == EXCEPTION {
+            if call.op != Op::Remove && self.schema.name_of(*state as usize) == EXCEPTION {
                 self.errors.push(MachineError::from_payload(payload));
             }
         }
@@ -315,7 +314,7 @@ impl<S: State> Machine<S> {
             stopwatch: stopwatch.as_ref(),
             limits,
             cause: Cause::Call,
-            trouble: Trouble::default(),
+            overdue: None,
         };
         let mut asking = Asking::new(dispatch, &mut caller);
         status.check(schema.compiled(), request, Some(asking.negotiator()))
@@ -365,6 +364,8 @@ impl<S: State> Machine<S> {
     /// It is for tools that look at a machine between two transitions.
     pub fn step(&mut self) -> bool {
         self.status.log.clear();
+        #[cfg(feature = "tokio")]
+        self.work.clear();
         self.note_displaced();
         self.next_one()
     }
@@ -383,8 +384,13 @@ impl<S: State> Machine<S> {
     fn drain_all(&mut self) {
         self.note_displaced();
         let mut left = MAX_RUN as usize + self.queue.len();
-        while self.next_one() {
-            left = left.saturating_sub(1);
+        while self.is_busy() {
+            let before = self.queue.tick();
+            if !self.next_one() {
+                return;
+            }
+            // What the machine itself wants next has a bound of its own.
+            left = left.saturating_sub(usize::from(self.queue.tick() != before));
             // What the machine wants next itself goes too: it may be what appends without end.
             if left == 0 && self.is_busy() {
                 let next = self.queue.next().and_then(|next| next.called.first());
@@ -733,7 +739,7 @@ impl<S: State> Machine<S> {
             stopwatch: stopwatch.as_ref(),
             limits,
             cause,
-            trouble: Trouble::default(),
+            overdue: None,
         };
         let mut asking = Asking::new(dispatch, &mut caller);
         let mut result = status.run(c, request, Some(asking.negotiator()));
@@ -753,6 +759,8 @@ impl<S: State> Machine<S> {
             let mut leave = Leave {
                 contexts,
                 #[cfg(feature = "tokio")]
+                published: None,
+                #[cfg(feature = "tokio")]
                 work,
                 #[cfg(not(feature = "tokio"))]
                 states: PhantomData,
@@ -766,7 +774,7 @@ impl<S: State> Machine<S> {
             }
             status.plan = plan;
         }
-        let trouble = caller.trouble;
+        let overdue = caller.overdue;
         if let Some(error) = panic {
             let waiting = error_mutation::<S>(schema, &[], &error, Cause::Panic);
             self.errors.push(*error);
@@ -776,7 +784,7 @@ impl<S: State> Machine<S> {
             }
         }
         self.note_displaced();
-        if let Some(error) = trouble.overdue {
+        if let Some(error) = overdue {
             self.back_off(&error, request.called);
         }
         result

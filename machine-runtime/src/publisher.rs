@@ -115,7 +115,9 @@ impl Publisher {
             Some(_) => Replaced::OtherEpoch,
         };
         let tick = |state| snapshot.tick(state);
-        self.shared.contexts.replaced(how != Replaced::Older, tick);
+        self.shared
+            .contexts
+            .replaced(how == Replaced::OtherEpoch, tick);
         self.waking.replaced(how, &*snapshot);
         self.news.send_replace(Some(position));
     }
@@ -167,8 +169,14 @@ impl Publisher {
         self.batch.clear();
         let now = Now { ticks, retained };
         self.shared.contexts.published(|state| now.tick(state));
+        self.release();
         self.waking.published(&now);
         self.news.send_replace(Some(position));
+    }
+
+    /// Wakes those who waited for what is published now.
+    pub(crate) fn release(&mut self) {
+        self.waking.release();
     }
 
     /// A delta led to `moment`: ends contexts, and tells those who wait.
@@ -190,7 +198,7 @@ impl Publisher {
         &mut self,
         accepted: bool,
         changes: &[Change],
-        moment: impl Fn() -> M,
+        moment: impl FnOnce() -> M,
     ) {
         self.waking.transition(accepted, changes, moment);
     }

@@ -18,7 +18,8 @@ pub enum FullQueue {
     /// It is refused.
     #[default]
     Refuse,
-    /// The one that waits for longest is canceled with [`Reason::Displaced`] in its favour.
+    /// The one that waits for longest is canceled with [`Reason::Displaced`] in its favour, unless it
+    /// is an error.
     DropOldest,
 }
 
@@ -29,6 +30,8 @@ pub(crate) struct Waiting {
     pub(crate) called: StateList<u32>,
     pub(crate) payloads: Payloads<u32>,
     pub(crate) cause: Cause,
+    /// Whether it brings an error (rule R28).
+    pub(crate) is_error: bool,
 }
 
 impl Waiting {
@@ -97,6 +100,7 @@ impl Default for Waiting {
             called: StateList::new(),
             payloads: Payloads::new(),
             cause: Cause::Call,
+            is_error: false,
         }
     }
 }
@@ -241,7 +245,9 @@ impl Queue {
             }
         }
         if self.waiting.len() >= QUEUE_LIMIT && !urgent {
-            if self.when_full == FullQueue::Refuse {
+            // An error is not given up for what comes.
+            let error = self.waiting.front().is_some_and(|oldest| oldest.is_error);
+            if self.when_full == FullQueue::Refuse || error {
                 return Enqueued::Full;
             }
             self.pop();
@@ -334,6 +340,7 @@ pub(crate) fn error_mutation<S: State>(
         called,
         payloads,
         cause,
+        is_error: true,
     }
 }
 
@@ -347,6 +354,7 @@ mod tests {
             called: states.iter().copied().collect(),
             payloads: Payloads::new(),
             cause: Cause::Call,
+            is_error: false,
         }
     }
 

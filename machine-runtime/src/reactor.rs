@@ -14,23 +14,24 @@ use tokio::time::Instant;
 use crate::errors::{Errors, MachineError};
 use crate::handle::Handle;
 use crate::handlers::{
-    Caller, Cause, Dispatch, Leave, Limits, Reactions, Stopped, Stopwatch, Trouble, Work,
+    Caller, Cause, Dispatch, Leave, Limits, Reactions, Stopped, Stopwatch, Work,
 };
 use crate::mutation::Op;
 use crate::position::Position;
-use crate::queue::{Queue, Waiting};
-use crate::ring::Since;
+use crate::queue::{QUEUE_LIMIT, Queue, Waiting};
+use crate::ring::{Delta, Since};
 use crate::state::State;
 use crate::transition::{Change, Plan, Request, Stage};
 use crate::view::Snapshot;
+use crate::when::Moment;
 use crate::workers::Workers;
 use crate::write::WriteOptions;
 
 /// How many deltas are looked at in a row, before others get their turn.
 const DELTAS_AT_ONCE: usize = 256;
 
-/// How many mutations of its handlers wait at most to be sent.
-const OUTBOX: usize = 1024;
+/// How many mutations of its handlers wait at most to be sent: what one delta can bring, twice.
+const OUTBOX: usize = 2 * QUEUE_LIMIT;
 
 /// Runs final handlers as a view advances, be it a replica's or that of the machine itself.
 ///
@@ -73,10 +74,12 @@ const OUTBOX: usize = 1024;
 /// # What handlers do
 ///
 /// They have no say in what the root decided: only [`Reactions`] can be bound. Mutations and errors
-/// that they append are sent up in order, one after the other, without waiting for them here; one that
-/// is canceled or does not reach the root is counted. Spawned work runs as on a machine and gets a
+/// that they append are sent up in order, one after the other, without waiting for them here; while
+/// 1,000 wait, no further delta is looked at. One that is canceled or does not reach the root is counted. Spawned work runs as on a machine and gets a
 /// handle of the replica. A panic is remembered in [`Reactor::errors`] and skips the rest of the delta's
 /// handlers; it is not sent up, as each replica would.
+///
+/// A reactor holds a handle: the machine does not end for lack of handles as long as it runs.
 #[must_use = "nothing runs until `run` is awaited"]
 pub struct Reactor<S: State> {
     handle: Handle<S>,
@@ -89,6 +92,16 @@ pub struct Reactor<S: State> {
     plan: Plan,
     work: Vec<Work<S>>,
     workers: Workers,
+}
+
+/// What there was to look at.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum News {
+    None,
+    /// There may be more.
+    More,
+    /// What handlers would append has no room to wait in.
+    NoRoom,
 }
 
 /// What a reactor has done. Cheap to clone.
@@ -201,7 +214,7 @@ impl<S: State> Reactor<S> {
         let mut sending = pin!(send(self.handle.clone(), waiting, self.stats.clone()));
         loop {
             positions.borrow_and_update();
-            let more = self.react(&outbox);
+            let news = self.react(&outbox);
             let revision = self.position.map_or(0, |position| position.revision);
             // What is dropped with the other branches loses nothing.
             tokio::select! {
@@ -216,41 +229,55 @@ impl<S: State> Reactor<S> {
                         self.stats.note(error);
                     }
                 }
-                () = yield_now(), if more => {}
-                changed = positions.changed(), if !more => if changed.is_err() {
+                () = yield_now(), if news == News::More => {}
+                // It has none of the room yet that it only waits for.
+                room = outbox.reserve_many(QUEUE_LIMIT), if news == News::NoRoom => drop(room),
+                changed = positions.changed(), if news == News::None => if changed.is_err() {
                     return;
                 }
             }
         }
     }
 
-    /// Looks at what is new. False if nothing is.
-    fn react(&mut self, outbox: &mpsc::Sender<Waiting>) -> bool {
+    /// Looks at what is new.
+    fn react(&mut self, outbox: &mpsc::Sender<Waiting>) -> News {
         let shared = Arc::clone(self.handle.view().shared());
         let Some(now) = shared.current() else {
-            return false;
+            return News::None;
         };
+        if outbox.capacity() < QUEUE_LIMIT {
+            return News::NoRoom;
+        }
         let Some(mut position) = self.position else {
             self.jump(&now, outbox);
-            return true;
+            return News::More;
         };
         if position == now.position() {
-            return false;
+            return News::None;
         }
         let since = shared.ring().since(position, true, DELTAS_AT_ONCE);
         match since {
-            Since::Current => return false,
+            Since::Current => return News::None,
             Since::Deltas(deltas) => {
-                for delta in deltas {
+                // The ring may be ahead of what is shown.
+                let shown = |delta: &Delta| delta.revision <= now.position().revision;
+                for delta in deltas.into_iter().take_while(shown) {
+                    if outbox.capacity() < QUEUE_LIMIT {
+                        return News::NoRoom;
+                    }
                     let delta = delta.tidy();
                     position.revision = delta.revision;
                     self.position = Some(position);
                     self.follow(&delta.changes, &delta.payloads, outbox);
                 }
             }
-            Since::Compacted { .. } | Since::OtherEpoch => self.jump(&now, outbox),
+            Since::Compacted { .. } | Since::OtherEpoch => {
+                // What is shown may have gone on since; it is never behind where we are.
+                let now = shared.current().unwrap_or(now);
+                self.jump(&now, outbox);
+            }
         }
-        true
+        News::More
     }
 
     /// Goes on from a delta.
@@ -346,10 +373,12 @@ impl<S: State> Reactor<S> {
             stopwatch: Some(&stopwatch),
             limits: &self.limits,
             cause,
-            trouble: Trouble::default(),
+            overdue: None,
         };
+        let published = |state: u32| view.shared().current().map_or(0, |now| now.tick(state));
         let mut leave = Leave {
             contexts: &view.shared().contexts,
+            published: Some(&published),
             work: &mut self.work,
         };
         let told = self

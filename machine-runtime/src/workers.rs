@@ -8,14 +8,14 @@ use tokio::task::{Id, JoinSet};
 
 use crate::errors::{ErrorKind, MachineError};
 use crate::handle::Handle;
-use crate::handlers::{Finished, Work, panic_message};
+use crate::handlers::{Work, panic_message};
 use crate::schema::Schema;
 use crate::state::State;
 
 /// Running work.
 #[derive(Default)]
 pub(crate) struct Workers {
-    tasks: JoinSet<Finished>,
+    tasks: JoinSet<Result<(), MachineError>>,
     /// The state that each is for.
     states: HashMap<Id, u32>,
 }
@@ -42,22 +42,19 @@ impl Workers {
     pub(crate) async fn failed(&mut self, schema: &Schema, revision: u64) -> Option<MachineError> {
         while let Some(ended) = self.tasks.join_next_with_id().await {
             let (id, error) = match ended {
-                Ok((id, Finished(Ok(())))) => (id, None),
-                Ok((id, Finished(Err(error)))) => (
-                    id,
-                    Some(MachineError::of(ErrorKind::Returned, error, revision)),
-                ),
+                Ok((id, ended)) => (id, ended.err()),
                 Err(error) => {
                     let id = error.id();
                     let panic = error.try_into_panic().ok();
-                    let message = panic.map(panic_message);
-                    let error =
-                        |message| MachineError::new(ErrorKind::WorkPanic, message, revision);
-                    (id, message.map(error))
+                    let error = |panic| {
+                        MachineError::new(ErrorKind::WorkPanic, panic_message(panic), revision)
+                    };
+                    (id, panic.map(error))
                 }
             };
             let state = self.states.remove(&id);
             if let Some(mut error) = error {
+                error.revision = revision;
                 error.state = state.map(|state| schema.name_of(state as usize).to_owned());
                 return Some(error);
             }

@@ -244,3 +244,72 @@ async fn handlers_of_a_replica_send_mutations_up_and_survive_their_panics() {
     assert_eq!((stats.refused(), stats.lost()), (0, 0));
     assert!(!root.view().is_active(Lamp::from_index(0).unwrap()));
 }
+
+/// Takes a while over the first state that it sees.
+struct Slow(mpsc::UnboundedSender<&'static str>);
+
+impl Handlers<Lamp> for Slow {
+    fn bind(&self, binder: &mut Binder<Self, Lamp>) {
+        binder.state(Lamp::On, &[], |this, _, _| {
+            let start = std::time::Instant::now();
+            while start.elapsed() < std::time::Duration::from_millis(2) {}
+            this.0.send("on").unwrap();
+            ().into()
+        });
+        binder.any_state(|this, _, _| {
+            this.0.send("any").unwrap();
+            ().into()
+        });
+    }
+}
+
+impl Reactions<Lamp> for Slow {}
+
+#[tokio::test]
+async fn an_overrun_on_a_replica_is_remembered_and_nothing_else() {
+    let mut nodes = Nodes::default();
+    let root = nodes.root(ViewOptions::default());
+    run(&root, Mutation::add(Lamp::On)).await;
+    let (tell, mut seen) = mpsc::unbounded_channel();
+    let mut limits = machine_runtime::Limits::default();
+    limits.timeout = std::time::Duration::from_millis(1);
+    let reactor = Reactor::new(&root, Slow(tell)).with_limits(limits);
+    let stats = reactor.stats().clone();
+    nodes.tasks.spawn(reactor.run(pending()));
+    assert_eq!(
+        [seen.recv().await, seen.recv().await],
+        [Some("on"), Some("any")]
+    );
+    // The errors of a delta are there once all its handlers ran.
+    run(&root, Mutation::add(Lamp::Bell)).await;
+    assert_eq!(seen.recv().await, Some("any"));
+    assert_eq!(stats.errors()[0].kind, ErrorKind::Timeout);
+}
+
+/// Starts work for a lamp that is off again by then.
+struct Late(mpsc::UnboundedSender<bool>);
+
+impl Handlers<Lamp> for Late {
+    fn bind(&self, binder: &mut Binder<Self, Lamp>) {
+        binder.state(Lamp::On, &[], |this, cx, _| {
+            this.0.send(cx.context(Lamp::On).is_ended()).unwrap();
+            ().into()
+        });
+    }
+}
+
+impl Reactions<Lamp> for Late {}
+
+#[tokio::test]
+async fn the_context_of_a_state_that_is_over_by_now_is_ended() {
+    let mut nodes = Nodes::default();
+    let root = nodes.root(ViewOptions::default());
+    let (tell, mut ended) = mpsc::unbounded_channel();
+    nodes.react(&root, Late(tell));
+    tokio::task::yield_now().await;
+    let flicker = [Mutation::add(Lamp::On), Mutation::remove(Lamp::On)];
+    root.mutate_all(flicker.to_vec()).await.unwrap();
+    assert_eq!(ended.recv().await, Some(true));
+    run(&root, Mutation::add(Lamp::On)).await;
+    assert_eq!(ended.recv().await, Some(false));
+}

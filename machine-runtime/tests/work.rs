@@ -268,3 +268,75 @@ async fn an_error_from_outside_is_added_with_its_state() {
     assert!(handle.mutate(by_hand).await.unwrap().outcome.is_executed());
     assert_eq!(handle.errors().await[1].message, "smoke");
 }
+
+/// An error that breaks whoever asks what it says.
+#[derive(Debug)]
+struct Mute;
+
+impl std::fmt::Display for Mute {
+    fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        boom();
+        Ok(())
+    }
+}
+
+impl std::error::Error for Mute {}
+
+#[tokio::test]
+async fn an_error_that_panics_when_asked_what_it_says_is_a_panic_of_work() {
+    let (handle, _tasks) = start(on_running(|cx| {
+        cx.spawn(|_job| async { Err::<(), _>(Mute) });
+    }));
+    let failed = handle.view().when_error();
+    add(&handle, Job::Running).await;
+    assert_eq!(failed.await.unwrap().unwrap().kind, ErrorKind::WorkPanic);
+    add(&handle, Job::Done).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn work_sees_what_started_it() {
+    let (tell, mut seen) = mpsc::unbounded_channel();
+    let (handle, _tasks) = start(on_running(move |cx| {
+        let tell = tell.clone();
+        cx.spawn(|job: Handle<Job>| async move {
+            tell.send(job.view().is_active(Job::Running)).unwrap();
+        });
+    }));
+    for _ in 0..200 {
+        let both = vec![Mutation::add(Job::Queued), Mutation::add(Job::Running)];
+        handle.mutate_all(both).await.unwrap();
+        assert_eq!(seen.recv().await, Some(true));
+    }
+}
+
+#[tokio::test]
+async fn a_ticket_that_never_was_one_is_told_so() {
+    let (told, _tickets) = mpsc::unbounded_channel();
+    let (handle, _tasks) = start(Appends(told, Vec::new()));
+    assert_eq!(handle.when_queued(1).await, None);
+    let later = handle.when_queued(3);
+    let others = async {
+        add(&handle, Job::Running).await;
+        add(&handle, Job::Done).await;
+    };
+    let (receipt, ()) = tokio::join!(later, others);
+    assert_eq!(receipt, None, "somebody outside took it");
+}
+
+#[tokio::test]
+async fn a_long_refusal_is_cut() {
+    struct Chatty;
+    impl Handlers<Job> for Chatty {
+        fn bind(&self, binder: &mut Binder<Self, Job>) {
+            binder.enter(Job::Locked, &[], |_, _, _| {
+                Verdict::refuse("no ".repeat(10_000))
+            });
+        }
+    }
+    let (handle, _tasks) = start(Chatty);
+    let refused = handle.add(Job::Locked).await.unwrap().outcome;
+    let Outcome::Canceled(Reason::Refused(refusal)) = refused else {
+        panic!("{refused:?}")
+    };
+    assert_eq!(refusal.why.unwrap().len(), 400);
+}

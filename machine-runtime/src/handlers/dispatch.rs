@@ -1,6 +1,7 @@
 //! Which handlers are bound where, and calling them: panics caught, overruns noticed.
 
 use std::any::Any;
+use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -10,7 +11,7 @@ use std::time::Duration;
 use smallvec::SmallVec;
 
 use crate::context::Contexts;
-use crate::errors::{ErrorKind, Errors, MachineError};
+use crate::errors::{ErrorKind, Errors, MachineError, discard, shorten};
 use crate::mutation::{Reason, Refusal};
 use crate::queue::{Append, Queue};
 use crate::schema::{Schema, as_index};
@@ -83,18 +84,6 @@ impl At {
     }
 }
 
-/// Where a phase is among [`Dispatch::at`].
-fn place(phase: Phase) -> Option<usize> {
-    match phase {
-        Phase::Exit => Some(0),
-        Phase::Enter => Some(1),
-        Phase::Stay => Some(2),
-        Phase::End => Some(3),
-        Phase::State => Some(4),
-        Phase::Between | Phase::AnyEnter | Phase::AnyState => None,
-    }
-}
-
 impl<S: State> Dispatch<S> {
     pub(crate) fn new(states: usize) -> Self {
         Self {
@@ -143,7 +132,7 @@ impl<S: State> Dispatch<S> {
                     self.pairs[place].push(target);
                 }
                 phase => {
-                    let place = place(phase).expect("phases of one state have a place");
+                    let place = phase.place().expect("phases of one state have a place");
                     new[place].push((binding.state, target));
                 }
             }
@@ -160,7 +149,7 @@ impl<S: State> Dispatch<S> {
     }
 
     fn targets(&self, phase: Phase, state: u32, pair: usize) -> &[Target] {
-        match place(phase) {
+        match phase.place() {
             Some(place) => self.at[place].of(state),
             None if phase == Phase::Between => &self.pairs[pair],
             None if phase == Phase::AnyEnter => &self.any_enter,
@@ -200,13 +189,6 @@ impl Default for Limits {
     }
 }
 
-/// What a transition left behind that has consequences for the machine.
-#[derive(Debug, Default)]
-pub(crate) struct Trouble {
-    /// The first handler that took longer than the deadline (rule R27).
-    pub(crate) overdue: Option<Box<MachineError>>,
-}
-
 /// Everything that handlers of one transition are called with.
 pub(crate) struct Caller<'a> {
     pub(crate) schema: &'a Schema,
@@ -215,7 +197,8 @@ pub(crate) struct Caller<'a> {
     pub(crate) stopwatch: Option<&'a Stopwatch>,
     pub(crate) limits: &'a Limits,
     pub(crate) cause: Cause,
-    pub(crate) trouble: Trouble,
+    /// The first handler that took longer than the deadline (rule R27).
+    pub(crate) overdue: Option<Box<MachineError>>,
 }
 
 /// How a handler ended.
@@ -256,8 +239,8 @@ impl<'c> Caller<'c> {
                 };
                 let message = format!("took {took:?}, may take {limit:?}");
                 let error = ongoing(MachineError::new(kind, message, revision));
-                if overdue && self.trouble.overdue.is_none() {
-                    self.trouble.overdue = Some(Box::new(error.clone()));
+                if overdue && self.overdue.is_none() {
+                    self.overdue = Some(Box::new(error.clone()));
                 }
                 self.errors.push(error);
                 Ended::Late
@@ -353,6 +336,14 @@ impl<S: State> Ask for Asking<'_, '_, S> {
             match ended {
                 Ended::With(Verdict::Accept) => {}
                 Ended::With(Verdict::Refuse(why)) => {
+                    let why = why.map(|why| match why {
+                        Cow::Owned(mut text) => {
+                            shorten(&mut text);
+                            Cow::Owned(text)
+                        }
+                        // Of the program's own making.
+                        text @ Cow::Borrowed(_) => text,
+                    });
                     return Answer::Refuse(Reason::Refused(Box::new(Refusal {
                         phase,
                         state: named,
@@ -382,6 +373,9 @@ impl<S: State> Ask for Asking<'_, '_, S> {
 /// Where final handlers leave what outlives them.
 pub(crate) struct Leave<'a, S: State> {
     pub(crate) contexts: &'a Arc<Contexts>,
+    /// The published tick of a state, where the transition is one that was published before.
+    #[cfg(feature = "tokio")]
+    pub(crate) published: Option<&'a dyn Fn(u32) -> u64>,
     #[cfg(feature = "tokio")]
     pub(crate) work: &'a mut Vec<Work<S>>,
     #[cfg(not(feature = "tokio"))]
@@ -417,11 +411,10 @@ impl<S: State> Dispatch<S> {
             .then_some((Phase::AnyState, 0, enters.len()));
         for (phase, state, from_enter) in ends.chain(begins).chain(any) {
             let targets = match phase {
-                Phase::End if !self.bound.has(Phase::End, state) => continue,
-                Phase::State if !self.bound.has(Phase::State, state) => continue,
-                Phase::End => self.at[3].of(state),
-                Phase::State => self.at[4].of(state),
-                _ => &self.any_state,
+                Phase::AnyState => &self.any_state,
+                phase => phase
+                    .place()
+                    .map_or(&[][..], |place| self.at[place].of(state)),
             };
             let ongoing = caller.ongoing::<S>(scene, phase, state, 0);
             for target in targets {
@@ -438,6 +431,8 @@ impl<S: State> Dispatch<S> {
                         },
                         contexts: leave.contexts,
                         #[cfg(feature = "tokio")]
+                        published: leave.published,
+                        #[cfg(feature = "tokio")]
                         work: leave.work,
                     };
                     let finished = set.tell(target.slot, &mut cx);
@@ -446,6 +441,8 @@ impl<S: State> Dispatch<S> {
                 let named = ongoing.state().map(|state: S| as_index(state.index()));
                 let (reason, panic) = match ended {
                     Ended::With(()) => continue,
+                    // There is nothing to take back on a replica; the error is noted.
+                    Ended::Late if remote => continue,
                     Ended::Late => (
                         Reason::TimedOut {
                             phase,
@@ -481,12 +478,6 @@ pub(crate) fn panic_message(panic: Box<dyn Any + Send>) -> String {
     } else {
         "a panic without a message".to_owned()
     };
-    if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
-        #[expect(
-            clippy::mem_forget,
-            reason = "to drop it might go on like that for ever"
-        )]
-        std::mem::forget(again);
-    }
+    discard(panic);
     message
 }

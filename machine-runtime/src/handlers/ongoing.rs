@@ -258,6 +258,8 @@ pub struct Final<'a, S: State> {
     pub(super) append: Append<'a>,
     pub(super) contexts: &'a Arc<Contexts>,
     #[cfg(feature = "tokio")]
+    pub(super) published: Option<&'a dyn Fn(u32) -> u64>,
+    #[cfg(feature = "tokio")]
     pub(super) work: &'a mut Vec<Work<S>>,
 }
 
@@ -293,7 +295,7 @@ macro_rules! appends {
                     .mutation(self.ongoing.schema, self.ongoing.now, mutation)
             }
 
-            /// Appends an activation of `states`.
+            /// Appends an activation of `states`. A full queue takes nothing; what this returns says so.
             ///
             /// # Panics
             ///
@@ -372,9 +374,16 @@ appends!(Negotiation);
 appends!(Final);
 
 impl<S: State> Final<'_, S> {
-    /// A context that ends once `state` ticks, from its tick as it is now.
+    /// A context that ends once `state` ticks, from its tick as it is now. On a replica that may have
+    /// gone on by now; then it is ended.
     pub fn context(&self, state: S) -> StateContext {
-        self.contexts.get(as_index(state.index()), self.tick(state))
+        let (index, tick) = (as_index(state.index()), self.tick(state));
+        #[cfg(feature = "tokio")]
+        if let Some(published) = self.published {
+            let published = || published(index);
+            return self.contexts.get_behind(index, tick, published);
+        }
+        self.contexts.get(index, tick)
     }
 
     /// Starts work once the machine is through with what it is at: a task that is dropped when the

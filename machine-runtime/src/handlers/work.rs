@@ -5,6 +5,7 @@ use std::future::Future;
 use std::pin::Pin;
 
 use crate::context::StateContext;
+use crate::errors::{ErrorKind, MachineError};
 use crate::handle::Handle;
 use crate::state::State;
 
@@ -34,15 +35,17 @@ impl<S: State> Work<S> {
         }
     }
 
-    /// Runs it to its end, or until its state ticks.
-    pub(crate) async fn run(self, handle: Handle<S>) -> Finished {
+    /// Runs it to its end, or until its state ticks. What its error says is asked here, in a task of
+    /// its own.
+    pub(crate) async fn run(self, handle: Handle<S>) -> Result<(), MachineError> {
         let Self { state, start } = self;
         let work = async move { start(handle).await };
-        match state {
+        let Finished(result) = match state {
             None => work.await,
             // That it expired is what it was bound for.
             Some((_, context)) => context.run(work).await.unwrap_or(Finished(Ok(()))),
-        }
+        };
+        result.map_err(|error| MachineError::of(ErrorKind::Returned, error, 0))
     }
 }
 

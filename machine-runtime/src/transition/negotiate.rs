@@ -3,12 +3,17 @@
 //!
 //! What is not bound is not visited: the pairs of rule R14 are looked for among the bound ones.
 
+use std::collections::HashMap;
+
 use crate::handlers::Phase;
 use crate::mutation::{Op, Reason};
 use crate::relations::Compiled;
 use crate::set::ones;
 
 use super::{Request, as_index};
+
+/// Where `stay` is among [`Bound::sets`].
+const STAY: usize = 2;
 
 /// Which states have handlers in which phase.
 #[derive(Clone, Debug)]
@@ -18,6 +23,8 @@ pub(crate) struct Bound {
     /// The states with a handler for their coming or going.
     moves: Vec<u64>,
     pairs: Vec<Pair>,
+    /// Where each pair is in `pairs`.
+    places: HashMap<Pair, usize>,
     any: Any,
     asks: bool,
     /// Whether there are handlers for other things than coming and going.
@@ -32,7 +39,7 @@ struct Any {
 }
 
 /// A state before and a state after that are negotiated together.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Pair {
     pub(crate) before: u32,
     pub(crate) after: u32,
@@ -45,6 +52,7 @@ impl Bound {
             sets: [empty(), empty(), empty(), empty(), empty()],
             moves: empty(),
             pairs: Vec::new(),
+            places: HashMap::new(),
             any: Any::default(),
             asks: false,
             beyond_moves: false,
@@ -59,7 +67,7 @@ impl Bound {
             _ => {}
         }
         self.asks |= !matches!(phase, Phase::End | Phase::State | Phase::AnyState);
-        let Some(place) = place(phase) else {
+        let Some(place) = phase.place() else {
             self.beyond_moves = true;
             return;
         };
@@ -75,8 +83,7 @@ impl Bound {
     pub(crate) fn add_pair(&mut self, pair: Pair) -> usize {
         self.asks = true;
         self.beyond_moves = true;
-        let known = self.pairs.iter().position(|known| *known == pair);
-        known.unwrap_or_else(|| {
+        *self.places.entry(pair).or_insert_with(|| {
             self.pairs.push(pair);
             self.pairs.len() - 1
         })
@@ -91,7 +98,9 @@ impl Bound {
     }
 
     pub(crate) fn has(&self, phase: Phase, state: u32) -> bool {
-        place(phase).is_some_and(|place| has(&self.sets[place], state))
+        phase
+            .place()
+            .is_some_and(|place| has(&self.sets[place], state))
     }
 
     /// Whether any handler may be asked.
@@ -100,7 +109,7 @@ impl Bound {
     }
 
     fn stays(&self) -> bool {
-        self.sets[2].iter().any(|word| *word != 0)
+        self.sets[STAY].iter().any(|word| *word != 0)
     }
 
     /// Whether `state` has a handler for its coming or going.
@@ -112,17 +121,6 @@ impl Bound {
     /// Whether there are handlers for other things than coming and going.
     pub(super) fn beyond_moves(&self) -> bool {
         self.beyond_moves
-    }
-}
-
-fn place(phase: Phase) -> Option<usize> {
-    match phase {
-        Phase::Exit => Some(0),
-        Phase::Enter => Some(1),
-        Phase::Stay => Some(2),
-        Phase::End => Some(3),
-        Phase::State => Some(4),
-        Phase::Between | Phase::AnyEnter | Phase::AnyState => None,
     }
 }
 
@@ -262,7 +260,7 @@ impl Talk<'_> {
 
 /// The bound states that were active and stay so, in target order.
 fn stays(bound: &Bound, plan: &Plan, rank: impl Fn(u32) -> Rank) -> Vec<u32> {
-    let words = bound.sets[2].iter().zip(&plan.before).zip(&plan.after);
+    let words = bound.sets[STAY].iter().zip(&plan.before).zip(&plan.after);
     let words: Vec<u64> = words.map(|((a, b), c)| a & b & c).collect();
     let mut states: Vec<u32> = ones(&words).map(as_index).collect();
     states.sort_by_cached_key(|state| rank(*state));

@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
+use crate::errors::discard;
 use crate::marks::Marks;
 use crate::transition::Change;
 
@@ -47,8 +48,9 @@ struct Waiter {
     progress: Progress,
 }
 
+/// How far a waiter is.
 #[derive(Debug)]
-enum Progress {
+pub(super) enum Progress {
     Waiting(Option<Waker>),
     Over(Result<Found, Closed>),
     /// The condition panicked. That is the waiter's matter; empty once it knows.
@@ -81,8 +83,12 @@ impl Waiters {
         self.any_fresh.load(Ordering::Relaxed)
     }
 
-    /// Ends the waiting of those of the states' waiters whose condition holds now.
-    pub(super) fn changed(&self, states: impl Iterator<Item = u32>, moment: &dyn Moment) {
+    /// Asks those of the states' waiters; returns those for whom it is over, for [`Waiters::finish`].
+    pub(super) fn changed(
+        &self,
+        states: impl Iterator<Item = u32>,
+        moment: &dyn Moment,
+    ) -> Vec<(u64, Progress)> {
         let table = self.table();
         let mut asked = BTreeSet::new();
         for ids in states.filter_map(|state| table.by_state.get(&state)) {
@@ -90,7 +96,7 @@ impl Waiters {
         }
         let asked = table.asked(&asked);
         drop(table);
-        self.ask(&asked, moment);
+        ask(&asked, moment)
     }
 
     /// Checks those who have come since the last publication, or only forgets that they are new.
@@ -101,7 +107,7 @@ impl Waiters {
         if let Some(moment) = moment {
             let asked = table.asked(&fresh);
             drop(table);
-            self.ask(&asked, moment);
+            self.finish(ask(&asked, moment));
         }
     }
 
@@ -121,7 +127,7 @@ impl Waiters {
         let ids = table.waiters.keys().copied().collect();
         let asked = table.asked(&ids);
         drop(table);
-        self.ask(&asked, moment);
+        self.finish(ask(&asked, moment));
     }
 
     /// Ends everybody's waiting.
@@ -129,10 +135,9 @@ impl Waiters {
         let mut table = self.table();
         table.closed = true;
         let ids: Vec<u64> = table.waiters.keys().copied().collect();
-        let over = ids.into_iter().map(|id| (id, Progress::Over(Err(Closed))));
-        let wakers = table.finish(over, &self.awaited);
         drop(table);
-        wakers.into_iter().for_each(Waker::wake);
+        let over = ids.into_iter().map(|id| (id, Progress::Over(Err(Closed))));
+        self.finish(over.collect());
     }
 
     /// Begins to wait. `published` is asked for what is published at that moment, if anything is.
@@ -173,26 +178,19 @@ impl Waiters {
             None => return wait,
         };
         // Nobody has polled it yet, so there is nobody to wake.
-        let over = [(id, Progress::Over(over))];
-        self.table().finish(over.into_iter(), &self.awaited);
+        self.finish(vec![(id, Progress::Over(over))]);
         wait
     }
 
-    fn ask(&self, asked: &Asked, moment: &dyn Moment) {
-        let mut over = Vec::new();
-        for (id, condition) in asked {
-            let holds = catch_unwind(AssertUnwindSafe(|| condition.holds(moment)));
-            match holds {
-                Ok(None) => {}
-                Ok(Some(found)) => over.push((*id, Progress::Over(Ok(found)))),
-                Err(panic) => over.push((*id, Progress::Panicked(Some(panic)))),
-            }
-        }
+    /// Ends the waiting of those who still wait.
+    pub(super) fn finish(&self, over: Vec<(u64, Progress)>) {
         if over.is_empty() {
             return;
         }
-        let wakers = self.table().finish(over.into_iter(), &self.awaited);
+        let (wakers, gone) = self.table().finish(over, &self.awaited);
         wakers.into_iter().for_each(Waker::wake);
+        // A condition may have panicked with what panics again as it drops.
+        discard(gone);
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
@@ -209,6 +207,20 @@ impl Waiters {
     }
 }
 
+/// Those of `asked` for whom it is over.
+fn ask(asked: &Asked, moment: &dyn Moment) -> Vec<(u64, Progress)> {
+    let mut over = Vec::new();
+    for (id, condition) in asked {
+        let holds = catch_unwind(AssertUnwindSafe(|| condition.holds(moment)));
+        match holds {
+            Ok(None) => {}
+            Ok(Some(found)) => over.push((*id, Progress::Over(Ok(found)))),
+            Err(panic) => over.push((*id, Progress::Panicked(Some(panic)))),
+        }
+    }
+    over
+}
+
 impl Table {
     /// Those of `ids` who still wait, in the order in which they came.
     fn asked(&self, ids: &BTreeSet<u64>) -> Box<Asked> {
@@ -220,15 +232,17 @@ impl Table {
         waiting.collect()
     }
 
-    /// Ends the waiting of those who still wait; returns whom to wake.
+    /// Ends the waiting of those who still wait; returns whom to wake, and what nobody waits for any
+    /// more.
     fn finish(
         &mut self,
-        over: impl Iterator<Item = (u64, Progress)>,
+        over: Vec<(u64, Progress)>,
         awaited: &Marks,
-    ) -> Vec<Waker> {
-        let mut wakers = Vec::new();
+    ) -> (Vec<Waker>, Vec<Progress>) {
+        let (mut wakers, mut gone) = (Vec::new(), Vec::new());
         for (id, result) in over {
             let Some(waiter) = self.waiters.get_mut(&id) else {
+                gone.push(result);
                 continue;
             };
             if let Progress::Waiting(waker) = &mut waiter.progress {
@@ -236,9 +250,11 @@ impl Table {
                 waiter.progress = result;
                 let condition = Arc::clone(&waiter.condition);
                 self.forget(id, &condition, awaited);
+            } else {
+                gone.push(result);
             }
         }
-        wakers
+        (wakers, gone)
     }
 
     /// Takes a waiter out of whatever would ask it.
@@ -273,10 +289,13 @@ impl Wait {
         match &mut waiter.progress {
             Progress::Over(result) => Poll::Ready(result.clone()),
             Progress::Waiting(waker) => {
-                match waker {
-                    Some(waker) => waker.clone_from(cx.waker()),
-                    None => *waker = Some(cx.waker().clone()),
-                }
+                let known = waker
+                    .as_ref()
+                    .is_some_and(|waker| waker.will_wake(cx.waker()));
+                let before = (!known).then(|| waker.replace(cx.waker().clone()));
+                // Not under the lock: it may be the last that holds a task.
+                drop(table);
+                drop(before);
                 Poll::Pending
             }
             Progress::Panicked(panic) => {

@@ -1,14 +1,14 @@
 //! The writer's side of waiting: who is to be asked after which transition (rule R30).
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
 use crate::transition::Change;
 
 use super::condition::Moment;
-use super::waiters::Waiters;
+use super::waiters::{Progress, Waiters};
 
 /// How a moment that does not follow from the one before relates to it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -30,6 +30,9 @@ pub(crate) struct Waking {
     carried: BTreeMap<u32, u64>,
     /// Whether an accepted transition changed something since the last publication.
     moved: bool,
+    /// Those for whom it is over, once that is published.
+    // Never locked: a panic that is passed on can be sent, not shared.
+    over: Mutex<Vec<(u64, Progress)>>,
 }
 
 impl Waking {
@@ -38,6 +41,7 @@ impl Waking {
             waiters,
             carried: BTreeMap::new(),
             moved: false,
+            over: Mutex::default(),
         }
     }
 
@@ -67,8 +71,22 @@ impl Waking {
     fn look(&mut self, changes: &[Change], moment: &dyn Moment) {
         let carried = std::mem::take(&mut self.carried);
         let states = changes.iter().map(|change| change.state);
-        self.waiters
-            .changed(states.chain(carried.into_keys()), moment);
+        let states = states.chain(carried.into_keys());
+        let over = self.waiters.changed(states, moment);
+        self.over().extend(over);
+    }
+
+    /// Wakes those for whom it is over: what it was over with is published.
+    #[inline]
+    pub(crate) fn release(&mut self) {
+        if !self.over().is_empty() {
+            let over = std::mem::take(self.over());
+            self.waiters.finish(over);
+        }
+    }
+
+    fn over(&mut self) -> &mut Vec<(u64, Progress)> {
+        self.over.get_mut().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What the transitions led to is published; `moment` is that.

@@ -105,6 +105,7 @@ pub(in crate::replica) fn decode_write(blob: &Blob, states: usize) -> Result<Wri
         }
         calls.push(Waiting {
             cause: Cause::Call,
+            is_error: false,
             op: call.op,
             called: call.called.into_iter().collect(),
             payloads: call
@@ -225,6 +226,7 @@ mod tests {
             epoch: None,
             calls: vec![Waiting {
                 cause: Cause::Call,
+                is_error: false,
                 op,
                 called,
                 payloads,

@@ -48,6 +48,7 @@ impl Ticking {
         let (ticks, retained) = (&self.ticks, &self.retained);
         let moment = || Now { ticks, retained };
         self.waking.transition(accepted, &changes, moment);
+        self.waking.release();
     }
 
     fn publish(&mut self) {
