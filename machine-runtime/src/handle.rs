@@ -26,7 +26,7 @@ use crate::queue::Waiting;
 #[cfg(feature = "replica")]
 use crate::replica::Uplink;
 use crate::schema::as_index;
-use crate::state::{DynState, State};
+use crate::state::{DynState, State, States};
 use crate::view::{Snapshot, View, ViewOptions, tick_of};
 use crate::when::Moment;
 use crate::workers::Workers;
@@ -68,6 +68,18 @@ pub(crate) enum Target {
 pub struct Handle<S: State> {
     target: Target,
     view: View<S>,
+}
+
+impl Handle<DynState> {
+    /// The same handle with the states of `S`, the inverse of [`Handle::untyped`]; none if the
+    /// schema is not that of `S`.
+    pub fn as_states<S: States>(&self) -> Option<Handle<S>> {
+        let same = self.view.schema().fingerprint() == S::schema().fingerprint();
+        same.then(|| Handle {
+            target: self.target.clone(),
+            view: View::new(self.view.shared().clone()),
+        })
+    }
 }
 
 impl<S: State> Clone for Handle<S> {
