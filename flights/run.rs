@@ -38,8 +38,10 @@ pub async fn tree(mut args: TreeArgs, lines: Lines, started: Instant) -> anyhow:
     let mut terminal = Terminal::new();
     let tasks = Tasks::default();
     lines.set_title("starting".to_owned());
+    // Random load in plain lines would be nothing but them.
+    let narrates = terminal.is_live() || args.feed.replay.is_some();
     let tree = tokio::select! {
-        tree = Tree::start(&args, &tasks, &lines) => tree?,
+        tree = Tree::start(&args, narrates, &tasks, &lines) => tree?,
         () = signals.next() => return end(&tasks, &mut signals).await,
     };
     let hints = curl_lines(&tree.rows());

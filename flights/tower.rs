@@ -12,7 +12,7 @@ use crate::states::Flights;
 /// * No two flights have one gate.
 /// * A gate is closed while a flight boards there, and at no other time. That flight keeps it.
 /// * A delayed flight that has not left when it was to is overdue.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub struct Tower;
 
 #[handlers(Flights)]

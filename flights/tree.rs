@@ -31,15 +31,21 @@ pub enum Tree {
 }
 
 impl Tree {
-    /// Starts the tree that `args` describe. Its first leaf tells what happens.
+    /// Starts the tree that `args` describe. `narrates`: whether its first leaf tells what happens.
     ///
     /// # Errors
     ///
     /// If a port that was asked for is taken, or a process cannot be started.
-    pub async fn start(args: &TreeArgs, tasks: &Tasks, lines: &Lines) -> anyhow::Result<Self> {
+    pub async fn start(
+        args: &TreeArgs,
+        narrates: bool,
+        tasks: &Tasks,
+        lines: &Lines,
+    ) -> anyhow::Result<Self> {
         let places = places(&args.fanout).map_err(|error| Usage(format!("--fanout: {error}")))?;
         let deepest = places.iter().map(|place| place.tier).max();
         let first_leaf = places.iter().position(|place| Some(place.tier) == deepest);
+        let narrator = first_leaf.filter(|_| narrates);
         let mut sockets = Vec::new();
         for i in 0..places.len() {
             let rpc = bind(args.rpc_port, RPC_PORT, i, "--rpc-port").await?;
@@ -61,7 +67,7 @@ impl Tree {
                         name: place.name.clone(),
                         tier: place.tier,
                         http: *http,
-                        args: node_args(place, parent, *rpc, *http, first_leaf == Some(i), args),
+                        args: node_args(place, parent, *rpc, *http, narrator == Some(i), args),
                     }
                 });
             let processes = Processes::start(nodes.collect(), &args.log, Some(OVER), tasks, lines)?;
@@ -83,7 +89,7 @@ impl Tree {
             };
             let http = Some(http);
             let node = Node::start(config, Sockets { rpc, http }, tasks)?;
-            if first_leaf == Some(i) {
+            if narrator == Some(i) {
                 narrate(&node, lines, format!("{}: ", place.name), tasks)?;
             }
             nodes.push(node);

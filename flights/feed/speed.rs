@@ -49,8 +49,8 @@ impl Speed {
         if self == Self::Max {
             return None;
         }
-        let [until, after] = [to, to.plus(1)].map(|moment| self.wait(from, moment));
-        u64::try_from((until + (after - until) / 2).as_millis()).ok()
+        let past = self.wait(from, to) + self.wait(from, from.plus(1)) / 2;
+        u64::try_from(past.as_millis()).ok()
     }
 }
 
