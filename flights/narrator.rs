@@ -30,6 +30,8 @@ struct Known {
     name: Option<String>,
     /// When it is to leave, if it is delayed.
     until: Option<String>,
+    /// Whether its gate was told of this very delta.
+    gate_told: bool,
 }
 
 /// Lets a node tell what it sees until `tasks` are stopped. `start` is what its lines begin with.
@@ -101,6 +103,7 @@ impl Narrator {
         match gate_after(cx, flight) {
             Some(gate) if cx.is_active(Flights::go_to_gate(flight)) => {
                 self.tell(cx, flight, &format!("is on time, go to gate {gate}"));
+                self.slots[flight - 1].gate_told = true;
             }
             Some(_) => self.tell(cx, flight, "is on time"),
             None => self.tell(cx, flight, "is on time and waits for a gate"),
@@ -128,26 +131,29 @@ impl Narrator {
 
     #[state(go_to_gate)]
     fn boards(&mut self, cx: &mut Final<'_, Flights>, flight: usize) {
-        let on_time = Flights::on_time(flight);
-        if cx.is_active(on_time) && !cx.was_active(on_time) {
-            return; // Said already.
+        if self.slots[flight - 1].gate_told {
+            return;
         }
         match gate_after(cx, flight) {
-            Some(gate) => self.tell(cx, flight, &format!("boards, go to gate {gate}")),
+            Some(gate) => {
+                self.tell(cx, flight, &format!("boards, go to gate {gate}"));
+                self.slots[flight - 1].gate_told = true;
+            }
             None => self.tell(cx, flight, "boards, its gate is not known yet"),
         }
     }
 
     #[state(gate)]
     fn gate(&mut self, cx: &mut Final<'_, Flights>, flight: usize, gate: usize) {
-        let boards = Flights::go_to_gate(flight);
+        if self.slots[flight - 1].gate_told {
+            return;
+        }
+        let boards = cx.is_active(Flights::go_to_gate(flight));
         match gate_before(cx, flight) {
             Some(old) if old != gate => {
                 self.tell(cx, flight, &format!("moves from gate {old} to gate {gate}"));
             }
-            // Said already.
-            _ if cx.is_active(boards) && !cx.was_active(boards) => {}
-            _ if cx.is_active(boards) => self.tell(cx, flight, &format!("boards at gate {gate}")),
+            _ if boards => self.tell(cx, flight, &format!("boards, go to gate {gate}")),
             _ => self.tell(cx, flight, &format!("gets gate {gate}")),
         }
     }
@@ -185,6 +191,9 @@ impl Narrator {
     /// Where it is not known what led here, the view says what there is.
     #[any_state]
     fn catch_up(&mut self, cx: &mut Final<'_, Flights>) {
+        for known in &mut self.slots {
+            known.gate_told = false;
+        }
         if cx.cause() != Cause::Snapshot {
             return;
         }
@@ -227,7 +236,11 @@ fn brought<T: DeserializeOwned>(cx: &Ongoing<'_, Flights>, of: PayloadOf<Flights
     cx.payload(of).ok().flatten()
 }
 
+/// The gate that the flight had, if the slot showed that flight then.
 fn gate_before(cx: &Ongoing<'_, Flights>, flight: usize) -> Option<usize> {
+    if name(|of| brought(cx, of), flight).is_some() {
+        return None;
+    }
     Flights::gates().find(|gate| cx.was_active(Flights::gate(flight, *gate)))
 }
 

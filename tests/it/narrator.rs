@@ -195,12 +195,21 @@ async fn several_transitions_at_once_are_told_as_what_they_came_to() {
         "UA2 to IAH is scheduled for 05:15, in slot 2",
     ];
     leaf.check(all, &told).await;
-    // A flight that took over the slot is told by its own name.
+    // A flight that took over the slot is told by its own name, and has a gate of its own.
     let mut all = shown(1, "UA3");
     all.push(called(1, 5));
     let told = [
         "UA3 to IAH is on time, go to gate 5",
         "gate 5 is closed for boarding",
+    ];
+    leaf.check(all, &told).await;
+    let mut all = vec![departed(1)];
+    all.extend(shown(1, "UA4"));
+    all.push(called(1, 2));
+    let told = [
+        "gate 5 is open",
+        "UA4 to IAH is on time, go to gate 2",
+        "gate 2 is closed for boarding",
     ];
     leaf.check(all, &told).await;
 }
