@@ -225,7 +225,12 @@ pub struct NodeArgs {
     #[command(flatten)]
     pub link: LinkArgs,
 
-    /// Ends when standard input does: a tree in processes sets it
+    /// Tells in words what the states do
+    #[arg(long)]
+    pub narrate: bool,
+
+    /// Ends when standard input does, and leaves the telling of a replay to who narrates: a tree in
+    /// processes sets it
     #[arg(long, hide = true)]
     pub supervised: bool,
 }

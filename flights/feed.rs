@@ -10,6 +10,7 @@
 
 use machine_runtime::Mutation;
 
+use crate::payloads::Estimate;
 use crate::states::Flights;
 
 mod account;
@@ -22,11 +23,12 @@ mod words;
 mod zones;
 
 pub use account::Account;
-pub use departure::{CALLED_BEFORE, DELAYED_FROM, Departure, Fate, SHOWN_BEFORE};
+pub use departure::{ANNOUNCED_IN, CALLED_BEFORE, DELAYED_FROM, Departure, Fate, SHOWN_BEFORE};
 pub use moment::Moment;
 pub use plan::{Change, Event, Plan};
 pub use speed::{Speed, SpeedError};
 pub use table::{FeedError, Timetable};
+pub(crate) use words::Lateness;
 
 /// What happens at one moment of a replay.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -52,15 +54,29 @@ pub struct Step {
 #[derive(Clone, Debug)]
 pub struct Replay {
     plan: Plan,
+    speed: Speed,
 }
 
 impl Replay {
-    /// A replay of `timetable`. The seed chooses the gates, which the table does not know.
+    /// A replay of `timetable` for who does not wait. The seed chooses the gates, which the table
+    /// does not know.
     pub fn new(timetable: Timetable, seed: u64) -> Self {
         let [slots, gates] = [Flights::flights().count(), Flights::gates().count()];
         Self {
             plan: Plan::new(timetable, slots, gates, seed),
+            speed: Speed::Max,
         }
+    }
+
+    /// The same for who waits as `speed` says: estimates tell how soon they will be past.
+    #[must_use]
+    pub fn at(self, speed: Speed) -> Self {
+        Self { speed, ..self }
+    }
+
+    /// How fast it is to run.
+    pub fn speed(&self) -> Speed {
+        self.speed
     }
 
     /// What became of the departures so far; of all of them once there are no more steps.
@@ -76,14 +92,14 @@ impl Iterator for Replay {
         let event = self.plan.next()?;
         Some(Step {
             at: event.at,
-            mutations: mutations(&event),
+            mutations: mutations(&event, self.speed),
             words: event.to_string(),
         })
     }
 }
 
 /// The mapping from events to states.
-fn mutations(event: &Event) -> Vec<Mutation<Flights>> {
+fn mutations(event: &Event, speed: Speed) -> Vec<Mutation<Flights>> {
     let slot = event.slot;
     let unknown = Flights::gate_unknown(slot);
     match event.change {
@@ -92,7 +108,7 @@ fn mutations(event: &Event) -> Vec<Mutation<Flights>> {
         Change::Shown => vec![
             Mutation::remove(Flights::outbound(slot)),
             Mutation::add([Flights::outbound(slot), Flights::scheduled(slot), unknown])
-                .with_payload(Flights::outbound(slot), event.flight.payload()),
+                .with(Flights::outbound_payload(slot), &event.flight.itinerary()),
         ],
         Change::OnTime { gate: None } => vec![Mutation::add(Flights::on_time(slot))],
         Change::OnTime { gate: Some(gate) } => {
@@ -109,12 +125,18 @@ fn mutations(event: &Event) -> Vec<Mutation<Flights>> {
                 Flights::gate(slot, gate),
             ])]
         }
-        Change::Delayed { .. } => vec![Mutation::add(Flights::delayed(slot))],
+        Change::Delayed { until } => {
+            let estimate = Estimate {
+                until: until.time().to_string(),
+                in_ms: speed.past_in_ms(event.at, until),
+            };
+            let delayed = Mutation::add(Flights::delayed(slot));
+            vec![delayed.with(Flights::delayed_payload(slot), &estimate)]
+        }
         Change::Departed { .. } => vec![Mutation::add([Flights::departed(slot), unknown])],
         Change::Arrived => {
-            let arrived = Flights::arrived(slot);
-            let payload = event.flight.arrival_payload();
-            vec![Mutation::add(arrived).with_payload(arrived, payload)]
+            let arrived = Mutation::add(Flights::arrived(slot));
+            vec![arrived.with(Flights::arrived_payload(slot), &event.flight.arrival())]
         }
         Change::Cancelled => vec![Mutation::remove(Flights::outbound(slot))],
     }

@@ -15,13 +15,18 @@
 //! Every node answers HTTP from its own memory: `curl localhost:18703/` prints the active states,
 //! one a line.
 //!
-//! * [`states`] is the machine's shape, [`feed`] what moves it, [`traffic`] lets that flow into a
-//!   root, [`tree`] is all nodes. What a node is, for these states as for any, is `machine-node`.
+//! * [`states`] is the machine's shape and [`payloads`] what its states carry, [`tower`] decides at
+//!   the root what relations cannot, [`narrator`] tells in words what a replica sees.
+//! * [`feed`] is what moves it, [`traffic`] lets that flow into a root, [`tree`] is all nodes. What a
+//!   node is, for these states as for any, is `machine-node`.
 //! * [`cli`] is the command line, [`run`] what its subcommands do.
 
 pub mod cli;
 pub mod feed;
+pub mod narrator;
+pub mod payloads;
 pub mod run;
 pub mod states;
+pub mod tower;
 pub mod traffic;
 pub mod tree;

@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use anyhow::Context;
-use machine_runtime::States;
+use machine_runtime::{Machine, States};
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 
 use crate::cli::{Addr, GetArgs, MutateArgs, NodeArgs, NodeRef, SHIPPED, TreeArgs, Usage, VERSION};
+use crate::narrator::narrate;
 use crate::states::Flights;
+use crate::tower::Tower;
 use crate::traffic::{SERVES_ON, Traffic};
 use crate::tree::Tree;
 use machine_node::client;
@@ -36,8 +38,10 @@ pub async fn tree(mut args: TreeArgs, lines: Lines, started: Instant) -> anyhow:
     let mut terminal = Terminal::new();
     let tasks = Tasks::default();
     lines.set_title("starting".to_owned());
+    // Random load in plain lines would be nothing but them.
+    let narrates = terminal.is_live() || args.feed.replay.is_some();
     let tree = tokio::select! {
-        tree = Tree::start(&args, &tasks, &lines) => tree?,
+        tree = Tree::start(&args, narrates, &tasks, &lines) => tree?,
         () = signals.next() => return end(&tasks, &mut signals).await,
     };
     let hints = curl_lines(&tree.rows());
@@ -63,7 +67,7 @@ pub async fn tree(mut args: TreeArgs, lines: Lines, started: Instant) -> anyhow:
             lines.set_title(format!("three random states every {random:?}"));
         }
         match &tree {
-            Tree::Here(root, _) => traffic.run(root, &lines).await?,
+            Tree::Here(root, _) => traffic.run(root, &lines, false).await?,
             Tree::Processes(processes) => {
                 if args.feed.random.is_none() {
                     lines.set_title("replaying, in a process each".to_owned());
@@ -125,7 +129,7 @@ pub async fn node(args: NodeArgs) -> anyhow::Result<()> {
     let origin = if let Some(addr) = parent {
         Origin::Parent(Flights::schema().clone(), addr)
     } else {
-        let root = root.insert(node::start_machine(&tasks).await?);
+        let root = root.insert(node::start_machine(Machine::new().with(Tower), &tasks).await?);
         Origin::Machine(root.untyped())
     };
     let config = NodeConfig {
@@ -137,14 +141,19 @@ pub async fn node(args: NodeArgs) -> anyhow::Result<()> {
     let lines = Lines::default();
     let followers = rpc.local_addr().context("a socket without an address")?;
     let node = Node::start(config, Sockets { rpc, http }, &tasks)?;
+    // Who narrates tells what a replay's own words would.
+    let told = args.narrate || args.supervised;
     let row = node.row();
     lines.push(format!("{}: tarpc {followers}", row.name));
     if !row.http.is_empty() {
         lines.push(format!("{}: http://{}/", row.name, row.http));
     }
+    if args.narrate {
+        narrate(&node, &lines, String::new(), &tasks)?;
+    }
     let life = async {
         if let Some(root) = root.filter(|_| feeds) {
-            traffic.run(&root, &lines).await?;
+            traffic.run(&root, &lines, !told).await?;
         }
         std::future::pending::<anyhow::Result<()>>().await
     };

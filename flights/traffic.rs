@@ -7,7 +7,7 @@ use machine_runtime::{Handle, MutateError, Outcome};
 use tokio::time::{Instant, sleep_until};
 
 use crate::cli::{FeedArgs, SHIPPED};
-use crate::feed::{Replay, Speed, Timetable};
+use crate::feed::{Replay, Timetable};
 use crate::states::Flights;
 use machine_node::random::RandomTraffic;
 use machine_node::status::Lines;
@@ -21,7 +21,7 @@ pub const SERVES_ON: &str = "the replay is over, the tree serves on until it is 
 /// What is to flow.
 #[derive(Debug)]
 pub struct Traffic {
-    replay: Option<(Replay, Speed)>,
+    replay: Option<Replay>,
     random: Option<(RandomTraffic<Flights>, Duration)>,
 }
 
@@ -38,7 +38,7 @@ impl Traffic {
             } else {
                 Timetable::read(file).context("cannot replay")?
             };
-            anyhow::Ok((Replay::new(timetable, args.seed), args.speed))
+            anyhow::Ok(Replay::new(timetable, args.seed).at(args.speed))
         });
         let random = args
             .random
@@ -50,11 +50,17 @@ impl Traffic {
     }
 
     /// Lets it flow into `root` until the replay is over, if there is one, and else for ever.
+    /// `tells`: whether a replay says each of its steps.
     ///
     /// # Errors
     ///
     /// [`MutateError`] if the root ended.
-    pub async fn run(self, root: &Handle<Flights>, lines: &Lines) -> Result<(), MutateError> {
+    pub async fn run(
+        self,
+        root: &Handle<Flights>,
+        lines: &Lines,
+        tells: bool,
+    ) -> Result<(), MutateError> {
         let random = async {
             match self.random {
                 Some((traffic, period)) => traffic.run(root, period).await,
@@ -63,7 +69,7 @@ impl Traffic {
         };
         let replay = async {
             match self.replay {
-                Some((steps, speed)) => replay(root, steps, speed, lines).await,
+                Some(steps) => replay(root, steps, lines, tells).await,
                 None => std::future::pending().await,
             }
         };
@@ -77,10 +83,10 @@ impl Traffic {
 async fn replay(
     root: &Handle<Flights>,
     mut steps: Replay,
-    speed: Speed,
     lines: &Lines,
+    tells: bool,
 ) -> Result<(), MutateError> {
-    let start = Instant::now();
+    let (start, speed) = (Instant::now(), steps.speed());
     let mut first = None;
     let (mut executed, mut refused) = (0_u64, 0_u64);
     for step in steps.by_ref() {
@@ -95,7 +101,9 @@ async fn replay(
                 executed += 1;
             }
         }
-        lines.push(format!("{}  {}", step.at, step.words));
+        if tells {
+            lines.push(format!("{}  {}", step.at, step.words));
+        }
     }
     lines.set_title(SERVES_ON.to_owned());
     lines.push(format!(

@@ -12,11 +12,13 @@ use machine_node::places::{Place, places};
 use machine_node::processes::{NodeProcess, Processes};
 use machine_node::shutdown::Tasks;
 use machine_node::status::{Lines, Row};
-use machine_runtime::{Handle, States};
+use machine_runtime::{Handle, Machine, States};
 use tokio::net::TcpListener;
 
 use crate::cli::{HTTP_PORT, RPC_PORT, TreeArgs, Usage, VERSION};
+use crate::narrator::narrate;
 use crate::states::Flights;
+use crate::tower::Tower;
 use crate::traffic::OVER;
 
 /// A running tree.
@@ -29,13 +31,21 @@ pub enum Tree {
 }
 
 impl Tree {
-    /// Starts the tree that `args` describe.
+    /// Starts the tree that `args` describe. `narrates`: whether its first leaf tells what happens.
     ///
     /// # Errors
     ///
     /// If a port that was asked for is taken, or a process cannot be started.
-    pub async fn start(args: &TreeArgs, tasks: &Tasks, lines: &Lines) -> anyhow::Result<Self> {
+    pub async fn start(
+        args: &TreeArgs,
+        narrates: bool,
+        tasks: &Tasks,
+        lines: &Lines,
+    ) -> anyhow::Result<Self> {
         let places = places(&args.fanout).map_err(|error| Usage(format!("--fanout: {error}")))?;
+        let deepest = places.iter().map(|place| place.tier).max();
+        let first_leaf = places.iter().position(|place| Some(place.tier) == deepest);
+        let narrator = first_leaf.filter(|_| narrates);
         let mut sockets = Vec::new();
         for i in 0..places.len() {
             let rpc = bind(args.rpc_port, RPC_PORT, i, "--rpc-port").await?;
@@ -49,21 +59,23 @@ impl Tree {
         if args.processes {
             // Each process binds its own; what is free now is so in a moment as well.
             drop(sockets);
-            let nodes = places.iter().zip(&addrs).map(|(place, (rpc, http))| {
-                let parent = place.parent.map(|parent| addrs[parent].0);
-                NodeProcess {
-                    name: place.name.clone(),
-                    tier: place.tier,
-                    http: *http,
-                    args: node_args(place, parent, *rpc, *http, args),
-                }
-            });
+            let nodes = (0..)
+                .zip(places.iter().zip(&addrs))
+                .map(|(i, (place, (rpc, http)))| {
+                    let parent = place.parent.map(|parent| addrs[parent].0);
+                    NodeProcess {
+                        name: place.name.clone(),
+                        tier: place.tier,
+                        http: *http,
+                        args: node_args(place, parent, *rpc, *http, narrator == Some(i), args),
+                    }
+                });
             let processes = Processes::start(nodes.collect(), &args.log, Some(OVER), tasks, lines)?;
             return Ok(Self::Processes(processes));
         }
-        let root = node::start_machine(tasks).await?;
+        let root = node::start_machine(Machine::new().with(Tower), tasks).await?;
         let mut nodes = Vec::new();
-        for (place, (rpc, http)) in places.iter().zip(sockets) {
+        for (i, (place, (rpc, http))) in places.iter().zip(sockets).enumerate() {
             let config = NodeConfig {
                 name: place.name.clone(),
                 version: VERSION,
@@ -75,14 +87,12 @@ impl Tree {
                 },
                 push_interval: args.link.push_interval,
             };
-            nodes.push(Node::start(
-                config,
-                Sockets {
-                    rpc,
-                    http: Some(http),
-                },
-                tasks,
-            )?);
+            let http = Some(http);
+            let node = Node::start(config, Sockets { rpc, http }, tasks)?;
+            if narrator == Some(i) {
+                narrate(&node, lines, format!("{}: ", place.name), tasks)?;
+            }
+            nodes.push(node);
         }
         Ok(Self::Here(root, nodes))
     }
@@ -138,9 +148,13 @@ fn node_args(
     parent: Option<SocketAddr>,
     rpc: SocketAddr,
     http: SocketAddr,
+    narrates: bool,
     args: &TreeArgs,
 ) -> Vec<OsString> {
     let mut list: Vec<OsString> = vec!["node".into(), "--supervised".into()];
+    if narrates {
+        list.push("--narrate".into());
+    }
     let mut flag = |name: &str, value: OsString| list.extend([name.into(), value]);
     flag("--name", place.name.clone().into());
     flag("--addr", rpc.to_string().into());

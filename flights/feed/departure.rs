@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde::Serialize;
+use crate::payloads::{Arrival, Itinerary};
 
 use super::moment::{Moment, TimeOfDay};
 
@@ -15,6 +15,9 @@ pub const CALLED_BEFORE: i64 = 40;
 /// A flight that departs this many minutes after its schedule is delayed; with fewer it is on
 /// time, as in the statistics that the table comes from.
 pub const DELAYED_FROM: i64 = 15;
+
+/// Delays are announced in steps of this many minutes, and the rest of them is kept back.
+pub const ANNOUNCED_IN: i64 = 15;
 
 /// One departure: a row of the table, on the virtual clock.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -103,56 +106,36 @@ impl Departure {
         departed.minutes_since(self.scheduled)
     }
 
+    /// When it is said to leave once it is late: the delay in whole steps of [`ANNOUNCED_IN`].
+    pub(super) fn estimate(&self, departed: Moment) -> Moment {
+        let delay = self.delay(departed).max(ANNOUNCED_IN);
+        self.scheduled.plus(delay - delay % ANNOUNCED_IN)
+    }
+
     /// What the direction state of a slot retains: which flight the slot shows.
-    ///
-    /// `{"flight":"UA1545","from":"EWR","to":"IAH","date":"2013-01-01","sched":"05:15",
-    /// "due":"08:19"}`, with `due` on the clock of the destination.
-    pub fn payload(&self) -> Vec<u8> {
-        #[derive(Serialize)]
-        struct Payload<'a> {
-            flight: String,
-            from: &'a str,
-            to: &'a str,
-            date: String,
-            sched: String,
-            due: String,
-        }
-        json(&Payload {
+    pub fn itinerary(&self) -> Itinerary {
+        Itinerary {
             flight: self.to_string(),
-            from: self.origin.as_str(),
-            to: self.destination(),
+            from: self.origin.as_str().to_owned(),
+            to: self.destination().to_owned(),
             date: self.scheduled.date().to_string(),
             sched: self.scheduled.time().to_string(),
             due: TimeOfDay(self.due).to_string(),
-        })
+        }
     }
 
-    /// What the mutation to `Arrived` carries: `{"flight":"UA1545","delay":11}`, or
-    /// `{"flight":"UA1545","diverted":true}`.
-    pub fn arrival_payload(&self) -> Vec<u8> {
-        #[derive(Serialize)]
-        struct Payload {
-            flight: String,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            delay: Option<i64>,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            diverted: Option<bool>,
-        }
+    /// What the mutation to `Arrived` carries.
+    pub fn arrival(&self) -> Arrival {
         let delay = match self.fate {
             Fate::Arrived { delay, .. } => Some(delay),
             Fate::Cancelled | Fate::Diverted { .. } | Fate::Lost { .. } => None,
         };
-        let diverted = matches!(self.fate, Fate::Diverted { .. }).then_some(true);
-        json(&Payload {
+        Arrival {
             flight: self.to_string(),
             delay,
-            diverted,
-        })
+            diverted: matches!(self.fate, Fate::Diverted { .. }),
+        }
     }
-}
-
-fn json(payload: &impl Serialize) -> Vec<u8> {
-    serde_json::to_vec(payload).expect("a struct of texts and numbers can always be written")
 }
 
 /// The flight's designator, `UA1545`.

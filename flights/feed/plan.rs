@@ -43,7 +43,7 @@ pub enum Change {
     },
     /// It should have left and has not.
     Delayed {
-        /// When it will leave.
+        /// When it is said to leave, which may be too early by some minutes.
         until: Moment,
     },
     /// It leaves, and its gate is free.
@@ -221,7 +221,7 @@ impl Plan {
                 Change::Cancelled
             }
             (What::Delay, fate) => Change::Delayed {
-                until: fate.departed()?,
+                until: departure.estimate(fate.departed()?),
             },
             (What::Call, _) if occupant.departed => return None,
             (What::Call, fate) => {

@@ -42,6 +42,18 @@ impl Speed {
     }
 }
 
+impl Speed {
+    /// In how many milliseconds `to` is past, seen from `from`: half a minute after it, so that
+    /// what happens on that minute is not late. Never, where nobody waits.
+    pub(super) fn past_in_ms(self, from: Moment, to: Moment) -> Option<u64> {
+        if self == Self::Max {
+            return None;
+        }
+        let past = self.wait(from, to) + self.wait(from, from.plus(1)) / 2;
+        u64::try_from(past.as_millis()).ok()
+    }
+}
+
 impl fmt::Display for Speed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -100,6 +112,15 @@ mod tests {
             "fast".parse::<Speed>().unwrap_err().to_string(),
             "`fast` is no speed, expected `max` or a factor above zero such as `60x`, `60` or `0.5`"
         );
+    }
+
+    #[test]
+    fn a_time_is_past_half_a_minute_after_it() {
+        let five = Moment::new(Date::constant(2013, 7, 10), 300);
+        let past = |speed: Speed| speed.past_in_ms(five, five.plus(30));
+        assert_eq!(past(Speed::Times(1.0)), Some(30 * 60_000 + 30_000));
+        assert_eq!(past(Speed::Times(60.0)), Some(30_500));
+        assert_eq!(past(Speed::Max), None);
     }
 
     #[test]

@@ -37,7 +37,7 @@ impl fmt::Display for Event {
 }
 
 /// Minutes after the schedule, or before it if negative.
-struct Lateness(i64);
+pub(crate) struct Lateness(pub(crate) i64);
 
 impl fmt::Display for Lateness {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

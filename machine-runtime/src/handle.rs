@@ -25,7 +25,7 @@ use crate::queue::{Waiting, error_mutation};
 #[cfg(feature = "replica")]
 use crate::replica::Uplink;
 use crate::schema::as_index;
-use crate::state::{DynState, State};
+use crate::state::{DynState, State, States};
 #[cfg(doc)]
 use crate::tickets::TICKETS;
 use crate::tickets::Tickets;
@@ -67,6 +67,18 @@ pub(crate) enum Target {
 pub struct Handle<S: State> {
     target: Target,
     view: View<S>,
+}
+
+impl Handle<DynState> {
+    /// The same handle with the states of `S`, the inverse of [`Handle::untyped`]; none if the
+    /// schema is not that of `S`.
+    pub fn as_states<S: States>(&self) -> Option<Handle<S>> {
+        let same = self.view.schema().fingerprint() == S::schema().fingerprint();
+        same.then(|| Handle {
+            target: self.target.clone(),
+            view: View::new(self.view.shared().clone()),
+        })
+    }
 }
 
 impl<S: State> Clone for Handle<S> {

@@ -8,8 +8,12 @@ mod cli;
 mod feed;
 // What nodes answer over HTTP.
 mod http;
+// What a replica tells a person.
+mod narrator;
 // Running the program, reading what it prints, asking its nodes.
 mod support;
+// Gates and delays: what the root's handlers refuse, and what they do.
+mod tower;
 // Whole trees, in one process and in one each.
 mod tree;
 // Many writers at once.

@@ -6,6 +6,7 @@ use std::net::TcpListener;
 use std::time::Instant;
 
 use flights::states::Flights;
+use flights::tower::Tower;
 use machine_node::random::RandomTraffic;
 use machine_runtime::{Machine, Position, StateSet};
 
@@ -205,7 +206,7 @@ struct History {
 
 impl History {
     fn new(seed: u64) -> Self {
-        let mut machine = Machine::new();
+        let mut machine = Machine::new().with(Tower);
         let mut moments = vec![(0, StateSet::EMPTY)];
         assert!(machine.add([Flights::Start, Flights::Ready]).is_executed());
         append(&machine, &mut moments);

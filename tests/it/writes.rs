@@ -222,7 +222,7 @@ impl Shared {
 }
 
 /// Asks for a mutation over a connection of its own, once all who are to `meet` have connected.
-async fn ask(addr: &str, body: String, meet: Option<&Barrier>) -> Option<(u16, Value)> {
+pub(crate) async fn ask(addr: &str, body: String, meet: Option<&Barrier>) -> Option<(u16, Value)> {
     let stream = TcpStream::connect(addr).await;
     if let Some(meet) = meet {
         meet.wait().await;

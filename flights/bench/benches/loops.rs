@@ -212,7 +212,7 @@ fn http(counter: &mut Counter) -> anyhow::Result<()> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let tasks = Tasks::default();
     let mut reader = runtime.block_on(async {
-        let root: Handle<Published148> = start_machine(&tasks).await?;
+        let root: Handle<Published148> = start_machine(Machine::new(), &tasks).await?;
         let (addr, _node) = start(Origin::Machine(root.untyped()), &tasks).await?;
         anyhow::Ok(TcpStream::connect(addr.http).await?)
     })?;
@@ -239,7 +239,7 @@ fn link(counter: &mut Counter) -> anyhow::Result<()> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let tasks = Tasks::default();
     let (root, view) = runtime.block_on(async {
-        let root: Handle<Published148> = start_machine(&tasks).await?;
+        let root: Handle<Published148> = start_machine(Machine::new(), &tasks).await?;
         let (addr, _root) = start(Origin::Machine(root.untyped()), &tasks).await?;
         let schema = Published148::schema().clone();
         let (_, replicant) = start(Origin::Parent(schema, addr.rpc.to_string()), &tasks).await?;

@@ -19,7 +19,7 @@ use hyper_util::rt::TokioIo;
 use machine_node::node::{self, Node, NodeConfig, Origin, Sockets};
 use machine_node::random::RandomTraffic;
 use machine_node::shutdown::{PATIENCE, Tasks, input_ends};
-use machine_runtime::States;
+use machine_runtime::{Machine, States};
 use tokio::net::TcpListener;
 use tokio::runtime::Builder;
 use tokio::task::JoinSet;
@@ -103,7 +103,7 @@ async fn run_node(args: NodeArgs) -> anyhow::Result<()> {
     let origin = if let Some(parent) = args.parent {
         Origin::Parent(Published148::schema().clone(), parent)
     } else {
-        let root = root.insert(node::start_machine::<Published148>(&tasks).await?);
+        let root = root.insert(node::start_machine(Machine::<Published148>::new(), &tasks).await?);
         Origin::Machine(root.untyped())
     };
     let config = NodeConfig {

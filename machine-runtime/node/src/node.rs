@@ -39,14 +39,17 @@ pub enum Origin {
     Parent(Arc<Schema>, String),
 }
 
-/// Starts a machine for a root to show, and brings it up where it has states for that. It runs
+/// Starts `machine` for a root to show, and brings it up where it has states for that. It runs
 /// until `tasks` are stopped, whether anybody holds its handle or not.
 ///
 /// # Errors
 ///
 /// If it ended or refused to become ready.
-pub async fn start_machine<S: States>(tasks: &Tasks) -> anyhow::Result<Handle<S>> {
-    let (handle, owner) = Owner::new(Machine::new(), Epoch::random(), ViewOptions::default());
+pub async fn start_machine<S: States>(
+    machine: Machine<S>,
+    tasks: &Tasks,
+) -> anyhow::Result<Handle<S>> {
+    let (handle, owner) = Owner::new(machine, Epoch::random(), ViewOptions::default());
     let (stopped, held) = (tasks.stopped(), handle.clone());
     tasks.spawn(async move {
         owner.run(stopped).await;

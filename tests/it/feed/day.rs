@@ -2,6 +2,7 @@
 
 use flights::feed::{Change, Departure, Plan, Replay, Step, Timetable};
 use flights::states::Flights;
+use flights::tower::Tower;
 use machine_runtime::{Machine, Outcome};
 
 /// What a slot should show, told from the events alone.
@@ -89,13 +90,9 @@ impl Slot {
             "slot {slot} after {step:?}"
         );
 
-        let payload = self.flight.map(|flight| flight.payload());
-        let retained = machine.retained(Flights::outbound(slot));
-        assert_eq!(
-            retained.map(|bytes| bytes.to_vec()),
-            payload,
-            "slot {slot} after {step:?}"
-        );
+        let itinerary = self.flight.map(|flight| flight.itinerary());
+        let retained = machine.payload(Flights::outbound_payload(slot)).unwrap();
+        assert_eq!(retained, itinerary, "slot {slot} after {step:?}");
     }
 }
 
@@ -104,7 +101,7 @@ fn every_step_of_the_day_is_carried_out_and_shows_what_was_planned() {
     let [slots, gates] = [Flights::flights().count(), Flights::gates().count()];
     let mut plan = Plan::new(Timetable::shipped(), slots, gates, 3);
     let mut replay = Replay::new(Timetable::shipped(), 3);
-    let mut machine = Machine::<Flights>::new();
+    let mut machine = Machine::new().with(Tower);
     let mut shown: Vec<_> = Flights::flights().map(Slot::empty).collect();
 
     for step in replay.by_ref() {
@@ -132,13 +129,13 @@ fn a_replay_is_the_same_for_the_same_seed() {
 
 #[test]
 fn a_replay_takes_over_what_an_earlier_one_left() {
-    let mut machine = Machine::<Flights>::new();
+    let mut machine = Machine::new().with(Tower);
     for seed in 0..2 {
         for mutation in Replay::new(Timetable::shipped(), seed).flat_map(|step| step.mutations) {
             assert_eq!(machine.mutate(&mutation), Outcome::Executed, "{mutation:?}");
         }
     }
-    let mut fresh = Machine::<Flights>::new();
+    let mut fresh = Machine::new().with(Tower);
     for mutation in Replay::new(Timetable::shipped(), 1).flat_map(|step| step.mutations) {
         assert!(fresh.mutate(&mutation).is_executed());
     }

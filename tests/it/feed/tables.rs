@@ -65,11 +65,11 @@ fn a_payload_says_which_flight_it_is() {
     let departure = &timetable.departures()[0];
     assert_eq!(departure.to_string(), "UA1545");
     assert_eq!(
-        String::from_utf8(departure.payload()).unwrap(),
+        serde_json::to_string(&departure.itinerary()).unwrap(),
         r#"{"flight":"UA1545","from":"EWR","to":"IAH","date":"2013-01-01","sched":"05:15","due":"08:19"}"#
     );
     assert_eq!(
-        String::from_utf8(departure.arrival_payload()).unwrap(),
+        serde_json::to_string(&departure.arrival()).unwrap(),
         r#"{"flight":"UA1545","delay":11}"#
     );
 }

@@ -49,7 +49,7 @@ struct Bytes {
 /// Follows a root that has seen some traffic already, through `calls` more.
 async fn follow(calls: u32) -> anyhow::Result<Bytes> {
     let tasks = Tasks::default();
-    let root: Handle<Published148> = start_machine(&tasks).await?;
+    let root: Handle<Published148> = start_machine(Machine::new(), &tasks).await?;
     let mut traffic = RandomTraffic::new(fastrand::u64(..));
     let before: Vec<_> = (0..calls).map(|_| traffic.next(false)).collect();
     // A machine beside it, for what its traffic changes.

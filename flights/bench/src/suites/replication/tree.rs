@@ -57,7 +57,7 @@ struct Tree {
 impl Tree {
     async fn start() -> anyhow::Result<Self> {
         let tasks = Tasks::default();
-        let root = node::start_machine::<Published148>(&tasks).await?;
+        let root = node::start_machine(Machine::<Published148>::new(), &tasks).await?;
         let rpc = TcpListener::bind("127.0.0.1:0").await?;
         let addr = rpc.local_addr()?;
         let origin = Origin::Machine(root.untyped());
