@@ -163,3 +163,7 @@ pub mod __private {
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 struct Readme;
+
+#[cfg(all(doctest, feature = "tokio", feature = "serde"))]
+#[doc = include_str!("../../docs/handlers.md")]
+struct Guide;
