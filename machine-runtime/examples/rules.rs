@@ -169,19 +169,17 @@ pub(crate) async fn run(out: &mut impl Write) -> Result<(), Box<dyn Error>> {
         // A misspelt name is an error that says what it resembles.
         let states: Vec<Garden> = names.split(' ').map(str::parse).collect::<Result<_, _>>()?;
         let mutation = Mutation::add(states.as_slice());
-        match kind {
-            "+" => {
-                garden.mutate(mutation).await?.outcome.into_result()?;
-                decisions(out, &garden).await?;
-            }
-            _ => {
-                match garden.can(mutation).await? {
-                    Outcome::Canceled(why) => writeln!(out, "        no: {why}")?,
-                    _ => writeln!(out, "        yes")?,
-                }
-                for state in states {
-                    writeln!(out, "        {}", garden.view().explain(state))?;
-                }
+        if kind == "+" {
+            garden.mutate(mutation).await?.outcome.into_result()?;
+            decisions(out, &garden).await?;
+        } else {
+            let answer = match garden.can(mutation).await?.into_result() {
+                Ok(()) => "yes".to_owned(),
+                Err(why) => format!("no: {why}"),
+            };
+            writeln!(out, "        {answer}")?;
+            for state in states {
+                writeln!(out, "        {}", garden.view().explain(state))?;
             }
         }
         tokio::select! {

@@ -19,7 +19,7 @@ use std::error::Error;
 use std::future::{Future, pending};
 use std::io::{self, Write};
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use machine_runtime::{
@@ -94,7 +94,7 @@ impl Clock {
         async move {
             if now.wait_for(|now| *now >= until).await.is_err() {
                 // Time has ended.
-                pending().await
+                pending::<()>().await;
             }
         }
     }
@@ -106,7 +106,14 @@ impl Clock {
 }
 
 /// Where the work of `Connecting` leaves a connection for that of `Up`.
-type Connected = Arc<Mutex<BTreeMap<usize, TcpStream>>>;
+#[derive(Clone, Default)]
+struct Connected(Arc<Mutex<BTreeMap<usize, TcpStream>>>);
+
+impl Connected {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<usize, TcpStream>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 struct Supervisor {
     server: SocketAddr,
@@ -136,17 +143,19 @@ impl Supervisor {
 
     #[state(connecting)]
     fn connect(&mut self, cx: &mut Final<'_, Pool>, device: usize) {
-        let (server, connected) = (self.server, Arc::clone(&self.connected));
+        let (server, connected) = (self.server, self.connected.clone());
+        let late = self.clock.sleep(SILENCE);
         cx.spawn(move |pool: Handle<Pool>| async move {
-            let next = match greet(server, device).await {
-                Ok(stream) => {
-                    connected
-                        .lock()
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .insert(device, stream);
+            let greeted = tokio::select! {
+                greeted = greet(server, device) => greeted.ok(),
+                () = late => None,
+            };
+            let next = match greeted {
+                Some(stream) => {
+                    connected.lock().insert(device, stream);
                     Mutation::add(Pool::up(device))
                 }
-                Err(_) => down(device, "no greeting"),
+                None => down(device, "no greeting"),
             };
             pool.mutate(next).await.map(drop)
         });
@@ -154,11 +163,7 @@ impl Supervisor {
 
     #[state(up)]
     fn listen(&mut self, cx: &mut Final<'_, Pool>, device: usize) {
-        let mut connected = self
-            .connected
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(mut stream) = connected.remove(&device) {
+        if let Some(mut stream) = self.connected.lock().remove(&device) {
             cx.spawn(move |pool: Handle<Pool>| async move {
                 while stream.read_u8().await.is_ok() {
                     pool.add(Pool::beat(device)).await.map(drop)?;
@@ -240,34 +245,125 @@ impl Server {
     }
 }
 
-/// What there is to see.
-fn report(
-    out: &mut impl Write,
-    what: &str,
-    pool: &Handle<Pool>,
-    alarm: &Handle<Alarm>,
-) -> Result<(), Box<dyn Error>> {
-    write!(out, "{what}\n    pool:")?;
-    let beats: Vec<_> = Pool::devices().map(Pool::beat).collect();
-    for state in pool
-        .view()
-        .active()
-        .iter()
-        .filter(|state| !beats.contains(state))
-    {
-        write!(out, " {state}")?;
-        if let Some(device) = state.device().filter(|device| state == Pool::down(*device))
-            && let Some(why) = pool.view().payload(Pool::down_payload(device))?
-        {
-            write!(out, " ({why})")?;
+/// A pool, what watches it, and what happens to it.
+struct Scene<W> {
+    out: W,
+    pool: Handle<Pool>,
+    alarm: Handle<Alarm>,
+    clock: Clock,
+    server: Server,
+}
+
+impl<W: Write> Scene<W> {
+    /// Prints what there is to see.
+    fn report(&mut self, what: &str) -> Result<(), Box<dyn Error>> {
+        let (out, pool, alarm) = (&mut self.out, self.pool.view(), self.alarm.view());
+        write!(out, "{what}\n    pool:")?;
+        for state in pool.active().iter() {
+            let device = state.device();
+            if device.is_some_and(|device| state == Pool::beat(device)) {
+                continue;
+            }
+            write!(out, " {state}")?;
+            if let Some(device) = device.filter(|device| state == Pool::down(*device))
+                && let Some(why) = pool.payload(Pool::down_payload(device))?
+            {
+                write!(out, " ({why})")?;
+            }
         }
+        write!(out, "\n    alarm:")?;
+        for state in alarm.active().iter() {
+            write!(out, " {state}")?;
+        }
+        writeln!(out)?;
+        Ok(())
     }
-    write!(out, "\n    alarm:")?;
-    for state in alarm.view().active().iter() {
-        write!(out, " {state}")?;
+
+    async fn start(&mut self) -> Result<(), Box<dyn Error>> {
+        self.pool.add(Pool::Start).await?.outcome.into_result()?;
+        self.server.accept(3).await?;
+        self.server.beat(1).await?;
+        self.pool.view().when(Pool::beat(1)).await?;
+        let refused = self.pool.add(Pool::Ready).await?.outcome.into_result();
+        let why = refused.err().ok_or("ready without a quorum")?;
+        writeln!(self.out, "one device is up: {why}")?;
+        self.server.beat(2).await?;
+        self.server.beat(3).await?;
+        let all = [Pool::beat(2), Pool::beat(3), Pool::Ready];
+        self.pool.view().when(all).await?;
+        self.report("all devices are up")
     }
-    writeln!(out)?;
-    Ok(())
+
+    async fn lose_one(&mut self) -> Result<(), Box<dyn Error>> {
+        let (pool, alarm) = (self.pool.view().clone(), self.alarm.view().clone());
+        self.server.kill(2);
+        pool.when(Pool::down(2)).await?;
+        alarm.when(Alarm::Degraded).await?;
+        self.report("device 2 is lost")?;
+
+        self.clock.advance(1);
+        self.server.accept(1).await?;
+        self.server.beat(2).await?;
+        pool.when(Pool::beat(2)).await?;
+        alarm.when_not(Alarm::Degraded).await?;
+        self.report("it is back a second later")?;
+
+        self.clock.advance(1);
+        for device in [1, 2] {
+            let heard = pool.when_next(Pool::beat(device));
+            self.server.beat(device as u64).await?;
+            heard.await?;
+        }
+        self.clock.advance(1);
+        pool.when(Pool::down(3)).await?;
+        alarm.when(Alarm::Degraded).await?;
+        self.report("device 3 has said nothing for three seconds")
+    }
+
+    async fn lose_two(&mut self) -> Result<(), Box<dyn Error>> {
+        let (pool, alarm) = (self.pool.view().clone(), self.alarm.view().clone());
+        // What is done with a quorum only, such as serving requests.
+        let serving = pool.context(Pool::Ready).run(pending::<()>());
+        self.server.kill(1);
+        if serving.await.is_err() {
+            writeln!(self.out, "what runs while the pool is ready is dropped")?;
+        }
+        alarm.when([Alarm::Siren, Alarm::Exception]).await?;
+        self.report("device 1 is lost too")?;
+        let heard = self.alarm.add(Alarm::Acknowledged).await?;
+        heard.outcome.into_result()?;
+        self.report("somebody has heard the siren")?;
+
+        self.clock.advance(1);
+        self.server.accept(2).await?;
+        alarm.when_not(Alarm::Degraded).await?;
+        self.server.kill(3);
+        pool.when(Pool::down(3)).await?;
+        let heard = pool.when_next(Pool::beat(2));
+        self.server.beat(1).await?;
+        self.server.beat(2).await?;
+        pool.when([Pool::beat(1), Pool::Ready]).await?;
+        heard.await?;
+        alarm.when(Alarm::Degraded).await?;
+        alarm.when_not(Alarm::Outage).await?;
+        self.report("device 1 is back, device 3 was turned away")?;
+
+        self.clock.advance(2);
+        self.server.accept(1).await?;
+        self.server.beat(3).await?;
+        pool.when(Pool::beat(3)).await?;
+        alarm.when_not(Alarm::Degraded).await?;
+        self.report("device 3 is back after twice the pause")
+    }
+
+    async fn stop(&mut self) -> Result<(), Box<dyn Error>> {
+        self.pool.remove(Pool::Start).await?.outcome.into_result()?;
+        for stream in self.server.devices.values_mut() {
+            // Until nothing more can come: the pool has hung up, one way or the other.
+            let _ = stream.read_to_end(&mut Vec::new()).await;
+        }
+        self.report("the pool has stopped, and all connections are closed")
+    }
 }
 
 pub(crate) async fn run(out: &mut impl Write) -> Result<(), Box<dyn Error>> {
@@ -279,125 +375,37 @@ pub(crate) async fn run(out: &mut impl Write) -> Result<(), Box<dyn Error>> {
         connected: Connected::default(),
         failures: BTreeMap::new(),
     };
-    let mut server = Server {
-        listener,
-        devices: BTreeMap::new(),
-    };
+    // What runs ends with this.
     let mut tasks = JoinSet::new();
     let machine = Machine::new().with(supervisor);
     let (pool, owner) = Owner::new(machine, Epoch::random(), ViewOptions::default());
     tasks.spawn(async { drop(owner.run(pending()).await) });
     let (alarm, owner) = Owner::new(Machine::new(), Epoch::random(), ViewOptions::default());
     tasks.spawn(async { drop(owner.run(pending()).await) });
-    let (devices, alarms) = (pool.view(), alarm.view());
 
-    pool.add(Pool::Start).await?.outcome.into_result()?;
-    server.accept(3).await?;
-    server.beat(1).await?;
-    devices.when(Pool::beat(1)).await?;
-    let refused = pool.add(Pool::Ready).await?.outcome.into_result();
-    writeln!(
+    let server = Server {
+        listener,
+        devices: BTreeMap::new(),
+    };
+    let mut scene = Scene {
         out,
-        "one device is up: {}",
-        refused.err().ok_or("ready without a quorum")?
-    )?;
-    server.beat(2).await?;
-    server.beat(3).await?;
-    devices
-        .when([Pool::beat(2), Pool::beat(3), Pool::Ready])
-        .await?;
-    let all_down: Vec<_> = Pool::devices().map(Pool::down).collect();
-    let pipe = Pipe::between(devices, &alarm)
-        .mirror_any(all_down, Alarm::Degraded)
+        pool,
+        alarm,
+        clock,
+        server,
+    };
+    scene.start().await?;
+    let down: Vec<_> = Pool::devices().map(Pool::down).collect();
+    let pipe = Pipe::between(scene.pool.view(), &scene.alarm)
+        .mirror_any(down, Alarm::Degraded)
         .mirror_not(Pool::Ready, Alarm::Outage)
         .errors()
         .start();
-    report(out, "all devices are up", &pool, &alarm)?;
-    let ready = devices.context(Pool::Ready);
-
-    server.kill(2);
-    devices.when(Pool::down(2)).await?;
-    alarms.when(Alarm::Degraded).await?;
-    report(out, "device 2 is lost", &pool, &alarm)?;
-
-    clock.advance(1);
-    server.accept(1).await?;
-    server.beat(2).await?;
-    devices.when(Pool::beat(2)).await?;
-    alarms.when_not(Alarm::Degraded).await?;
-    report(out, "it is back a second later", &pool, &alarm)?;
-
-    clock.advance(1);
-    for device in [1, 2] {
-        let heard = devices.when_next(Pool::beat(device));
-        server.beat(device as u64).await?;
-        heard.await?;
-    }
-    clock.advance(1);
-    devices.when(Pool::down(3)).await?;
-    alarms.when(Alarm::Degraded).await?;
-    report(
-        out,
-        "device 3 has said nothing for three seconds",
-        &pool,
-        &alarm,
-    )?;
-
-    server.kill(1);
-    // What is done with a quorum only, such as serving requests.
-    let served = ready.run(pending::<()>()).await;
-    writeln!(
-        out,
-        "what runs while the pool is ready ends: {}",
-        served.is_err()
-    )?;
-    alarms.when([Alarm::Siren, Alarm::Exception]).await?;
-    report(out, "device 1 is lost too", &pool, &alarm)?;
-    alarm
-        .add(Alarm::Acknowledged)
-        .await?
-        .outcome
-        .into_result()?;
-    report(out, "somebody has heard the siren", &pool, &alarm)?;
-
-    clock.advance(1);
-    server.accept(2).await?;
-    alarms.when_not(Alarm::Degraded).await?;
-    server.kill(3);
-    devices.when(Pool::down(3)).await?;
-    let heard = devices.when_next(Pool::beat(2));
-    server.beat(1).await?;
-    server.beat(2).await?;
-    devices.when([Pool::beat(1), Pool::Ready]).await?;
-    heard.await?;
-    alarms.when(Alarm::Degraded).await?;
-    alarms.when_not(Alarm::Outage).await?;
-    report(
-        out,
-        "device 1 is back, device 3 was turned away",
-        &pool,
-        &alarm,
-    )?;
-
-    clock.advance(2);
-    server.accept(1).await?;
-    server.beat(3).await?;
-    devices.when(Pool::beat(3)).await?;
-    alarms.when_not(Alarm::Degraded).await?;
-    report(out, "device 3 is back after twice the pause", &pool, &alarm)?;
-
+    scene.lose_one().await?;
+    scene.lose_two().await?;
+    // Stopping is no outage.
     drop(pipe);
-    pool.remove(Pool::Start).await?.outcome.into_result()?;
-    for stream in server.devices.values_mut() {
-        // Until there is nothing more to come: the pool has hung up.
-        let _ = stream.read_to_end(&mut Vec::new()).await;
-    }
-    report(
-        out,
-        "the pool has stopped, and all connections are closed",
-        &pool,
-        &alarm,
-    )
+    scene.stop().await
 }
 
 #[tokio::main(flavor = "current_thread")]

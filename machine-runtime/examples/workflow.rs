@@ -18,7 +18,7 @@ use std::io::Write;
 use std::time::Duration;
 
 use machine_runtime::{
-    Epoch, Final, Handle, Machine, Mutation, Owner, ViewOptions, handlers, states,
+    Epoch, Final, Handle, InvalidPayload, Machine, Mutation, Owner, ViewOptions, handlers, states,
 };
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -93,7 +93,7 @@ impl Clerk {
     #[state(Running)]
     fn run(&mut self, cx: &mut Final<'_, Order>) {
         self.tries = [0; STEPS.len()];
-        self.go_on(cx);
+        go_on(cx);
     }
 
     #[state(trying)]
@@ -112,16 +112,12 @@ impl Clerk {
     }
 
     #[state(pausing)]
-    fn pause(
-        &mut self,
-        cx: &mut Final<'_, Order>,
-        step: usize,
-    ) -> Result<(), Box<dyn Error + Send + Sync>> {
+    fn pause(&mut self, cx: &mut Final<'_, Order>, step: usize) -> Result<(), InvalidPayload> {
         let (tries, (what, ..)) = (self.tries[step - 1], STEPS[step - 1]);
         let why = cx
             .payload(Order::pausing_payload(step))?
             .unwrap_or_default();
-        self.say(format!("{what}, try {tries}: {why}"));
+        self.say(&format!("{what}, try {tries}: {why}"));
         if tries == TRIES {
             cx.fail_with(Order::Failed, format!("cannot {what}: {why}"));
             return Ok(());
@@ -136,29 +132,26 @@ impl Clerk {
     #[state(done)]
     fn done(&mut self, cx: &mut Final<'_, Order>, step: usize) {
         let (tries, (what, ..)) = (self.tries[step - 1], STEPS[step - 1]);
-        self.say(format!("{what}, try {tries}: done"));
-        self.go_on(cx);
+        self.say(&format!("{what}, try {tries}: done"));
+        go_on(cx);
     }
 
     #[state(COURSE)]
     fn tell(&mut self, cx: &mut Final<'_, Order>) {
-        self.say(
-            cx.state()
-                .map_or_else(String::new, |course| course.to_string()),
-        );
+        self.say(cx.state().map_or("", Order::name));
     }
 
-    /// On to the first step that is not done.
-    fn go_on(&self, cx: &mut Final<'_, Order>) {
-        let next = Order::steps().find(|step| !cx.is_active(Order::done(*step)));
-        cx.add(next.map_or(Order::Finished, Order::trying));
-    }
-
-    fn say(&self, what: String) {
+    fn say(&self, what: &str) {
         let seconds = self.opened.elapsed().as_secs_f64();
         // Nobody reads it any more once the example is over.
         let _ = self.log.send(format!("{seconds:7.1} s  {what}"));
     }
+}
+
+/// On to the first step that is not done.
+fn go_on(cx: &mut Final<'_, Order>) {
+    let next = Order::steps().find(|step| !cx.is_active(Order::done(*step)));
+    cx.add(next.map_or(Order::Finished, Order::trying));
 }
 
 /// Everything that was logged so far.
