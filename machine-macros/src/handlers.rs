@@ -70,3 +70,6 @@ fn states(arguments: TokenStream) -> syn::Result<Path> {
     Parser::parse2(read, arguments)
         .map_err(|error| syn::Error::new(error.span(), say::HANDLERS_FORM))
 }
+
+#[cfg(test)]
+mod tests;

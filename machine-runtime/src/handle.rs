@@ -15,14 +15,14 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 
-use crate::errors::MachineError;
-use crate::handlers::Cause;
+use crate::errors::{ErrorKind, MachineError};
+use crate::handlers::{BoxError, Cause};
 use crate::keys::{Keys, content};
 use crate::machine::{Machine, Transition};
-use crate::mutation::{IntoStates, Mutation, Outcome, Reason};
+use crate::mutation::{IntoStates, Mutation, Outcome, Reason, StateList};
 use crate::position::{Epoch, Position};
 use crate::publisher::Publisher;
-use crate::queue::Waiting;
+use crate::queue::{Waiting, error_mutation};
 #[cfg(feature = "replica")]
 use crate::replica::Uplink;
 use crate::schema::as_index;
@@ -303,6 +303,38 @@ impl<S: State> Handle<S> {
     /// As [`Handle::mutate`].
     pub async fn remove(&self, states: impl IntoStates<S>) -> Result<Receipt<S>, MutateError> {
         self.mutate(Mutation::remove(states)).await
+    }
+
+    /// Adds an error: activates `Exception` with it (rule R28). It is among the errors of the root's
+    /// machine then, without its sources.
+    ///
+    /// # Errors
+    ///
+    /// As [`Handle::mutate`].
+    pub async fn fail(&self, error: impl Into<BoxError>) -> Result<Receipt<S>, MutateError> {
+        self.fail_with(&[][..], error).await
+    }
+
+    /// Adds an error as `states`, such as `ErrNetwork`, together with `Exception`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Handle::mutate`].
+    ///
+    /// # Panics
+    ///
+    /// As [`Handle::mutate`].
+    pub async fn fail_with(
+        &self,
+        states: impl IntoStates<S>,
+        error: impl Into<BoxError>,
+    ) -> Result<Receipt<S>, MutateError> {
+        let revision = self.view.position().map_or(0, |position| position.revision);
+        let error = MachineError::of(ErrorKind::Added, error.into(), revision);
+        let mut list = StateList::new();
+        states.append_to(&mut list);
+        let call = error_mutation(self.view.schema(), &list, &error, Cause::Call);
+        self.one(call, WriteOptions::new()).await
     }
 
     /// Whether `mutation` would be executed now, see [`Machine::can`]. From a replica it is what

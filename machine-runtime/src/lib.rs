@@ -37,6 +37,8 @@
 //! * [`Mutation`] is what one asks for, [`Outcome`] what came of it.
 //! * [`Machine`] is the core: synchronous, one owner, no clock, lock or I/O; [`Explanation`] says
 //!   why a state is or is not active.
+//! * [`handlers`](macro@handlers) binds methods to states; [`Negotiation`] and [`Final`] are what
+//!   they see, [`PayloadOf`] is a state with the type of its payload.
 //! * With `tokio`, `Owner` is a task that owns a machine and `Handle` sends it mutations, from the
 //!   root or from a replica; a `View` is what readers look at, of a machine or a replica, and where
 //!   they wait (`When`). A `StateContext` ends work with its state, a `Pipe` binds states of one

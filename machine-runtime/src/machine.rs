@@ -26,6 +26,8 @@ use crate::payload::{InvalidPayload, PayloadOf};
 use crate::queue::{
     Enqueued, FullQueue, Queue, Waiting, check_known, collect, decided, error_mutation,
 };
+#[cfg(feature = "serde")]
+use crate::schema::EXCEPTION;
 use crate::schema::Schema;
 use crate::set::StateSet;
 use crate::state::{DynState, State, States, Words};
@@ -78,7 +80,8 @@ pub struct Machine<S: State> {
 /// itself at most (rule R34).
 pub const MAX_ROUNDS: u32 = 16;
 
-/// How many mutations that handlers appended run at most in one [`Machine::run`] (rule R34).
+/// How many mutations run at most in one [`Machine::run`] beyond those that waited before: what
+/// handlers appended, and what the machine made of it itself (rule R34).
 pub const MAX_RUN: u32 = 10_000;
 
 impl<S: States> Machine<S> {
@@ -218,8 +221,9 @@ impl<S: State> Machine<S> {
         let mut list = StateList::new();
         states.append_to(&mut list);
         let waiting = error_mutation(&self.schema, &list, &error, Cause::Call);
+        self.run();
         self.errors.push(error);
-        Self::outcome(self.run_call(&waiting))
+        Self::outcome(self.run_one(&waiting))
     }
 
     /// Runs what waits in the queue, then `mutation`, each with what follows from it: the auto
@@ -245,6 +249,17 @@ impl<S: State> Machine<S> {
         if let Some(reason) = call.unwanted_payload(&self.schema) {
             return Err(reason);
         }
+        #[cfg(feature = "serde")]
+        for (state, payload) in &call.payloads {
+            if self.schema.name_of(*state as usize) == EXCEPTION {
+                self.errors.push(MachineError::from_payload(payload));
+            }
+        }
+        self.run_one(call)
+    }
+
+    /// One mutation and what follows from it, with nothing waiting before it.
+    fn run_one(&mut self, call: &Waiting) -> Result<(), Reason<u32>> {
         if self.is_backing_off() {
             return Err(Reason::BackingOff);
         }
@@ -350,6 +365,7 @@ impl<S: State> Machine<S> {
     /// It is for tools that look at a machine between two transitions.
     pub fn step(&mut self) -> bool {
         self.status.log.clear();
+        self.note_displaced();
         self.next_one()
     }
 
@@ -393,14 +409,16 @@ impl<S: State> Machine<S> {
     }
 
     fn next_one(&mut self) -> bool {
-        if self.auto_next || self.exception_next.is_some() {
-            self.follow_up();
+        if (self.auto_next || self.exception_next.is_some()) && self.follow_up() {
             return true;
         }
         // How it ended stands in the log.
         match self.queue.pop() {
             Some(next) => {
-                self.rounds = 0;
+                // The machine's own `Exception` waits here after an overdue handler (rule R27).
+                if next.cause != Cause::Panic {
+                    self.rounds = 0;
+                }
                 let _ = self.one(Job::of(&next), self.queue.tick());
                 true
             }
@@ -409,13 +427,14 @@ impl<S: State> Machine<S> {
     }
 
     /// Runs what the machine itself wants next, unless it went on with that for too long. How that
-    /// ended stands in the log.
-    fn follow_up(&mut self) {
+    /// ended stands in the log. False if it was cut off.
+    fn follow_up(&mut self) -> bool {
         self.rounds += 1;
         let exception = self.exception_next.take();
         let auto = std::mem::take(&mut self.auto_next);
         if self.rounds > MAX_ROUNDS {
-            return self.cut_short();
+            self.cut_short();
+            return false;
         }
         if let Some(waiting) = exception {
             let _ = self.one(Job::of(&waiting), 0);
@@ -431,6 +450,7 @@ impl<S: State> Machine<S> {
             // Auto mutations cause no others, so there are no newer ones.
             self.candidates = called;
         }
+        true
     }
 
     /// Notes that what the machine wants next is not done (rule R34), and over which state a handler
@@ -756,19 +776,20 @@ impl<S: State> Machine<S> {
             }
         }
         self.note_displaced();
-        if trouble.overdue {
-            self.back_off();
+        if let Some(error) = trouble.overdue {
+            self.back_off(&error, request.called);
         }
         result
     }
 
     /// Rule R27: a handler took longer than the deadline.
-    fn back_off(&mut self) {
+    fn back_off(&mut self, error: &MachineError, called: &[u32]) {
         self.cut_off(&Reason::BackingOff);
         let now = self.stopwatch.as_ref().map(|now| now());
         self.backing_off = now.map(|now| now + self.limits.backoff);
-        if let Some(error) = self.errors.iter().next_back() {
-            let waiting = error_mutation::<S>(&self.schema, &[], error, Cause::Panic);
+        let waiting = error_mutation::<S>(&self.schema, &[], error, Cause::Panic);
+        // As with panics: over `Exception` itself it is remembered, and that is all.
+        if !called.contains(&waiting.called[0]) {
             let active = self.status.active().bits();
             self.queue.append(&self.schema, active, waiting);
         }

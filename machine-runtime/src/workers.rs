@@ -50,7 +50,7 @@ impl Workers {
                 Err(error) => {
                     let id = error.id();
                     let panic = error.try_into_panic().ok();
-                    let message = panic.map(|panic| panic_message(&*panic));
+                    let message = panic.map(panic_message);
                     let error =
                         |message| MachineError::new(ErrorKind::WorkPanic, message, revision);
                     (id, message.map(error))

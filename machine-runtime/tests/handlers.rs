@@ -6,8 +6,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use machine_runtime::{
     Cause, DynState, ERROR_HISTORY, Enqueued, ErrorKind, FullQueue, MAX_ROUNDS, MAX_RUN, Machine,
-    MachineError, Mutation, Op, Outcome, Phase, QUEUE_LIMIT, Reason, Refusal, StateContext,
-    StateDef, Verdict,
+    Mutation, Op, Outcome, Phase, QUEUE_LIMIT, Reason, Refusal, StateContext, StateDef, Transition,
+    Verdict,
 };
 
 #[path = "handlers/script.rs"]
@@ -751,24 +751,77 @@ fn a_panic_at_the_very_end_repairs_nothing_and_causes_no_auto_mutation() {
 
 #[test]
 fn a_repair_may_leave_a_state_without_what_it_requires_until_the_next_transition() {
-    for mut m in roads([
-        def("A").require(["B"]).remove(["C"]),
-        def("B"),
-        def("C"),
-        def("D"),
-    ]) {
-        add(&mut m, C);
-        m.bind(Script::new().tell(Phase::State, D, |cx| {
-            if cx.called().len() == 3 {
-                boom::<()>();
-            }
-        }));
-        // A stands last in the target list, as it requires another; so it is B, D, A.
-        assert_eq!(m.add([A, D, B]), panicked(Phase::State, D));
-        assert_eq!(m.ticks()[..5], [1, 2, 2, 2, 2]);
-        add(&mut m, [A, B]);
-        assert_eq!(m.to_string(), "(Exception:1 A:3 B:3)");
+    for mut m in roads([def("A").require(["B"]), def("B").require(["A"]), def("C")]) {
+        m.bind(Script::new().tell(Phase::State, B, |_| boom::<()>()).ask(
+            Phase::Enter,
+            EXCEPTION,
+            |_| false,
+        ));
+        assert_eq!(m.add([A, B]), panicked(Phase::State, B));
+        assert_eq!(m.to_string(), "(A:1)");
+        // A refusal leaves it, too.
+        let reason = Reason::Missing {
+            state: B,
+            requires: A,
+        };
+        assert_eq!(m.remove([]), Outcome::Executed);
+        assert_eq!(m.to_string(), "()");
+        assert_eq!(m.add(B), Outcome::Canceled(reason));
     }
+}
+
+#[test]
+fn what_is_taken_out_loses_the_payload_that_it_retains() {
+    let mut m = machine([def("A"), def("B").retain().multi()]);
+    m.bind(Script::new().tell(Phase::State, A, |_| boom::<()>()));
+    for _ in 0..2 {
+        let mutation = Mutation::add([A, B]).with_payload(B, "1");
+        assert_eq!(m.mutate(&mutation), panicked(Phase::State, A));
+        assert_eq!(m.retained(B), None);
+        let first = m.last_run().next().unwrap();
+        let payloads: Vec<_> = first.payloads().map(|(_, bytes)| bytes.is_some()).collect();
+        assert_eq!(payloads, [true, false]);
+        let other = Mutation::add(B).with_payload(B, "2");
+        assert_eq!(m.mutate(&other), Outcome::Executed);
+        assert_eq!(m.retained(B).unwrap(), "2");
+    }
+}
+
+#[test]
+fn a_panic_over_an_auto_state_cancels_the_whole_auto_mutation() {
+    // Q8.
+    for mut m in roads([def("A"), def("B").auto(), def("C").auto()]) {
+        let log = Log::default();
+        m.bind(Script::new().ask(Phase::Enter, B, |cx| cx.tick(EXCEPTION) > 0 || boom()));
+        m.bind(Script::tracer(&m.schema().clone(), &log));
+        add(&mut m, A);
+        let expected = [
+            "add A",
+            "auto add B C (not)",
+            "add Exception",
+            "auto add B C",
+        ];
+        assert_eq!(ran(&m), expected);
+        // The auto mutation that panicked has asked nobody else.
+        assert_eq!(log.take()[4], "enter Exception");
+        assert_eq!(m.to_string(), "(Exception:1 A:1 B:1 C:1)");
+    }
+}
+
+#[test]
+fn a_full_queue_takes_the_removal_of_an_active_exception() {
+    let mut m = machine([def("A").multi()]);
+    add(&mut m, EXCEPTION);
+    for _ in 0..QUEUE_LIMIT {
+        let _ = m.enqueue(&Mutation::add(A)).unwrap();
+    }
+    let full = Ok(Enqueued::Full);
+    assert_eq!(m.enqueue(&Mutation::add(EXCEPTION)), full);
+    assert_eq!(m.enqueue(&Mutation::remove([EXCEPTION, A])), full);
+    let queued = Ok(Enqueued::Queued(2 + 1001));
+    assert_eq!(m.enqueue(&Mutation::remove(EXCEPTION)), queued);
+    m.run();
+    assert!(!m.is_active(EXCEPTION));
 }
 
 #[test]
@@ -850,6 +903,19 @@ fn an_auto_state_that_panics_every_time_is_cut_off_by_name_and_the_machine_goes_
 }
 
 #[test]
+fn what_waits_may_each_cause_an_auto_mutation() {
+    let mut m = machine([def("A").multi(), def("B").auto()]);
+    m.bind(Script::new().ask(Phase::Enter, B, |_| false));
+    let waiting = 2 * MAX_ROUNDS as usize;
+    for _ in 0..waiting {
+        let _ = m.enqueue(&Mutation::add(A)).unwrap();
+    }
+    m.run();
+    assert_eq!(m.last_run().filter(Transition::is_auto).count(), waiting);
+    assert_eq!(m.error_count(), 0);
+}
+
+#[test]
 fn exception_keeps_the_last_error_and_the_machine_the_recent_ones() {
     let mut m = machine([def("Exception").multi().retain(), def("Net")]);
     let net = DynState(1);
@@ -910,7 +976,7 @@ fn the_payload_of_exception_says_what_happened_where() {
         "mutation": "add A B", "revision": 2,
     });
     assert_eq!(json, expected);
-    let error: MachineError = serde_json::from_slice(bytes).unwrap();
+    let error: machine_runtime::MachineError = serde_json::from_slice(bytes).unwrap();
     assert_eq!(error.to_string(), m.errors().next().unwrap().to_string());
     // However long it is, it fits.
     assert_eq!(m.fail("\u{1}ü".repeat(5000)), Outcome::Executed);
@@ -1038,6 +1104,55 @@ fn far_too_long_empties_the_queue_and_refuses_all_for_a_while() {
         clock.pass(1);
         add(&mut m, B);
     }
+}
+
+#[test]
+fn exception_that_takes_far_too_long_does_not_call_itself_again() {
+    let mut m = machine([def("A")]);
+    let clock = Clock::default();
+    clock.lend(&mut m);
+    let slow = clock.clone();
+    m.bind(Script::new().tell(Phase::State, EXCEPTION, move |_| slow.pass(10_001)));
+    assert_eq!(m.fail("lost"), late(Phase::State, EXCEPTION));
+    assert_eq!(ran(&m), ["add Exception (not)"]);
+    assert_eq!(m.error_count(), 2);
+}
+
+#[test]
+fn an_auto_state_that_takes_far_too_long_every_time_is_cut_off_by_name() {
+    let mut m = machine([def("A"), def("B").auto()]);
+    let clock = Clock::default();
+    clock.lend(&mut m);
+    let slow = clock.clone();
+    m.bind(Script::new().tell(Phase::State, B, move |_| slow.pass(10_001)));
+    add(&mut m, A);
+    assert!(m.last_run().len() <= 3 * MAX_ROUNDS as usize);
+    let last = m.errors().next_back().unwrap();
+    assert_eq!(
+        (last.kind, last.state.as_deref()),
+        (ErrorKind::Runaway, Some("B"))
+    );
+}
+
+#[test]
+fn exception_tells_of_the_handler_that_took_far_too_long_and_not_of_a_later_error() {
+    let mut m = machine([
+        def("Exception").multi().retain(),
+        def("A"),
+        def("B").auto(),
+        def("C").auto(),
+    ]);
+    let clock = Clock::default();
+    clock.lend(&mut m);
+    m.bind(Script::new().ask(Phase::Enter, [B, C], move |cx| {
+        if cx.tick(EXCEPTION) == 0 {
+            clock.pass(if cx.state() == Some(B) { 10_001 } else { 26 });
+        }
+        true
+    }));
+    add(&mut m, A);
+    let payload = String::from_utf8_lossy(m.retained(EXCEPTION).unwrap()).into_owned();
+    assert!(payload.contains("took 10.001s"), "{payload}");
 }
 
 // --- what handlers append ------------------------------------------------------------------------
@@ -1171,6 +1286,18 @@ fn a_full_queue_that_drops_its_oldest_says_which() {
     assert_eq!((ticks[0], ticks[1], ticks.len()), (2, 5, 1 + QUEUE_LIMIT));
     m.run();
     assert_eq!(m.dropped().len(), 0);
+}
+
+#[test]
+fn a_step_says_what_was_dropped_before_it() {
+    let mut m = machine([def("A").multi()]);
+    m.set_full_queue(FullQueue::DropOldest);
+    for _ in 0..=QUEUE_LIMIT {
+        assert!(m.enqueue(&Mutation::add(A)).is_ok());
+    }
+    assert!(m.step());
+    assert_eq!(m.dropped().collect::<Vec<_>>(), [(2, Reason::Displaced)]);
+    assert_eq!(m.last_run().next().unwrap().queue_tick(), Some(3));
 }
 
 #[test]
@@ -1384,4 +1511,48 @@ fn a_step_is_one_transition() {
     }
     assert!(!m.step());
     assert_eq!(m.last_run().len(), 0);
+}
+
+#[test]
+fn a_step_that_has_nothing_to_run_but_what_is_cut_off_is_none() {
+    for mut m in always_panics() {
+        let _ = m.enqueue(&Mutation::add(D)).unwrap();
+        let mut steps = 0;
+        while m.step() {
+            assert_eq!(m.last_run().len(), 1);
+            steps += 1;
+        }
+        assert_eq!(steps, 1 + MAX_ROUNDS);
+        assert_eq!(m.errors().next_back().unwrap().kind, ErrorKind::Runaway);
+    }
+}
+
+/// What a panic carries that panics itself when it drops.
+struct Grenade;
+
+impl Drop for Grenade {
+    fn drop(&mut self) {
+        std::panic::resume_unwind(Box::new("again"));
+    }
+}
+
+struct Thrower;
+
+impl machine_runtime::Handlers<DynState> for Thrower {
+    fn bind(&self, binder: &mut machine_runtime::Binder<Self, DynState>) {
+        binder.state(DynState(1), &[], |_, _, _| {
+            std::panic::resume_unwind(Box::new(Grenade))
+        });
+    }
+}
+
+#[test]
+fn a_panic_that_panics_when_it_drops_is_one_error() {
+    let schema = machine_runtime::Schema::builder("Fort")
+        .state(StateDef::new("A"))
+        .build();
+    let mut machine = Machine::with_schema(schema.unwrap().into()).with(Thrower);
+    assert!(!machine.add(DynState(1)).is_executed());
+    assert_eq!(machine.error_count(), 1);
+    assert!(machine.is_active(DynState(0)), "Exception");
 }

@@ -248,3 +248,23 @@ async fn a_dry_run_asks_handlers_on_the_root_and_relations_on_its_view() {
     assert_eq!(ready, Outcome::Canceled(missing));
     assert_eq!(handle.view().position(), position);
 }
+
+#[tokio::test]
+async fn an_error_from_outside_is_added_with_its_state() {
+    let (handle, _tasks) = start(on_running(|_| {}));
+    let receipt = handle.fail_with(Job::ErrNetwork, "no route").await.unwrap();
+    assert_eq!(receipt.outcome, Outcome::Executed);
+    assert!(handle.view().is_active(Job::ErrNetwork));
+    let [error] = &handle.errors().await[..] else {
+        panic!("one error")
+    };
+    assert_eq!(
+        (error.kind, &error.message[..]),
+        (ErrorKind::Added, "no route")
+    );
+    // Whoever writes the payload by hand adds an error too.
+    let exception = Job::Exception;
+    let by_hand = Mutation::add(exception).with_payload(exception, "\"smoke\"");
+    assert!(handle.mutate(by_hand).await.unwrap().outcome.is_executed());
+    assert_eq!(handle.errors().await[1].message, "smoke");
+}

@@ -27,12 +27,11 @@ pub(crate) fn impls(block: &Block, states: &Path, methods: &[Method]) -> TokenSt
     let bindings = methods
         .iter()
         .map(|method| bindings(method, states, &binder));
-    let handlers = at_path(quote!(::machine_runtime::__private::Handlers), states);
     let mut impls = quote! {
         #(#conditions)*
         #[automatically_derived]
         #[allow(deprecated)]
-        impl #generics #handlers<#states> for #of #bounds {
+        impl #generics ::machine_runtime::__private::Handlers<#states> for #of #bounds {
             fn bind(&self, #binder: &mut ::machine_runtime::__private::Binder<Self, #states>) {
                 #(#bindings)*
             }
@@ -90,16 +89,13 @@ fn bindings(method: &Method, states: &Path, binder: &Ident) -> TokenStream {
         let count = Literal::usize_unsuffixed(variables.len());
         let start = variables[0].span;
         let nested = quote_spanned!(start=> ::machine_runtime::__private::nested([#(#each),*]));
-        let all = local("each", Span::call_site());
+        let all = local("EACH", Span::call_site());
         for (place, value) in values.iter().enumerate().rev() {
             let place = Literal::usize_unsuffixed(place);
             tokens = quote!(for #value in #all[#place].values() { #tokens });
         }
         tokens = quote! {
-            let #all = const {
-                let #all: [::machine_runtime::__private::Each; #count] = #nested;
-                #all
-            };
+            const #all: [::machine_runtime::__private::Each; #count] = #nested;
             #tokens
         };
     }
@@ -212,21 +208,6 @@ fn respan(path: &Path, span: Span) -> TokenStream {
     tokens
         .map(|mut token| {
             token.set_span(token.span().located_at(span));
-            token
-        })
-        .collect()
-}
-
-/// `tokens` at the place of the enum in the attribute.
-fn at_path(tokens: TokenStream, path: &Path) -> TokenStream {
-    let span = path
-        .segments
-        .last()
-        .map_or_else(Span::call_site, |last| last.ident.span());
-    tokens
-        .into_iter()
-        .map(|mut token| {
-            token.set_span(Span::call_site().located_at(span));
             token
         })
         .collect()

@@ -145,30 +145,28 @@ impl Target {
     }
 }
 
-/// Takes the phases out of `attributes`, and whether there were any, sound or not.
-pub(crate) fn take(attributes: &mut Vec<Attribute>, errors: &mut Errors) -> (Vec<Mark>, bool) {
-    let (mut marks, mut any) = (Vec::new(), false);
+/// Takes the phases out of `attributes`; those with mistakes are reported instead.
+pub(crate) fn take(attributes: &mut Vec<Attribute>, errors: &mut Errors) -> Vec<Mark> {
+    let mut marks = Vec::new();
     attributes.retain(|attribute| {
         let Some(ident) = attribute.path().get_ident() else {
             return true;
         };
         let name = ident.to_string();
         if let Some(phase) = PHASES.iter().position(|phase| *phase == name) {
-            any = true;
             marks.extend(Mark::read(Phase(phase), ident.span(), attribute, errors));
             return false;
         }
         let known = PASSED.contains(&name.as_str());
         match say::similar(&name, PHASES).filter(|_| !known) {
             Some(phase) => {
-                any = true;
                 errors.at(ident.span(), say::unknown_phase(&name, phase));
                 false
             }
             None => true,
         }
     });
-    (marks, any)
+    marks
 }
 
 impl Mark {

@@ -23,15 +23,8 @@ impl Method {
     /// Takes the phases out of `item`. `None` where it has none, or mistakes, which are reported.
     pub(crate) fn take(item: &mut Item, errors: &mut Errors) -> Option<Self> {
         let before = errors.len();
-        let (marks, any) = mark::take(&mut item.attributes, errors);
-        let first = marks.first().map(|mark| mark.span);
-        if !any {
-            return None;
-        }
-        let Some(first) = first else {
-            // All phases are unreadable, which has been reported.
-            return None;
-        };
+        let marks = mark::take(&mut item.attributes, errors);
+        let first = marks.first()?.span;
         let signature = Signature::parse(item.tokens.clone(), first, errors)?;
         let conditions = item.attributes.iter();
         let conditions = conditions.filter(|attribute| attribute.path().is_ident("cfg"));
@@ -123,18 +116,8 @@ impl Method {
         if errors.len() > before {
             return;
         }
-        // Of a pair one side suffices: the other is the same for every value.
         for variable in variables {
-            let idle = |target: &&Target| !target.depends_on(&variable.name);
-            let both = binding.targets.iter().find(idle).zip(
-                // Without a right side nothing makes up for the left one.
-                binding
-                    .after
-                    .iter()
-                    .find(idle)
-                    .or(binding.targets.iter().find(|_| binding.after.is_empty())),
-            );
-            if let Some((target, _)) = both {
+            if let Some(target) = idle(binding, &variable.name) {
                 let name = target.name.to_string();
                 errors.at(
                     target.name.span(),
@@ -144,6 +127,14 @@ impl Method {
             }
         }
     }
+}
+
+/// What is the same for every value of `variable`. Of a pair one side may be.
+fn idle<'m>(binding: &'m Mark, variable: &str) -> Option<&'m Target> {
+    let same = |target: &&Target| !target.depends_on(variable);
+    let idle = binding.targets.iter().find(same)?;
+    let makes_up = !binding.after.is_empty() && !binding.after.iter().any(|target| same(&target));
+    (!makes_up).then_some(idle)
 }
 
 /// The phases, of several attributes of one phase one; pairs stay apart.

@@ -19,6 +19,7 @@ fn main() {
     }
     let _all = [Street::Paved, Street::Lit, Street::Open];
     assert_eq!(Street::COUNT, 5);
+    towers::bind();
 }
 
 mod twice {
@@ -38,3 +39,29 @@ mod twice {
 }
 
 const _: usize = twice::Both::Ajar.index() + twice::again::Door::COUNT;
+
+/// From within another macro, in a function, and for an enum of elsewhere.
+macro_rules! tower {
+    ($name:ident, $states:path, $of:ty, $state:ident, $phase:ident) => {
+        struct $name<T>(T);
+
+        #[machine_runtime::handlers($states)]
+        impl $name<$of> {
+            #[$phase($state)]
+            fn opened(&mut self) {
+                self.0 += 1;
+            }
+        }
+    };
+}
+
+mod towers {
+    tower!(Tower, crate::twice::Both, u8, Ajar, state);
+
+    pub(crate) fn bind() {
+        tower!(Mast, super::twice::again::Door, u16, Open, end);
+        let mut machine = machine_runtime::Machine::new().with(Tower(0)).with(Tower(1));
+        assert!(machine.add(crate::twice::Both::Ajar).is_executed());
+        let _machine = machine_runtime::Machine::new().with(Mast(0));
+    }
+}

@@ -15,7 +15,7 @@
 )]
 #![forbid(unsafe_code)]
 
-use machine_runtime::{Basic, StateSource, states};
+use machine_runtime::{Basic, Final, Negotiation, StateSource, handlers, states};
 
 states! {
     counts = { lamps = 3 };
@@ -23,7 +23,7 @@ states! {
     /// Nothing of this is used.
     pub(crate) enum Lamp: Basic + StateSource {
         for lamp in 1..=lamps {
-            exclusive Light { Lamp{lamp}On, Lamp{lamp}Off }
+            exclusive Light { #[payload(Plan, redact)] Lamp{lamp}On, Lamp{lamp}Off }
             Other{lamp},
             group Lit(Lamp{lamp}On, Other{lamp}),
         }
@@ -31,6 +31,34 @@ states! {
     }
 }
 
+/// What a lamp is lit for.
+#[derive(Debug)]
+pub(crate) struct Plan;
+
+#[derive(Debug)]
+struct House<T>(T);
+
+#[handlers(Lamp)]
+impl<T: Send + 'static> House<T> {
+    #[enter(on)]
+    #[deprecated]
+    fn may_light(&self, cx: &mut Negotiation<'_, Lamp>, lamp: usize) -> Result<(), String> {
+        let _ = (&self.0, cx, lamp);
+        Ok(())
+    }
+
+    #[any_enter]
+    #[must_use]
+    fn may_change(&self) -> bool {
+        true
+    }
+
+    #[state(COLOUR, Exception)]
+    #[end(Red)]
+    fn seen(&mut self, _cx: &Final<'_, Lamp>) {}
+}
+
 fn main() {
+    let _house = machine_runtime::Machine::<Lamp>::new().with(House(1_u8));
     let _lamp = Lamp::Red;
 }

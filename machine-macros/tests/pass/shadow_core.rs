@@ -33,13 +33,41 @@ macro_rules! assert {
     pub enum Lamp: ::machine_runtime::Basic {
         for position in 1..=values {
             for start in 1..=2 {
-                exclusive Light { Lamp{position}And{start}On, Lamp{position}And{start}Off }
+                exclusive Light { #[payload(str)] Lamp{position}And{start}On, Lamp{position}And{start}Off }
             }
         }
     }
 }
 
+/// The user's own names are those of the expansion.
+struct binder {
+    each: [str; 0],
+}
+
+struct Handlers;
+struct Binder;
+struct EACH;
+
+#[::machine_runtime::handlers(Lamp)]
+impl binder {
+    #[enter(on)]
+    fn this(&self, position: ::core::primitive::usize, start: ::core::primitive::usize) -> bool {
+        position > start
+    }
+
+    #[state(light)]
+    fn at(&mut self, _position: ::core::primitive::usize, start: ::core::primitive::usize) {
+        let _ = start;
+    }
+}
+
 fn main() {
+    let payload: ::machine_runtime::PayloadOf<Lamp, str> = Lamp::on_payload(1, 1);
+    ::std::assert_eq!(payload.state(), Lamp::on(1, 1));
+    let machine = ::machine_runtime::Machine::<Lamp>::new();
+    let mut machine = machine.with(binder { each: [] });
+    ::std::assert!(machine.add(Lamp::on(2, 1)).is_executed());
+    ::std::assert!(!machine.add(Lamp::on(2, 2)).is_executed());
     ::std::assert_eq!(Lamp::on(2, 1).name(), "Lamp2And1On");
     ::std::assert_eq!(Lamp::light(3, 2).len(), 2);
 }

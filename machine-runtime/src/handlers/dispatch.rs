@@ -201,10 +201,10 @@ impl Default for Limits {
 }
 
 /// What a transition left behind that has consequences for the machine.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Trouble {
-    /// A handler took longer than the deadline (rule R27).
-    pub(crate) overdue: bool,
+    /// The first handler that took longer than the deadline (rule R27).
+    pub(crate) overdue: Option<Box<MachineError>>,
 }
 
 /// Everything that handlers of one transition are called with.
@@ -243,13 +243,12 @@ impl<'c> Caller<'c> {
             .map(|(now, start)| now().saturating_sub(start));
         match result {
             Err(panic) => {
-                let error = MachineError::new(ErrorKind::Panic, panic_message(&*panic), revision);
+                let error = MachineError::new(ErrorKind::Panic, panic_message(panic), revision);
                 Ended::Panicked(ongoing(error))
             }
             Ok(_) if took.is_some_and(|took| took > self.limits.timeout) => {
                 let took = took.unwrap_or_default();
                 let overdue = took > self.limits.deadline;
-                self.trouble.overdue |= overdue;
                 let (kind, limit) = if overdue {
                     (ErrorKind::Deadline, self.limits.deadline)
                 } else {
@@ -257,6 +256,9 @@ impl<'c> Caller<'c> {
                 };
                 let message = format!("took {took:?}, may take {limit:?}");
                 let error = ongoing(MachineError::new(kind, message, revision));
+                if overdue && self.trouble.overdue.is_none() {
+                    self.trouble.overdue = Some(Box::new(error.clone()));
+                }
                 self.errors.push(error);
                 Ended::Late
             }
@@ -301,7 +303,6 @@ impl<'a, 'c, S: State> Asking<'a, 'c, S> {
         }
     }
 
-    /// The error of a handler that panicked.
     /// Whom a transition asks.
     pub(crate) fn negotiator(&mut self) -> Negotiator<'_> {
         Negotiator {
@@ -310,6 +311,7 @@ impl<'a, 'c, S: State> Asking<'a, 'c, S> {
         }
     }
 
+    /// The error of a handler that panicked.
     pub(crate) fn into_panic(self) -> Option<Box<MachineError>> {
         self.panic
     }
@@ -470,13 +472,21 @@ impl<S: State> Dispatch<S> {
     }
 }
 
-/// What a panic says.
-pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> String {
-    if let Some(text) = panic.downcast_ref::<&str>() {
+/// What a panic says. That what it carries may panic as it drops is no reason to.
+pub(crate) fn panic_message(panic: Box<dyn Any + Send>) -> String {
+    let message = if let Some(text) = panic.downcast_ref::<&str>() {
         (*text).to_owned()
     } else if let Some(text) = panic.downcast_ref::<String>() {
         text.clone()
     } else {
         "a panic without a message".to_owned()
+    };
+    if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
+        #[expect(
+            clippy::mem_forget,
+            reason = "to drop it might go on like that for ever"
+        )]
+        std::mem::forget(again);
     }
+    message
 }

@@ -95,6 +95,11 @@ impl<'a, S: State> Ongoing<'a, S> {
         }
     }
 
+    /// Of a pair ([`Phase::Between`]), the state before.
+    pub fn state_before(&self) -> Option<S> {
+        (self.phase == Phase::Between).then(|| state_at(self.state))
+    }
+
     /// What is done with the called states; a toggle is an add or a remove by now. Not known on a
     /// replica.
     pub fn op(&self) -> Option<Op> {

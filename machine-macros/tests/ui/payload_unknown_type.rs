@@ -1,0 +1,10 @@
+use machine_runtime::states;
+
+states! {
+    enum Planes {
+        #[payload(Missing)]
+        A,
+    }
+}
+
+fn main() {}
