@@ -233,6 +233,18 @@ impl<S> Outcome<S> {
     pub fn is_executed(&self) -> bool {
         matches!(self, Self::Executed)
     }
+
+    /// For callers to whom a refusal is an error: `house.add(House::Start).into_result()?`.
+    ///
+    /// # Errors
+    ///
+    /// Why it was canceled.
+    pub fn into_result(self) -> Result<(), Reason<S>> {
+        match self {
+            Self::Executed => Ok(()),
+            Self::Canceled(reason) => Err(reason),
+        }
+    }
 }
 
 /// Why a mutation was canceled. On the wire variants go by their place.
@@ -344,6 +356,8 @@ impl<S> Reason<S> {
         }
     }
 }
+
+impl<S: fmt::Debug> std::error::Error for Reason<S> {}
 
 impl<S: fmt::Debug> fmt::Display for Reason<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

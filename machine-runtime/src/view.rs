@@ -339,6 +339,13 @@ impl<S: State> View<S> {
         self.tick(state) % 2 == 1
     }
 
+    /// The states that are active in the newest moment; none before there is one.
+    pub fn active(&self) -> StateSet<S> {
+        let current = self.shared.current.load();
+        let snapshot = current.as_ref();
+        snapshot.map_or_else(StateSet::default, |snapshot| snapshot.active_set())
+    }
+
     /// The tick of `state` in the newest moment, 0 before there is one.
     pub fn tick(&self, state: S) -> u64 {
         let current = self.shared.current.load();
