@@ -234,7 +234,18 @@ impl<S> Outcome<S> {
         matches!(self, Self::Executed)
     }
 
-    /// For callers to whom a refusal is an error: `house.add(House::Start).into_result()?`.
+    /// For callers to whom a refusal is an error.
+    ///
+    /// ```
+    /// # use machine_runtime::{Basic, Machine};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let mut machine = Machine::<Basic>::new();
+    /// let refused = machine.add(Basic::Ready).into_result().unwrap_err();
+    /// assert_eq!(refused.to_string(), "Ready requires Start, which is not active");
+    /// machine.add(Basic::Start).into_result()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///

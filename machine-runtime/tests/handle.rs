@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 const RED: DynState = DynState(1);
 const GREEN: DynState = DynState(2);
 const OFF: DynState = DynState(3);
+const FUSE: DynState = DynState(5);
 
 /// A light: `Off` comes by itself, and `Red` cannot stay without the lamp that nobody switches on.
 fn schema() -> Arc<Schema> {
@@ -60,6 +61,8 @@ async fn the_view_shows_the_effect_once_the_mutation_returns() {
         }
     );
     assert!(handle.view().is_active(RED) && !handle.view().is_active(GREEN));
+    let active: Vec<_> = handle.view().active().iter().collect();
+    assert_eq!(active, [RED, FUSE]);
     assert_eq!(handle.view().position(), Some(receipt.position));
     assert_eq!(handle.view().tier(), Some(0));
     assert!(!handle.view().is_stale());
