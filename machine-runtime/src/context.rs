@@ -59,6 +59,11 @@ impl StateContext {
         self.inner.tick
     }
 
+    /// Whether the state is active at that tick.
+    pub fn is_active(&self) -> bool {
+        self.inner.tick % 2 == 1
+    }
+
     /// Whether the state has ticked.
     pub fn is_ended(&self) -> bool {
         self.inner.ended.load(Ordering::Acquire)

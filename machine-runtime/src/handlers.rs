@@ -151,7 +151,8 @@ impl<E: Into<String>> From<Result<(), E>> for Verdict {
 /// An error of any type, as handlers and spawned work return it.
 pub type BoxError = Box<dyn Error + Send + Sync>;
 
-/// What a final handler leaves. `()` and `Result<(), impl Into<BoxError>>` become one. An error is
+/// What a final handler, or spawned work, leaves. `()` and `Result<(), impl Into<BoxError>>` become
+/// one, and what `Handle::mutate` returns. An error is
 /// added to the machine (rule R28); the transition stands.
 #[derive(Debug)]
 pub struct Finished(pub(crate) Result<(), BoxError>);

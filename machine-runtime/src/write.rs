@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::handlers::Finished;
 use crate::mutation::{Mutation, Outcome};
 use crate::position::{Epoch, Position};
 use crate::queue::Waiting;
@@ -40,6 +41,16 @@ impl<S> Receipt<S> {
         Receipt {
             outcome: self.outcome.map(state_of),
             position: self.position,
+        }
+    }
+}
+
+/// What work is most often at its end: a mutation that is canceled is an error of it.
+impl<S: Send + Sync + fmt::Debug + 'static> From<Result<Receipt<S>, MutateError>> for Finished {
+    fn from(result: Result<Receipt<S>, MutateError>) -> Self {
+        match result {
+            Ok(receipt) => receipt.outcome.into_result().into(),
+            Err(error) => Err::<(), _>(error).into(),
         }
     }
 }

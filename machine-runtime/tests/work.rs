@@ -75,7 +75,7 @@ where
 #[tokio::test]
 async fn work_changes_the_machine_that_started_it() {
     let (handle, _tasks) = start(on_running(|cx| {
-        cx.spawn(|job: Handle<Job>| async move { job.add(Job::Done).await.map(drop) });
+        cx.spawn(|job: Handle<Job>| async move { job.add(Job::Done).await });
     }));
     let done = handle.view().when(Job::Done);
     add(&handle, Job::Running).await;
@@ -339,4 +339,15 @@ async fn a_long_refusal_is_cut() {
         panic!("{refused:?}")
     };
     assert_eq!(refusal.why.unwrap().len(), 400);
+}
+
+#[tokio::test]
+async fn a_refusal_that_work_ends_with_is_an_error() {
+    let (handle, _tasks) = start(on_running(|cx| {
+        cx.spawn(|job: Handle<Job>| async move { job.add(Job::Ready).await });
+    }));
+    let failed = handle.view().when_error();
+    add(&handle, Job::Running).await;
+    let message = failed.await.unwrap().unwrap().message;
+    assert_eq!(message, "Ready requires Start, which is not active");
 }

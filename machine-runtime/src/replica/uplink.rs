@@ -16,7 +16,7 @@ use crate::write::{Key, MutateError, Until, WRITE_BYTES, Write, Written};
 use super::wire::{Blob, ReplicationClient, WriteAnswer, encode_write};
 
 /// How many writes of a node are on their way up at a time, its own and those that it passes on. A
-/// large one counts for as many as it has times [`WRITE_UNIT`] bytes.
+/// large one counts for as many as it has times 4 KiB.
 pub const UPLINK: usize = 4096;
 
 /// How many bytes of a write count as one write more. So what is on its way takes 16 MiB at most.
