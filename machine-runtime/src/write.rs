@@ -154,7 +154,8 @@ pub enum MutateError {
         /// Whether the mutation may have been run.
         may_have_run: bool,
     },
-    /// There was no live link to the root in the time that the write had.
+    /// There was no live link to the root in the time that the write had, or the one that there was
+    /// after another broke leads to a node that does not take the write.
     #[error("the root could not be reached in time{}", doubt(*.may_have_run))]
     Unreachable {
         /// Whether the mutation may have been run.

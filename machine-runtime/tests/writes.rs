@@ -422,6 +422,23 @@ async fn a_source_without_a_handle_takes_no_writes() {
 }
 
 #[tokio::test]
+async fn a_source_without_a_handle_does_not_know_what_came_of_a_write_before() {
+    let (root, owner) = idle_root(1);
+    let (l1, link) = Replica::of(&root).await;
+    let mut writer = JoinSet::new();
+    let handle = l1.handle.clone();
+    writer.spawn(async move { handle.add(KNOCK).await });
+    turns(100).await;
+    // It is in the root's channel when its link breaks.
+    drop(link);
+    let _link = l1.link_to(Source::new(root.view(), SourceOptions::new("root")));
+    let lost = writer.join_next().await.unwrap().unwrap();
+    let may_have_run = true;
+    assert_eq!(lost, Err(MutateError::Unreachable { may_have_run }));
+    drop(owner);
+}
+
+#[tokio::test]
 async fn a_replica_that_ended_takes_nothing() {
     let (root, _machine) = root(1);
     let (l1, _link) = Replica::of(&root).await;

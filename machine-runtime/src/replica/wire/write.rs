@@ -157,7 +157,8 @@ impl From<Written> for WriteAnswer {
 
 impl WriteAnswer {
     /// What came of a write of `calls` mutations to a machine of `states` states. `sent`: whether
-    /// it may have been run before it was sent to who answers.
+    /// it may have been run before it was sent to who answers. Who does not take a write cannot
+    /// know what came of that: then nobody who does could be reached.
     ///
     /// # Errors
     ///
@@ -184,6 +185,9 @@ impl WriteAnswer {
             } => (failure, may_have_run || sent),
         };
         Ok(Err(match failure {
+            Failure::TooLarge | Failure::Refused if may_have_run => {
+                MutateError::Unreachable { may_have_run }
+            }
             Failure::Closing => MutateError::Closed { may_have_run },
             Failure::Busy => MutateError::Busy { may_have_run },
             Failure::Unreachable => MutateError::Unreachable { may_have_run },
@@ -299,6 +303,28 @@ mod tests {
             assert_eq!(postcard::to_stdvec(&answer).unwrap(), bytes);
             assert_eq!(answer.read(1, 9, false), Ok(Err(error)));
         }
+    }
+
+    #[test]
+    fn who_does_not_take_a_write_does_not_know_what_came_of_it_before() {
+        let may_have_run = true;
+        let unreachable = MutateError::Unreachable { may_have_run };
+        for (error, then) in [
+            (MutateError::Refused, unreachable),
+            (MutateError::TooLarge, unreachable),
+            // The root says so: had it run this write, the key would name it.
+            (MutateError::KeyReused, MutateError::KeyReused),
+        ] {
+            let answer = WriteAnswer::from(Err(error));
+            assert_eq!(answer.clone().read(1, 9, true), Ok(Err(then)));
+            assert_eq!(answer.read(1, 9, false), Ok(Err(error)));
+        }
+        let failure = Failure::Refused;
+        let answer = WriteAnswer::Failed {
+            failure,
+            may_have_run,
+        };
+        assert_eq!(answer.read(1, 9, false), Ok(Err(unreachable)));
     }
 
     #[test]
