@@ -10,7 +10,7 @@ use std::time::Duration;
 use machine_runtime::replica::{Connect, Follower, FollowerOptions, Source, SourceOptions, UPLINK};
 use machine_runtime::{
     DynState, Epoch, Handle, Key, MAX_PAYLOAD, Machine, MutateError, Mutation, Outcome, Owner,
-    Reason, Schema, StateDef, ViewOptions, WRITE_BYTES, WriteOptions,
+    Reason, Schema, StateDef, ViewOptions, WRITE_BYTES, WRITE_CALLS, WriteOptions,
 };
 use tokio::io::DuplexStream;
 use tokio::sync::mpsc;
@@ -193,6 +193,12 @@ async fn a_batch_travels_as_one() {
     let large = Mutation::set(vec![KNOCK; 3]).with_payload(RED, vec![0; WRITE_BYTES]);
     let refused = l1.handle.mutate(large).await;
     assert_eq!(refused, Err(MutateError::TooLarge));
+    let many = |count| vec![Mutation::add(KNOCK); count];
+    let refused = l1.handle.mutate_all(many(WRITE_CALLS + 1)).await;
+    assert_eq!(refused, Err(MutateError::TooLarge));
+    assert_eq!(root.view().tick(KNOCK), 0);
+    let receipts = l1.handle.mutate_all(many(WRITE_CALLS)).await.unwrap();
+    assert_eq!(receipts.len(), WRITE_CALLS);
     assert_eq!(l1.handle.mutate_all(Vec::new()).await, Ok(Vec::new()));
 }
 
