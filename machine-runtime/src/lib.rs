@@ -142,8 +142,8 @@ pub use view::{Changes, STALE_AFTER, Snapshot, View, ViewOptions};
 pub use when::{Closed, Ticks, When};
 #[cfg(feature = "tokio")]
 pub use write::{
-    InvalidKey, Key, MAX_KEY, MutateError, Receipt, WRITE_BYTES, WRITE_LONGEST, WRITE_WITHIN,
-    WriteOptions,
+    InvalidKey, Key, MAX_KEY, MutateError, Receipt, WRITE_BYTES, WRITE_CALLS, WRITE_LONGEST,
+    WRITE_WITHIN, WriteOptions,
 };
 
 /// What the code that `states!` and `handlers` generate refers to. Not for use by hand.

@@ -4,16 +4,28 @@ use std::fmt;
 use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::task::JoinSet;
+use tokio::time::sleep;
 
 use crate::handle::Handle;
 use crate::mutation::{IntoStates, Mutation, Outcome, StateList};
+use crate::position::Epoch;
+use crate::queue::{Waiting, check_known};
 use crate::schema::as_index;
 use crate::state::State;
 use crate::view::{Snapshot, View};
-use crate::when::{Moment, indices};
+use crate::when::{Closed, Moment, indices};
+use crate::write::{Key, MutateError, Receipt, Until, WRITE_WITHIN, Write, WriteOptions};
+
+/// The first pause before something is tried again; it doubles up to [`RETRY_MOST`], and a part of
+/// it is random.
+const RETRY_LEAST: Duration = Duration::from_millis(20);
+
+/// The longest pause before something is tried again.
+const RETRY_MOST: Duration = Duration::from_secs(2);
 
 /// Keeps a machine in step with states of another, until it is dropped.
 ///
@@ -45,6 +57,14 @@ use crate::when::{Moment, indices};
 /// A mutation that the target cancels is counted and not tried again before one of its states ticks:
 /// the target said no. A full target makes the pipe wait, and what ticks meanwhile is one look.
 ///
+/// Where the target is a replica and the root cannot be reached, or does not answer, or something on
+/// the way takes no writes, the same mutations are sent again after a pause, which grows from 20 ms to
+/// 2 s, with one [`Key`]: they run once, as far as the root remembers. That ends only with the target.
+/// Once its root begins a new life, everything is looked at anew as at the start, and what was under
+/// way may or may not have run in the life before. Mutations of one moment that are too much for one
+/// write ([`WRITE_BYTES`](crate::WRITE_BYTES)) are sent one by one, and published so; one that is too
+/// large by itself is refused.
+///
 /// The pipe is a task of the runtime it was started on. It holds a handle: the target does not end
 /// for lack of handles as long as the pipe runs.
 #[must_use = "it ends when it is dropped"]
@@ -57,6 +77,7 @@ pub struct Pipe {
 struct Progress {
     executed: AtomicU64,
     refused: AtomicU64,
+    retries: AtomicU64,
     end: OnceLock<PipeEnd>,
 }
 
@@ -66,7 +87,7 @@ struct Progress {
 pub enum PipeEnd {
     /// What it looks at has ended. Its last moment was still taken over.
     Source,
-    /// The machine that it mutates has ended, or cannot be reached any more.
+    /// The machine that it mutates has ended, or the replica that passes its mutations on.
     Target,
     /// The runtime that it ran on has ended.
     Runtime,
@@ -88,9 +109,14 @@ impl Pipe {
         self.progress.executed.load(Ordering::Relaxed)
     }
 
-    /// How many mutations the target has canceled.
+    /// How many mutations the target has canceled, or were too large to get there.
     pub fn refused(&self) -> u64 {
         self.progress.refused.load(Ordering::Relaxed)
+    }
+
+    /// How often it had no answer of the target's and tried again, with the same or anew.
+    pub fn retries(&self) -> u64 {
+        self.progress.retries.load(Ordering::Relaxed)
     }
 
     /// Why it has ended, once it has.
@@ -123,6 +149,7 @@ impl fmt::Debug for Pipe {
         f.debug_struct("Pipe")
             .field("executed", &self.executed())
             .field("refused", &self.refused())
+            .field("retries", &self.retries())
             .field("end", &self.end())
             .finish_non_exhaustive()
     }
@@ -284,18 +311,30 @@ impl<A: State, B: State> PipeRules<A, B> {
         if positions.wait_for(Option::is_some).await.is_err() {
             return PipeEnd::Source;
         }
+        let mut out = Out::new(&self.target, progress);
         let mut over = false;
         let mut seen: Option<Arc<Snapshot>> = None;
-        while let Some(now) = self.source.snapshot() {
+        loop {
+            // Another life of the target knows nothing of what was sent to the one before.
+            match out.find_life().await {
+                Ok(false) => {}
+                Ok(true) => seen = None,
+                Err(Closed) => return PipeEnd::Target,
+            }
+            let Some(now) = self.source.snapshot() else {
+                return PipeEnd::Source;
+            };
             let mut batch = Vec::new();
             for rule in &mut self.rules {
                 rule.apply(seen.as_deref(), &now, &self.target, &mut batch);
             }
-            if !batch.is_empty() && !send(&self.target, batch, progress).await {
-                return PipeEnd::Target;
+            match out.send(batch).await {
+                Ok(()) => {}
+                Err(Lost::Life) => continue,
+                Err(Lost::Closed) => return PipeEnd::Target,
             }
             if over {
-                break;
+                return PipeEnd::Source;
             }
             let moved = self.source.when_moved(self.ticks(&now));
             seen = Some(now);
@@ -303,10 +342,11 @@ impl<A: State, B: State> PipeRules<A, B> {
                 biased;
                 // Nothing is lost: both only wait.
                 moved = moved => over = moved.is_err(),
-                _closed = self.target.view().when_moved(Vec::new()) => return PipeEnd::Target,
+                lost = out.lost() => if lost == Lost::Closed {
+                    return PipeEnd::Target;
+                },
             }
         }
-        PipeEnd::Source
     }
 
     /// What the states of the rules were at that moment.
@@ -370,19 +410,138 @@ fn carry<B: State>(to: B, payload: Option<Bytes>, target: &View<B>, batch: &mut 
     });
 }
 
-/// Runs a batch, and says whether there is still somebody to do so.
-async fn send<B: State>(target: &Handle<B>, batch: Vec<Mutation<B>>, progress: &Progress) -> bool {
-    let Ok(receipts) = target.mutate_all(batch).await else {
-        return false;
-    };
-    for receipt in receipts {
-        let count = match receipt.outcome {
-            Outcome::Canceled(_) => &progress.refused,
-            Outcome::Executed => &progress.executed,
-        };
-        count.fetch_add(1, Ordering::Relaxed);
+/// What a pipe's mutations go through.
+struct Out<'a, B: State> {
+    target: Handle<B>,
+    /// The life of the target's root that they are for; None before the first and after the last.
+    life: Option<Epoch>,
+    pause: Duration,
+    progress: &'a Progress,
+}
+
+/// Why mutations are not to be sent again as they are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Lost {
+    /// The target has ended.
+    Closed,
+    /// They were for a life of the root that is over.
+    Life,
+}
+
+impl<'a, B: State> Out<'a, B> {
+    fn new(target: &Handle<B>, progress: &'a Progress) -> Self {
+        Self {
+            target: target.clone(),
+            life: None,
+            pause: RETRY_LEAST,
+            progress,
+        }
     }
-    true
+
+    fn is_root(&self) -> bool {
+        self.target.view().tier() == Some(0)
+    }
+
+    /// Waits until the target shows a life of its root, and says whether that is another.
+    async fn find_life(&mut self) -> Result<bool, Closed> {
+        let mut positions = self.target.view().positions();
+        let at = positions.wait_for(Option::is_some).await;
+        let life = at.map_err(|_ended| Closed)?.map(|at| at.epoch);
+        Ok(std::mem::replace(&mut self.life, life) != life)
+    }
+
+    /// Waits until the target has ended or shows another life.
+    async fn lost(&self) -> Lost {
+        if self.is_root() {
+            // It has one life, and there is no need to look at each of its moments.
+            let _ = self.target.view().when_moved(Vec::new()).await;
+            return Lost::Closed;
+        }
+        let mut positions = self.target.view().positions();
+        let other = positions.wait_for(|at| at.is_some_and(|at| Some(at.epoch) != self.life));
+        match other.await {
+            Ok(_) => Lost::Life,
+            Err(_ended) => Lost::Closed,
+        }
+    }
+
+    /// Runs a batch: as one, unless it is too large for that.
+    async fn send(&mut self, batch: Vec<Mutation<B>>) -> Result<(), Lost> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        if self.is_root() {
+            let receipts = self.target.mutate_all(batch).await;
+            let receipts = receipts.map_err(|_closed| Lost::Closed)?;
+            self.count(&receipts);
+            return Ok(());
+        }
+        if self.send_write(&batch).await? {
+            return Ok(());
+        }
+        let alone = batch.len() == 1;
+        for mutation in batch {
+            if alone || !self.send_write(&[mutation]).await? {
+                self.progress.refused.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        Ok(())
+    }
+
+    /// Passes mutations on as one write, until there is an answer; whether they were not too large.
+    async fn send_write(&mut self, batch: &[Mutation<B>]) -> Result<bool, Lost> {
+        let schema = self.target.view().schema();
+        for mutation in batch {
+            check_known(schema, mutation.states());
+        }
+        let calls: Vec<_> = batch.iter().map(Waiting::of).collect();
+        let mut options = WriteOptions::new().with_key(Key::random());
+        options.epoch = self.life;
+        loop {
+            let write = Write::new(calls.clone(), options.clone());
+            let written = self.target.write(write, Until::within(WRITE_WITHIN)).await;
+            let lost = match written {
+                Ok(receipts) => {
+                    self.count(&receipts);
+                    self.pause = RETRY_LEAST;
+                    return Ok(true);
+                }
+                Err(MutateError::Closed { .. }) => return Err(Lost::Closed),
+                Err(MutateError::TooLarge) => return Ok(false),
+                // The root is in another life, or has taken the key for another's: it says no more.
+                Err(MutateError::EpochChanged { .. } | MutateError::KeyReused) => true,
+                Err(
+                    MutateError::Busy { .. }
+                    | MutateError::Unreachable { .. }
+                    | MutateError::Expired { .. }
+                    | MutateError::Refused,
+                ) => false,
+            };
+            self.progress.retries.fetch_add(1, Ordering::Relaxed);
+            self.rest().await;
+            if lost {
+                self.life = None;
+                return Err(Lost::Life);
+            }
+        }
+    }
+
+    /// Waits before something is tried again, for longer each time.
+    async fn rest(&mut self) {
+        let jitter = fastrand::f64() / 2.0 + 0.5;
+        sleep(self.pause.mul_f64(jitter)).await;
+        self.pause = (self.pause * 2).min(RETRY_MOST);
+    }
+
+    fn count<S>(&self, receipts: &[Receipt<S>]) {
+        for receipt in receipts {
+            let count = match receipt.outcome {
+                Outcome::Canceled(_) => &self.progress.refused,
+                Outcome::Executed => &self.progress.executed,
+            };
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
 }
 
 fn list<S: State>(states: impl IntoStates<S>) -> Vec<S> {

@@ -18,8 +18,12 @@ pub const WRITE_WITHIN: Duration = Duration::from_secs(10);
 /// The longest that a write with a deadline may take, whatever its writer says.
 pub const WRITE_LONGEST: Duration = Duration::from_mins(1);
 
-/// The most bytes that a write takes on its way up.
+/// The most bytes that a write takes on its way up: 128, and for each of its mutations 15, its
+/// payloads, 10 for each of these and 5 for each called state.
 pub const WRITE_BYTES: usize = 64 * 1024;
+
+/// The most mutations of a write on its way up.
+pub const WRITE_CALLS: usize = 1024;
 
 /// The longest key in bytes.
 pub const MAX_KEY: usize = 64;
@@ -165,7 +169,8 @@ pub enum MutateError {
         /// Whether the mutation may have been run.
         may_have_run: bool,
     },
-    /// There was no live link to the root in the time that the write had.
+    /// There was no live link to the root in the time that the write had, or the one that there was
+    /// after another broke leads to a node that does not take the write.
     #[error("the root could not be reached in time{}", doubt(*.may_have_run))]
     Unreachable {
         /// Whether the mutation may have been run.
@@ -186,7 +191,8 @@ pub enum MutateError {
     /// The key already names another mutation, which stays as it is.
     #[error("the key names another mutation")]
     KeyReused,
-    /// The write takes more than [`WRITE_BYTES`] on its way.
+    /// The write takes more than [`WRITE_BYTES`] on its way, or has more than [`WRITE_CALLS`]
+    /// mutations.
     #[error("the write is too large to be passed on")]
     TooLarge,
     /// The parent takes no writes, or could not read this one.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use machine_runtime::replica::{Connect, Follower, FollowerOptions, Source, SourceOptions, UPLINK};
 use machine_runtime::{
     DynState, Epoch, Handle, Key, MAX_PAYLOAD, Machine, MutateError, Mutation, Outcome, Owner,
-    Reason, Schema, StateDef, ViewOptions, WRITE_BYTES, WriteOptions,
+    Pipe, PipeEnd, Reason, Schema, StateDef, ViewOptions, WRITE_BYTES, WRITE_CALLS, WriteOptions,
 };
 use tokio::io::DuplexStream;
 use tokio::sync::mpsc;
@@ -193,6 +193,12 @@ async fn a_batch_travels_as_one() {
     let large = Mutation::set(vec![KNOCK; 3]).with_payload(RED, vec![0; WRITE_BYTES]);
     let refused = l1.handle.mutate(large).await;
     assert_eq!(refused, Err(MutateError::TooLarge));
+    let many = |count| vec![Mutation::add(KNOCK); count];
+    let refused = l1.handle.mutate_all(many(WRITE_CALLS + 1)).await;
+    assert_eq!(refused, Err(MutateError::TooLarge));
+    assert_eq!(root.view().tick(KNOCK), 0);
+    let receipts = l1.handle.mutate_all(many(WRITE_CALLS)).await.unwrap();
+    assert_eq!(receipts.len(), WRITE_CALLS);
     assert_eq!(l1.handle.mutate_all(Vec::new()).await, Ok(Vec::new()));
 }
 
@@ -422,6 +428,23 @@ async fn a_source_without_a_handle_takes_no_writes() {
 }
 
 #[tokio::test]
+async fn a_source_without_a_handle_does_not_know_what_came_of_a_write_before() {
+    let (root, owner) = idle_root(1);
+    let (l1, link) = Replica::of(&root).await;
+    let mut writer = JoinSet::new();
+    let handle = l1.handle.clone();
+    writer.spawn(async move { handle.add(KNOCK).await });
+    turns(100).await;
+    // It is in the root's channel when its link breaks.
+    drop(link);
+    let _link = l1.link_to(Source::new(root.view(), SourceOptions::new("root")));
+    let lost = writer.join_next().await.unwrap().unwrap();
+    let may_have_run = true;
+    assert_eq!(lost, Err(MutateError::Unreachable { may_have_run }));
+    drop(owner);
+}
+
+#[tokio::test]
 async fn a_replica_that_ended_takes_nothing() {
     let (root, _machine) = root(1);
     let (l1, _link) = Replica::of(&root).await;
@@ -450,4 +473,126 @@ async fn a_root_that_ends_does_not_leave_the_writer_in_doubt_of_a_new_life() {
     let changed = writer.join_next().await.unwrap().unwrap();
     let told = matches!(changed, Err(MutateError::EpochChanged { .. }));
     assert!(told, "{changed:?}");
+}
+
+/// What a pipe looks at, with `state` active, and the task that is its machine.
+async fn source_with(state: DynState) -> (Handle<DynState>, Tasks) {
+    let (handle, machine) = root(7);
+    assert!(handle.add(state).await.unwrap().outcome.is_executed());
+    (handle, machine)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pipe_outlives_a_link_and_runs_once_what_was_on_it() {
+    let (from, _from) = source_with(RED).await;
+    let (root, owner) = idle_root(1);
+    let (l1, link) = Replica::of(&root).await;
+    let pipe = Pipe::between(from.view(), &l1.handle)
+        .mirror(RED, RED)
+        .on(KNOCK, Mutation::add(KNOCK))
+        .start();
+    turns(100).await;
+    drop(link);
+    // The root has it in its channel, and nobody to run it.
+    tokio::time::sleep(within(60_000)).await;
+    assert!((4..10).contains(&pipe.retries()), "{pipe:?}");
+    let mut machine = Tasks::new();
+    machine.spawn(async move {
+        owner.run(pending()).await;
+    });
+    let link = l1.link(&root);
+    root.view().when(RED).await.unwrap();
+    drop(link);
+    turns(100).await;
+    // Meanwhile nothing is lost, and another parent that takes no writes is no end either.
+    assert!(from.add(KNOCK).await.unwrap().outcome.is_executed());
+    let link = l1.link_to(Source::new(root.view(), SourceOptions::new("root")));
+    tokio::time::sleep(within(60_000)).await;
+    assert!(pipe.retries() > 20, "{pipe:?}");
+    drop(link);
+    let _link = l1.link(&root);
+    root.view().when(KNOCK).await.unwrap();
+    assert!(from.remove(RED).await.unwrap().outcome.is_executed());
+    root.view().when_not(RED).await.unwrap();
+    turns(100).await;
+    assert_eq!(root.view().tick(KNOCK), 1);
+    assert_eq!((pipe.executed(), pipe.refused(), pipe.end()), (3, 0, None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pipe_whose_answer_got_lost_sends_the_same_key() {
+    let (from, _from) = source_with(KNOCK).await;
+    let (root, _machine) = root(1);
+    let l1 = Replica::new();
+    let (near, middle) = tokio::io::duplex(1 << 16);
+    let (behind, far) = tokio::io::duplex(1 << 16);
+    let (deafen, deaf) = mpsc::channel(1);
+    let source = Source::new(root.view(), SourceOptions::new("root")).with_writes(&root);
+    let mut link = Tasks::new();
+    link.spawn(async move { source.serve_connection(far).await });
+    link.spawn(lossy(middle, behind, deaf));
+    l1.give.send(near).unwrap();
+    l1.shows_something().await;
+    deafen.send(()).await.unwrap();
+    let pipe = Pipe::between(from.view(), &l1.handle)
+        .on(KNOCK, Mutation::add(KNOCK))
+        .start();
+    root.view().when(KNOCK).await.unwrap();
+    drop(link);
+    tokio::time::sleep(within(30_000)).await;
+    assert!(pipe.retries() > 1 && pipe.executed() == 0, "{pipe:?}");
+    let _link = l1.link(&root);
+    turns(100).await;
+    tokio::time::sleep(within(15_000)).await;
+    assert_eq!((pipe.executed(), root.view().tick(KNOCK)), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pipe_begins_anew_in_the_next_life_of_the_root() {
+    let (from, _from) = source_with(RED).await;
+    let (first, owner) = idle_root(1);
+    let (l1, link) = Replica::of(&first).await;
+    let mut pipe = Pipe::between(from.view(), &l1.handle)
+        .mirror(RED, RED)
+        .start();
+    turns(100).await;
+    // It was under way in the life before.
+    drop((link, owner));
+    let (second, machine) = root(2);
+    let link = l1.link(&second);
+    second.view().when(RED).await.unwrap();
+    assert_eq!(pipe.retries(), 1);
+    // Nothing was, and nothing ticks.
+    drop((link, machine));
+    let (third, _machine) = root(3);
+    let _link = l1.link(&third);
+    third.view().when(RED).await.unwrap();
+    assert!(from.remove(RED).await.unwrap().outcome.is_executed());
+    third.view().when_not(RED).await.unwrap();
+    assert_eq!((pipe.refused(), pipe.end()), (0, None));
+    // The end of the replica is the pipe's.
+    drop(l1);
+    assert_eq!(pipe.ended().await, PipeEnd::Target);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pipe_sends_one_by_one_what_is_too_much_for_a_write() {
+    let (from, _from) = source_with(RED).await;
+    let (root, _machine) = root(1);
+    let (l1, _link) = Replica::of(&root).await;
+    let of = |bytes| Mutation::add(RED).with_payload(RED, vec![0; bytes]);
+    let mut rules = Pipe::between(from.view(), &l1.handle).on(RED, of(WRITE_BYTES));
+    for _ in 0..WRITE_BYTES / MAX_PAYLOAD {
+        rules = rules.on(RED, of(MAX_PAYLOAD));
+    }
+    let pipe = rules.on(RED, Mutation::add(KNOCK)).start();
+    root.view().when(KNOCK).await.unwrap();
+    turns(100).await;
+    assert_eq!((pipe.executed(), pipe.refused()), (65, 1));
+    assert_eq!(pipe.retries(), 0);
+    let alone = Pipe::between(from.view(), &l1.handle)
+        .on(RED, of(WRITE_BYTES))
+        .start();
+    turns(100).await;
+    assert_eq!((alone.refused(), alone.end()), (1, None));
 }

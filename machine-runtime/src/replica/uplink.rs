@@ -11,9 +11,9 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::position::Epoch;
 use crate::view::Shared;
-use crate::write::{Key, MutateError, Until, WRITE_BYTES, Write, Written};
+use crate::write::{Key, MutateError, Until, WRITE_BYTES, WRITE_CALLS, Write, Written};
 
-use super::wire::{Blob, ReplicationClient, WriteAnswer, encode_write};
+use super::wire::{Blob, ReplicationClient, WriteAnswer, encode_write, size};
 
 /// How many writes of a node are on their way up at a time, its own and those that it passes on. A
 /// large one counts for as many as it has times 4 KiB.
@@ -85,7 +85,7 @@ impl Uplink {
     pub(crate) async fn write(&self, mut write: Write, until: Until) -> Written {
         let epoch = write.epoch.or_else(|| self.epoch());
         let size = size(&write);
-        if size > WRITE_BYTES {
+        if size > WRITE_BYTES || write.calls.len() > WRITE_CALLS {
             return Err(MutateError::TooLarge);
         }
         let units = u32::try_from(1 + size / WRITE_UNIT).unwrap_or(u32::MAX);
@@ -135,18 +135,6 @@ impl Uplink {
     fn epoch(&self) -> Option<Epoch> {
         self.shared.current().map(|now| now.position().epoch)
     }
-}
-
-/// How many bytes a write takes at most, encoded.
-fn size(write: &Write) -> usize {
-    const NUMBER: usize = 5;
-    const HEAD: usize = 128;
-    let call = |call: &crate::queue::Waiting| {
-        let payloads = call.payloads.iter();
-        let payloads = payloads.map(|(_, payload)| 2 * NUMBER + payload.len());
-        3 * NUMBER + call.called.len() * NUMBER + payloads.sum::<usize>()
-    };
-    HEAD + write.calls.iter().map(call).sum::<usize>()
 }
 
 /// A write on its way up.

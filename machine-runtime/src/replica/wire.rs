@@ -18,7 +18,7 @@ use crate::view::Snapshot;
 
 mod write;
 
-pub(super) use write::{WriteAnswer, decode_write, encode_write};
+pub(super) use write::{WriteAnswer, decode_write, encode_write, size};
 
 /// The version of the protocol. A parent refuses any other.
 pub const PROTOCOL: u16 = 1;

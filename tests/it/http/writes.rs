@@ -258,14 +258,17 @@ async fn a_body_is_json_of_64_kib_at_most() {
         let answer = root.node.post_as("", &[("content-type", kind)], body).await;
         assert_eq!(answer.status(), status, "{kind}");
     }
-    assert_eq!(root.node.post_as("", &[], body).await.status(), 200);
+    let answer = root.node.post_as("", &[], body).await;
+    let message = "the body has to be JSON, and Content-Type has to say so";
+    answer.check_failed(415, "unsupported_type", message, r#"["application/json"]"#);
     let padded = |len: usize| format!("{body}{}", " ".repeat(len - body.len()));
     assert_eq!(root.node.post("", padded(65_536)).await.status(), 200);
     let answer = root.node.post("", padded(65_537)).await;
     answer.check_failed(413, "too_large", "a body has at most 65536 bytes", "[]");
     // One that does not say how long it is.
     let mut stream = TcpStream::connect(root.node.addr).await.unwrap();
-    let head = "POST /v1/mutations HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n";
+    let head = "POST /v1/mutations HTTP/1.1\r\nhost: x\r\n\
+                content-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n";
     let chunk = format!("10001\r\n{}\r\n0\r\n\r\n", padded(65_537));
     stream.write_all(head.as_bytes()).await.unwrap();
     stream.write_all(chunk.as_bytes()).await.unwrap();
@@ -311,8 +314,10 @@ async fn who_hangs_up_takes_the_mutation_back() {
     let body = r#"{"op":"add","states":["Knock"]}"#;
     let mut stream = TcpStream::connect(node.addr).await.unwrap();
     let len = body.len();
-    let request =
-        format!("POST /v1/mutations HTTP/1.1\r\nhost: x\r\ncontent-length: {len}\r\n\r\n{body}");
+    let request = format!(
+        "POST /v1/mutations HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n\
+         content-length: {len}\r\n\r\n{body}"
+    );
     stream.write_all(request.as_bytes()).await.unwrap();
     let under_way = async |count: u8| {
         let line = format!("machine_http_writing {count}\n");

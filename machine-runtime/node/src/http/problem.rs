@@ -131,11 +131,11 @@ impl Problem {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message)
     }
 
-    /// A body is of another type.
+    /// A body is of another type, or of none.
     pub(super) fn unsupported_type() -> Self {
         let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
-        Self::new(status, "unsupported_type", "the body has to be JSON")
-            .allowing(["application/json"])
+        let message = "the body has to be JSON, and Content-Type has to say so";
+        Self::new(status, "unsupported_type", message).allowing(["application/json"])
     }
 
     /// There is no room for the write.

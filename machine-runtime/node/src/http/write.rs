@@ -102,9 +102,10 @@ where
     Ok(body.to_bytes())
 }
 
-/// Whether a body is JSON, or nothing is said of it.
+/// Whether a body is said to be JSON. A browser asks first before it sends such a body for a page
+/// of another site, and then does not send it; one of no type it would just send.
 fn is_json(headers: &HeaderMap) -> bool {
-    headers.get(CONTENT_TYPE).is_none_or(|kind| {
+    headers.get(CONTENT_TYPE).is_some_and(|kind| {
         let kind = kind.to_str().unwrap_or_default();
         let kind = kind.split(';').next().unwrap_or_default();
         kind.trim().eq_ignore_ascii_case("application/json")

@@ -9,7 +9,7 @@ use crate::mutation::{Op, Outcome};
 use crate::position::{Epoch, Position};
 use crate::queue::Waiting;
 use crate::schema::as_index;
-use crate::write::{Key, MutateError, Receipt, WRITE_BYTES, Write, Written};
+use crate::write::{Key, MutateError, Receipt, WRITE_BYTES, WRITE_CALLS, Write, Written};
 
 /// The body of `mutate` in version 1.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -84,7 +84,19 @@ pub(in crate::replica) fn encode_write(write: &Write, key: &Key, epoch: Epoch) -
     Blob(postcard::to_stdvec(&body).expect("numbers and bytes can always be encoded"))
 }
 
-/// Decodes a write to a machine of `states` states.
+/// How many bytes a write takes at most, encoded.
+pub(in crate::replica) fn size(write: &Write) -> usize {
+    const NUMBER: usize = 5;
+    const HEAD: usize = 128;
+    let call = |call: &Waiting| {
+        let payloads = call.payloads.iter();
+        let payloads = payloads.map(|(_, payload)| 2 * NUMBER + payload.len());
+        3 * NUMBER + call.called.len() * NUMBER + payloads.sum::<usize>()
+    };
+    HEAD + write.calls.iter().map(call).sum::<usize>()
+}
+
+/// Decodes a write to a machine of `states` states, which is no larger than what a node sends.
 pub(in crate::replica) fn decode_write(blob: &Blob, states: usize) -> Result<Write, Malformed> {
     let malformed = Malformed("write");
     if blob.0.len() > WRITE_BYTES {
@@ -92,7 +104,7 @@ pub(in crate::replica) fn decode_write(blob: &Blob, states: usize) -> Result<Wri
     }
     let (body, rest): (Body, _) =
         postcard::take_from_bytes(&blob.0).map_err(|_malformed| malformed)?;
-    if !rest.is_empty() {
+    if !rest.is_empty() || body.calls.len() > WRITE_CALLS {
         return Err(malformed);
     }
     let key = Key::new(&body.key).map_err(|_invalid| malformed)?;
@@ -115,11 +127,15 @@ pub(in crate::replica) fn decode_write(blob: &Blob, states: usize) -> Result<Wri
                 .collect(),
         });
     }
-    Ok(Write {
+    let write = Write {
         key: Some(key),
         epoch: Some(body.epoch),
         calls,
-    })
+    };
+    if size(&write) > WRITE_BYTES {
+        return Err(malformed);
+    }
+    Ok(write)
 }
 
 /// Whether indices are each another of `states` states.
@@ -158,7 +174,8 @@ impl From<Written> for WriteAnswer {
 
 impl WriteAnswer {
     /// What came of a write of `calls` mutations to a machine of `states` states. `sent`: whether
-    /// it may have been run before it was sent to who answers.
+    /// it may have been run before it was sent to who answers. Who does not take a write cannot
+    /// know what came of that: then nobody who does could be reached.
     ///
     /// # Errors
     ///
@@ -185,6 +202,9 @@ impl WriteAnswer {
             } => (failure, may_have_run || sent),
         };
         Ok(Err(match failure {
+            Failure::TooLarge | Failure::Refused if may_have_run => {
+                MutateError::Unreachable { may_have_run }
+            }
             Failure::Closing => MutateError::Closed { may_have_run },
             Failure::Busy => MutateError::Busy { may_have_run },
             Failure::Unreachable => MutateError::Unreachable { may_have_run },
@@ -304,6 +324,28 @@ mod tests {
     }
 
     #[test]
+    fn who_does_not_take_a_write_does_not_know_what_came_of_it_before() {
+        let may_have_run = true;
+        let unreachable = MutateError::Unreachable { may_have_run };
+        for (error, then) in [
+            (MutateError::Refused, unreachable),
+            (MutateError::TooLarge, unreachable),
+            // The root says so: had it run this write, the key would name it.
+            (MutateError::KeyReused, MutateError::KeyReused),
+        ] {
+            let answer = WriteAnswer::from(Err(error));
+            assert_eq!(answer.clone().read(1, 9, true), Ok(Err(then)));
+            assert_eq!(answer.read(1, 9, false), Ok(Err(error)));
+        }
+        let failure = Failure::Refused;
+        let answer = WriteAnswer::Failed {
+            failure,
+            may_have_run,
+        };
+        assert_eq!(answer.read(1, 9, false), Ok(Err(unreachable)));
+    }
+
+    #[test]
     fn what_is_not_whole_or_not_the_schemas_is_malformed() {
         let payload = || [(7, Bytes::from("ab"))].into_iter().collect();
         let good = encoded(&write(Op::Toggle, &[7, 2], payload()));
@@ -335,6 +377,30 @@ mod tests {
         for blob in bad {
             assert!(decode_write(&blob, 8).is_err(), "{:?}", &blob.0[..2]);
         }
+    }
+
+    #[test]
+    fn what_a_node_would_not_send_is_malformed() {
+        let many = |count: usize| {
+            let calls = vec![Waiting::default(); count];
+            let blob = encoded(&Write {
+                calls,
+                ..write(Op::Add, &[], Payloads::new())
+            });
+            assert!(blob.0.len() <= WRITE_BYTES);
+            decode_write(&blob, 8).map(|write| write.calls.len())
+        };
+        assert_eq!(many(WRITE_CALLS), Ok(WRITE_CALLS));
+        assert!(many(WRITE_CALLS + 1).is_err() && many(21_800).is_err());
+        // Of few bytes each, but a state counts for as many as it can take.
+        let called = |count: u32| {
+            let states: Vec<u32> = (0..count).collect();
+            let blob = encoded(&write(Op::Add, &states, Payloads::new()));
+            assert!(blob.0.len() <= WRITE_BYTES);
+            decode_write(&blob, 20_000).is_ok()
+        };
+        let most = as_index((WRITE_BYTES - 143) / 5);
+        assert!(called(most) && !called(most + 1));
     }
 
     #[test]
