@@ -24,7 +24,7 @@ use crate::mutation::{IntoStates, Mutation, Op, Outcome, Reason, StateList};
 #[cfg(feature = "serde")]
 use crate::payload::{InvalidPayload, PayloadOf};
 use crate::queue::{
-    Enqueued, FullQueue, Queue, Waiting, check_known, collect, decided, error_mutation,
+    Enqueued, FullQueue, Queue, Waiting, check_known, collect_known, decided, error_mutation,
 };
 #[cfg(feature = "serde")]
 use crate::schema::EXCEPTION;
@@ -353,9 +353,9 @@ impl<S: State> Machine<S> {
         if self.queue.displaced.is_empty() {
             return;
         }
-        let displaced = self.queue.displaced.drain(..);
-        let displaced = displaced.map(|tick| (tick, Reason::Displaced));
-        self.status.log.dropped.extend(displaced);
+        for queue_tick in self.queue.displaced.drain(..) {
+            self.status.log.drop(queue_tick, Reason::Displaced);
+        }
     }
 
     /// Runs the next of what waits, and nothing else: what follows from it waits in front then.
@@ -481,8 +481,7 @@ impl<S: State> Machine<S> {
     /// Takes everything off the queue for `reason`.
     fn cut_off(&mut self, reason: &Reason<u32>) {
         while self.queue.pop().is_some() {
-            let dropped = (self.queue.tick(), reason.clone());
-            self.status.log.dropped.push(dropped);
+            self.status.log.drop(self.queue.tick(), reason.clone());
         }
     }
 
@@ -606,7 +605,7 @@ impl<S: State> Machine<S> {
 
     /// Those that left the queue in the last run without being run: their queue ticks, and why.
     pub fn dropped(&self) -> impl ExactSizeIterator<Item = (u64, Reason<S>)> {
-        let dropped = self.status.log.dropped.iter();
+        let dropped = self.status.log.dropped().iter();
         dropped.map(|(tick, reason)| (*tick, reason.clone().map(Self::state)))
     }
 
@@ -656,8 +655,7 @@ impl<S: State> Machine<S> {
     /// Runs a mutation without a payload that does not have to wait, and what follows from it.
     fn pass(&mut self, op: Op, states: &[S]) -> Outcome<S> {
         let mut called = StateList::new();
-        check_known(&self.schema, states);
-        collect(states, &mut called);
+        collect_known(&self.schema, states, &mut called);
         if self.is_backing_off() {
             return Outcome::Canceled(Reason::BackingOff);
         }
@@ -812,9 +810,14 @@ impl<S: State> Machine<S> {
 #[inline]
 fn end_contexts(contexts: &Contexts, status: &Status) {
     if !contexts.is_empty() {
-        for change in status.changes() {
-            contexts.ticked(change.state, status.ticks()[change.state as usize]);
-        }
+        end_some(contexts, status);
+    }
+}
+
+#[inline(never)]
+fn end_some(contexts: &Contexts, status: &Status) {
+    for change in status.changes() {
+        contexts.ticked(change.state, status.ticks()[change.state as usize]);
     }
 }
 
@@ -889,19 +892,19 @@ impl<'a, S: State> Transition<'a, S> {
 
     /// Whether the machine itself asked for it (rule R19).
     pub fn is_auto(&self) -> bool {
-        self.record.auto
+        self.record.cause == Cause::Auto
     }
 
     /// Whether it was carried out.
     pub fn is_accepted(&self) -> bool {
-        self.record.canceled.is_none()
+        self.record.is_accepted()
     }
 
     /// Why it was canceled, if it was. After a panic or an overrun in a final handler there are
     /// [`Transition::changes`] all the same.
     pub fn reason(&self) -> Option<Reason<S>> {
-        let reason = &self.status.log.reasons[self.record.canceled? as usize];
-        Some(reason.clone().map(Machine::state))
+        let reason = self.status.log.reason(self.record)?;
+        Some(reason.map(Machine::state))
     }
 
     /// Who asked for it.
@@ -926,7 +929,7 @@ impl<'a, S: State> Transition<'a, S> {
 
     /// The states that it called.
     pub fn called(&self) -> impl ExactSizeIterator<Item = S> + 'a {
-        let called = &self.status.log.called[self.record.called.clone()];
+        let called = self.status.log.called(self.record);
         called.iter().map(|state| Machine::state(*state))
     }
 
@@ -944,17 +947,17 @@ impl<'a, S: State> Transition<'a, S> {
     }
 
     pub(crate) fn raw_changes(&self) -> &'a [Change] {
-        &self.status.log.changes[self.record.changes.clone()]
+        self.status.log.changes(self.record)
     }
 
     /// The payloads that came with the mutation.
     pub fn brought(&self) -> impl ExactSizeIterator<Item = (S, &'a Bytes)> {
-        let brought = self.status.log.brought[self.record.brought.clone()].iter();
+        let brought = self.status.log.brought(self.record).iter();
         brought.map(|(state, payload)| (Machine::state(*state), payload))
     }
 
     pub(crate) fn raw_payloads(&self) -> &'a [(u32, Option<Bytes>)] {
-        &self.status.log.payloads[self.record.payloads.clone()]
+        self.status.log.payloads(self.record)
     }
 }
 

@@ -115,19 +115,38 @@ pub(crate) fn check_known<S: State>(schema: &Schema, states: &[S]) {
     }
 }
 
-/// Rule R4: the called states without repeats, into `called`.
-#[inline]
-pub(crate) fn collect<S: State>(states: &[S], called: &mut StateList<u32>) {
+/// Rule R4: the called states without repeats, into `called`. Whether they are the schema's is not
+/// looked at.
+fn collect<S: State>(states: &[S], called: &mut StateList<u32>) {
     for state in states {
-        let index = as_index(state.index());
-        // A plain loop: there are few, and `contains` is made for many.
-        let mut new = true;
-        for other in called.iter() {
-            new &= *other != index;
-        }
-        if new {
-            called.push(index);
-        }
+        add_new(as_index(state.index()), called);
+    }
+}
+
+/// Rule R4: the called states without repeats, into `called`.
+///
+/// # Panics
+///
+/// If one is not the schema's.
+#[inline]
+pub(crate) fn collect_known<S: State>(schema: &Schema, states: &[S], called: &mut StateList<u32>) {
+    let known = schema.len();
+    for state in states {
+        let index = state.index();
+        assert!(index < known, "{state:?} is no state of {}", schema.name());
+        add_new(as_index(index), called);
+    }
+}
+
+#[inline]
+fn add_new(index: u32, called: &mut StateList<u32>) {
+    // A plain loop: there are few, and `contains` is made for many.
+    let mut new = true;
+    for other in called.iter() {
+        new &= *other != index;
+    }
+    if new {
+        called.push(index);
     }
 }
 
@@ -328,8 +347,7 @@ pub(crate) fn error_mutation<S: State>(
     let exception = schema.find(EXCEPTION).map(as_index);
     let exception = exception.expect("every schema has Exception");
     let mut called = StateList::new();
-    check_known(schema, states);
-    collect(states, &mut called);
+    collect_known(schema, states, &mut called);
     if !called.contains(&exception) {
         called.push(exception);
     }

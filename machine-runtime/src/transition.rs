@@ -222,7 +222,7 @@ impl Status {
             change.expect("a state that began has ticked").ticks += 1;
             if let Some(old) = self.retained.remove(&state) {
                 self.digest = self.digest.wrapping_sub(payload_digest(state, &old));
-                self.log.payloads.push((state, None));
+                self.log.payload(state, None);
             }
         }
         self.check_clean(c);
@@ -304,13 +304,13 @@ impl Status {
             let old = match payload {
                 Some((_, payload)) if self.active.contains(state) => {
                     self.digest = self.digest.wrapping_add(payload_digest(state, payload));
-                    self.log.payloads.push((state, Some(payload.clone())));
+                    self.log.payload(state, Some(payload.clone()));
                     self.retained.insert(state, payload.clone())
                 }
                 _ => {
                     let old = self.retained.remove(&state);
                     if old.is_some() {
-                        self.log.payloads.push((state, None));
+                        self.log.payload(state, None);
                     }
                     old
                 }

@@ -434,6 +434,7 @@ impl Status {
         }
     }
 
+    #[inline]
     fn undo(&mut self, called: &[u32]) {
         for state in called {
             self.unmark(*state);

@@ -7,22 +7,30 @@ use bytes::Bytes;
 use crate::handlers::Cause;
 use crate::mutation::{Op, Reason};
 
-use super::Request;
+use super::{Request, as_index};
 
 /// The transitions since the log was last cleared.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Log {
     pub(crate) changes: Vec<Change>,
-    /// The retained payloads that were set or dropped.
-    pub(crate) payloads: Vec<(u32, Option<Bytes>)>,
     pub(crate) called: Vec<u32>,
-    /// The payloads that came with the mutations.
-    pub(crate) brought: Vec<(u32, Bytes)>,
-    /// Why transitions were canceled.
-    pub(crate) reasons: Vec<Reason<u32>>,
-    /// What left the queue without being run, and why.
-    pub(crate) dropped: Vec<(u64, Reason<u32>)>,
     pub(crate) records: Vec<Record>,
+    /// What most transitions have none of.
+    rare: Rare,
+    /// Whether `rare` has anything.
+    any_rare: bool,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Rare {
+    /// The retained payloads that were set or dropped.
+    payloads: Vec<(u32, Option<Bytes>)>,
+    /// The payloads that came with the mutations.
+    brought: Vec<(u32, Bytes)>,
+    /// Why handlers canceled transitions.
+    reasons: Vec<Reason<u32>>,
+    /// What left the queue without being run, and why.
+    dropped: Vec<(u64, Reason<u32>)>,
 }
 
 /// A state that ticked.
@@ -36,18 +44,39 @@ pub(crate) struct Change {
 #[derive(Clone, Debug)]
 pub(crate) struct Record {
     pub(crate) op: Op,
-    pub(crate) auto: bool,
-    /// Which of the log's reasons it was canceled for.
-    pub(crate) canceled: Option<u32>,
     pub(crate) cause: Cause,
+    ended: Ended,
     /// The queue tick that it took; 0 for what was put in front.
     pub(crate) queue_tick: u64,
     pub(crate) revision: u64,
     pub(crate) digest: u64,
-    pub(crate) called: Range<usize>,
-    pub(crate) changes: Range<usize>,
-    pub(crate) payloads: Range<usize>,
-    pub(crate) brought: Range<usize>,
+    called: Range<u32>,
+    changes: Range<u32>,
+    payloads: Range<u32>,
+    brought: Range<u32>,
+}
+
+/// How a transition ended, without an allocation for what relations refuse.
+#[derive(Clone, Copy, Debug)]
+enum Ended {
+    Accepted,
+    Blocked {
+        state: u32,
+        by: u32,
+    },
+    Missing {
+        state: u32,
+        requires: u32,
+    },
+    NoCandidate,
+    /// One of the reasons kept apart.
+    Kept(u32),
+}
+
+impl Record {
+    pub(crate) fn is_accepted(&self) -> bool {
+        matches!(self.ended, Ended::Accepted)
+    }
 }
 
 /// How a transition ended.
@@ -68,18 +97,75 @@ pub(super) struct Mark {
 impl Log {
     pub(crate) fn clear(&mut self) {
         self.changes.clear();
-        self.payloads.clear();
         self.called.clear();
-        self.brought.clear();
-        self.reasons.clear();
-        self.dropped.clear();
         self.records.clear();
+        if self.any_rare {
+            self.clear_rare();
+        }
+    }
+
+    #[cold]
+    fn clear_rare(&mut self) {
+        let Rare {
+            payloads,
+            brought,
+            reasons,
+            dropped,
+        } = &mut self.rare;
+        payloads.clear();
+        brought.clear();
+        reasons.clear();
+        dropped.clear();
+        self.any_rare = false;
+    }
+
+    pub(crate) fn called(&self, record: &Record) -> &[u32] {
+        &self.called[range(&record.called)]
+    }
+
+    pub(crate) fn changes(&self, record: &Record) -> &[Change] {
+        &self.changes[range(&record.changes)]
+    }
+
+    pub(crate) fn payloads(&self, record: &Record) -> &[(u32, Option<Bytes>)] {
+        &self.rare.payloads[range(&record.payloads)]
+    }
+
+    pub(crate) fn brought(&self, record: &Record) -> &[(u32, Bytes)] {
+        &self.rare.brought[range(&record.brought)]
+    }
+
+    /// Why a transition was canceled.
+    pub(crate) fn reason(&self, record: &Record) -> Option<Reason<u32>> {
+        Some(match record.ended {
+            Ended::Accepted => return None,
+            Ended::Blocked { state, by } => Reason::Blocked { state, by },
+            Ended::Missing { state, requires } => Reason::Missing { state, requires },
+            Ended::NoCandidate => Reason::NoCandidate,
+            Ended::Kept(place) => self.rare.reasons[place as usize].clone(),
+        })
+    }
+
+    pub(crate) fn dropped(&self) -> &[(u64, Reason<u32>)] {
+        &self.rare.dropped
+    }
+
+    /// A retained payload was set or dropped.
+    pub(crate) fn payload(&mut self, state: u32, payload: Option<Bytes>) {
+        self.any_rare = true;
+        self.rare.payloads.push((state, payload));
+    }
+
+    /// A mutation left the queue without being run.
+    pub(crate) fn drop(&mut self, queue_tick: u64, reason: Reason<u32>) {
+        self.any_rare = true;
+        self.rare.dropped.push((queue_tick, reason));
     }
 
     pub(super) fn mark(&self) -> Mark {
         Mark {
             changes: self.changes.len(),
-            payloads: self.payloads.len(),
+            payloads: self.rare.payloads.len(),
         }
     }
 
@@ -95,26 +181,56 @@ impl Log {
     ) {
         let called = self.called.len();
         self.called.extend_from_slice(request.called);
-        let brought = self.brought.len();
+        let brought = self.rare.brought.len();
         if !request.payloads.is_empty() {
-            self.brought.extend_from_slice(request.payloads);
+            self.any_rare = true;
+            self.rare.brought.extend_from_slice(request.payloads);
         }
-        let canceled = end.canceled.map(|reason| {
-            self.reasons.push(reason.clone());
-            crate::schema::as_index(self.reasons.len() - 1)
-        });
+        let ended = match end.canceled {
+            None => Ended::Accepted,
+            Some(Reason::Blocked { state, by }) => Ended::Blocked {
+                state: *state,
+                by: *by,
+            },
+            Some(Reason::Missing { state, requires }) => Ended::Missing {
+                state: *state,
+                requires: *requires,
+            },
+            Some(Reason::NoCandidate) => Ended::NoCandidate,
+            Some(reason) => self.keep(reason),
+        };
         self.records.push(Record {
             op: request.op,
-            auto: request.auto,
-            canceled,
             cause: end.cause,
+            ended,
             queue_tick: end.queue_tick,
             revision,
             digest,
-            called: called..self.called.len(),
-            changes: start.changes..self.changes.len(),
-            payloads: start.payloads..self.payloads.len(),
-            brought: brought..self.brought.len(),
+            called: span(called, self.called.len()),
+            changes: span(start.changes, self.changes.len()),
+            payloads: span(start.payloads, self.rare.payloads.len()),
+            brought: span(brought, self.rare.brought.len()),
         });
     }
+
+    #[cold]
+    fn keep(&mut self, reason: &Reason<u32>) -> Ended {
+        self.any_rare = true;
+        self.rare.reasons.push(reason.clone());
+        Ended::Kept(as_index(self.rare.reasons.len() - 1))
+    }
+}
+
+/// A run has far fewer transitions, and these fewer changes, than a `u32` counts.
+#[inline]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the memory would not hold so many"
+)]
+fn span(start: usize, end: usize) -> Range<u32> {
+    start as u32..end as u32
+}
+
+fn range(span: &Range<u32>) -> Range<usize> {
+    span.start as usize..span.end as usize
 }
