@@ -24,6 +24,9 @@ use super::traffic::{Gauge, Route};
 /// The most bytes that a body has.
 const MOST_BYTES: usize = 64 * 1024;
 
+/// The shortest time that a mutation may take: in less the root may run it and not be heard in time.
+const SHORTEST_WAIT: Duration = Duration::from_secs(1);
+
 /// How long a body may take to come.
 const BODY_TIME: Duration = Duration::from_secs(10);
 
@@ -61,7 +64,8 @@ impl Site {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let wait = query::only(params, Some("wait"))?;
-        let within = wait.map(query::seconds).transpose()?;
+        let within = wait.map(|wait| query::seconds(wait, SHORTEST_WAIT));
+        let within = within.transpose()?;
         let body = read(request).await?;
         let schema = self.view.schema();
         let Ask { mutation, options } = Ask::parse(&body, schema)?;
