@@ -280,6 +280,32 @@ async fn a_body_is_json_of_64_kib_at_most() {
 }
 
 #[tokio::test]
+async fn a_body_that_is_not_too_large_can_be_so_on_its_way() {
+    let root = Root::with_a_door_open().await;
+    let (replica, _link) = synced(&root).await;
+    let of = |payload: usize| {
+        // The quotes are the payload's.
+        let text = "x".repeat(payload - 2);
+        let body = format!(r#"{{"op":"add","states":["Door1Named"],"payload":"{text}"}}"#);
+        assert!(body.len() <= 65_536);
+        body
+    };
+    let most = 65_536 - 5 - 10 - 143;
+    let answer = replica.post("", of(most + 1)).await;
+    let message = "a mutation takes at most 65536 bytes on its way to the root: 5 for each called \
+                   state, 10 for each payload and what that has, and 143";
+    answer.check_failed(413, "too_large", message, "[]");
+    // The root has the last word about the others, and about all of its own.
+    for answer in [
+        replica.post("", of(most)).await,
+        root.node.post("", of(most + 1)).await,
+    ] {
+        assert_eq!(answer.status(), 200);
+        assert!(answer.text().contains(r#""code":"payload_too_large""#));
+    }
+}
+
+#[tokio::test]
 async fn without_the_root_a_writer_learns_so_in_time() {
     let root = Root::with_a_door_open().await;
     let (replica, link) = synced(&root).await;

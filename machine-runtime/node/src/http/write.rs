@@ -8,7 +8,9 @@ use http_body_util::{BodyExt as _, Limited};
 use hyper::Request;
 use hyper::body::Body;
 use hyper::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue};
-use machine_runtime::{DynState, MutateError, Outcome, Reason, Receipt, Schema, WRITE_WITHIN};
+use machine_runtime::{
+    DynState, MutateError, Outcome, Reason, Receipt, Schema, WRITE_BYTES, WRITE_WITHIN,
+};
 use serde::Serialize;
 use tokio::time::timeout;
 use warp::reply::Response;
@@ -208,7 +210,7 @@ fn problem(error: MutateError) -> Problem {
         MutateError::Expired { .. } => Problem::expired(error),
         MutateError::EpochChanged { .. } => Problem::life_changed(error),
         MutateError::KeyReused => Problem::key_reused(error),
-        MutateError::TooLarge => Problem::too_large(MOST_BYTES),
+        MutateError::TooLarge => Problem::too_large_to_pass(WRITE_BYTES),
         _ => Problem::not_taken(error),
     };
     problem.having_run(error.may_have_run())
