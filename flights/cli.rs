@@ -283,7 +283,7 @@ pub struct MutateArgs {
     #[arg(long)]
     pub key: Option<String>,
 
-    /// How long the node may try to reach the root, at most 60s
+    /// How long the node may try to reach the root, 1s to 60s
     #[arg(long, default_value = "10s", value_name = "TIME", value_parser = patience)]
     pub timeout: Duration,
 
@@ -374,10 +374,14 @@ fn json(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
+/// The least that nodes take.
+const SHORTEST_PATIENCE: Duration = Duration::from_secs(1);
+
 fn patience(text: &str) -> Result<Duration, String> {
     let time = humantime::parse_duration(text).map_err(|error| error.to_string())?;
-    if time > WRITE_LONGEST {
-        return Err(format!("it is at most {} s", WRITE_LONGEST.as_secs()));
+    if !(SHORTEST_PATIENCE..=WRITE_LONGEST).contains(&time) {
+        let (least, most) = (SHORTEST_PATIENCE.as_secs(), WRITE_LONGEST.as_secs());
+        return Err(format!("it is {least} to {most} s"));
     }
     Ok(time)
 }

@@ -61,7 +61,7 @@ fn the_version_is_that_of_the_package() {
 
 #[test]
 fn wrong_usage_is_exit_code_2_and_says_what_is_wrong() {
-    let cases: [(&[&str], &str); 13] = [
+    let cases: [(&[&str], &str); 14] = [
         (
             &["--speed", "max", "get"],
             "--speed is heard only behind `get`, if that has it",
@@ -85,7 +85,11 @@ fn wrong_usage_is_exit_code_2_and_says_what_is_wrong() {
         ),
         (
             &["mutate", "add", "Ready", "--timeout", "61s"],
-            "it is at most 60 s",
+            "it is 1 to 60 s",
+        ),
+        (
+            &["mutate", "add", "Ready", "--timeout", "999ms"],
+            "it is 1 to 60 s",
         ),
         (&["node"], "--addr"),
         (

@@ -181,7 +181,7 @@ fn mutate_says_when_there_is_no_root_and_when_the_outcome_is_unknown() {
     ]);
     let addr = node.line_after("rep-1: http://");
     let addr = addr.trim_end_matches('/');
-    let ended = run(&["mutate", "add", "Ready", "--timeout=50ms", "--node", addr]);
+    let ended = run(&["mutate", "add", "Ready", "--timeout=1s", "--node", addr]);
     assert_eq!(ended.code, Some(3), "{ended:?}");
     let why = "flights: the root could not be reached in time, the mutation was not run\n";
     assert_eq!(ended.stderr, why);

@@ -225,24 +225,26 @@ async fn a_field_that_cannot_be_is_refused_and_why() {
         let answer = root.node.post("", body).await;
         answer.check_failed(400, code, message, allowed);
     }
-    for (query, code, message, allowed) in [
-        (
-            "?wait=61",
-            "bad_value",
-            "`wait` is a number of seconds from 0 to 60",
-            "[]",
-        ),
-        (
-            "?key=1",
-            "unknown_parameter",
-            "unknown parameter `key`",
-            r#"["wait"]"#,
-        ),
-    ] {
-        let answer = root.node.post(query, "{}").await;
-        answer.check_failed(400, code, message, allowed);
-    }
     assert_eq!(root.handle.view().position().unwrap().to_string(), at(2));
+}
+
+#[tokio::test]
+async fn a_parameter_is_a_time_in_which_there_can_be_an_answer() {
+    let root = Root::with_a_door_open().await;
+    let body = r#"{"op":"add","states":["Knock"]}"#;
+    for wrong in ["0", "0.999", "61"] {
+        let answer = root.node.post(&format!("?wait={wrong}"), body).await;
+        let message = "`wait` is a number of seconds from 1 to 60";
+        answer.check_failed(400, "bad_value", message, "[]");
+    }
+    let answer = root.node.post("?key=1", body).await;
+    let message = "unknown parameter `key`";
+    answer.check_failed(400, "unknown_parameter", message, r#"["wait"]"#);
+    assert_eq!(root.handle.view().position().unwrap().to_string(), at(2));
+    for right in ["1", "1.5", "60"] {
+        let answer = root.node.post(&format!("?wait={right}"), body).await;
+        assert_eq!(answer.status(), 200, "{right}");
+    }
 }
 
 #[tokio::test]
@@ -278,13 +280,39 @@ async fn a_body_is_json_of_64_kib_at_most() {
 }
 
 #[tokio::test]
+async fn a_body_that_is_not_too_large_can_be_so_on_its_way() {
+    let root = Root::with_a_door_open().await;
+    let (replica, _link) = synced(&root).await;
+    let of = |payload: usize| {
+        // The quotes are the payload's.
+        let text = "x".repeat(payload - 2);
+        let body = format!(r#"{{"op":"add","states":["Door1Named"],"payload":"{text}"}}"#);
+        assert!(body.len() <= 65_536);
+        body
+    };
+    let most = 65_536 - 5 - 10 - 143;
+    let answer = replica.post("", of(most + 1)).await;
+    let message = "a mutation takes at most 65536 bytes on its way to the root: 5 for each called \
+                   state, 10 for each payload and what that has, and 143";
+    answer.check_failed(413, "too_large", message, "[]");
+    // The root has the last word about the others, and about all of its own.
+    for answer in [
+        replica.post("", of(most)).await,
+        root.node.post("", of(most + 1)).await,
+    ] {
+        assert_eq!(answer.status(), 200);
+        assert!(answer.text().contains(r#""code":"payload_too_large""#));
+    }
+}
+
+#[tokio::test]
 async fn without_the_root_a_writer_learns_so_in_time() {
     let root = Root::with_a_door_open().await;
     let (replica, link) = synced(&root).await;
     link.stop();
     until(async || replica.get("/readyz").await.text().contains("connecting")).await;
     let body = r#"{"op":"add","states":["Knock"]}"#;
-    let answer = replica.post("?wait=0.05", body).await;
+    let answer = replica.post("?wait=1", body).await;
     let message = "the root could not be reached in time, the mutation was not run";
     answer.check_failed(503, "unreachable", message, "[]");
     assert_eq!(answer.header("retry-after"), "1");
@@ -302,7 +330,7 @@ async fn a_root_that_does_not_answer_leaves_the_writer_in_doubt() {
     let (handle, _owner) = Owner::new(Machine::new(), Epoch(0xabc), ViewOptions::default());
     let node = Node::new(&handle, None, SourceStats::default()).await;
     let body = r#"{"op":"add","states":["Knock"]}"#;
-    let answer = node.post("?wait=0.01", body).await;
+    let answer = node.post("?wait=1", body).await;
     let message = "there was no answer in time, the mutation may have been run";
     answer.check_error(504, "expired", message, r#"[],"may_have_run":true"#);
 }

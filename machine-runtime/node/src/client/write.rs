@@ -26,7 +26,7 @@ pub struct Wanted<'a> {
     pub payload: Option<&'a str>,
     /// What makes it harmless to ask again; without one it is made up.
     pub key: Option<&'a str>,
-    /// How long the node may try.
+    /// How long the node may try, 1 to 60 s.
     pub within: Duration,
 }
 

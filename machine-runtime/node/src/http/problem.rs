@@ -131,6 +131,15 @@ impl Problem {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message)
     }
 
+    /// A mutation takes too many bytes on its way to the root.
+    pub(super) fn too_large_to_pass(most: usize) -> Self {
+        let message = format!(
+            "a mutation takes at most {most} bytes on its way to the root: 5 for each called state, \
+             10 for each payload and what that has, and 143"
+        );
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message)
+    }
+
     /// A body is of another type, or of none.
     pub(super) fn unsupported_type() -> Self {
         let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;

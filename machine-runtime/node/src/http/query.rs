@@ -48,7 +48,7 @@ impl Query {
                 "group" => query.choose_group(schema, value)?,
                 "after" => after = Some(position(name, value)?),
                 "min_rev" => min_rev = Some(position(name, value)?),
-                "wait" => wait = Some(seconds(value)?),
+                "wait" => wait = Some(seconds(value, Duration::ZERO)?),
                 _ => query.choose_value(schema, name, value, details)?,
             }
             if params[..i].iter().any(|(other, _)| other == name) {
@@ -231,17 +231,19 @@ fn switch(name: &str, value: &str) -> Result<bool, Problem> {
     }
 }
 
-/// Reads a time to wait.
-pub(super) fn seconds(value: &str) -> Result<Duration, Problem> {
+/// Reads a time to wait, which is `least` or longer.
+pub(super) fn seconds(value: &str, least: Duration) -> Result<Duration, Problem> {
     let plain = value
         .bytes()
         .all(|byte| byte.is_ascii_digit() || byte == b'.');
     let wait = value.parse().ok().filter(|_| plain);
     wait.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
-        .filter(|wait| *wait <= LONGEST_WAIT)
+        .filter(|wait| (least..=LONGEST_WAIT).contains(wait))
         .ok_or_else(|| {
-            let most = LONGEST_WAIT.as_secs();
-            Problem::bad_value(format!("`wait` is a number of seconds from 0 to {most}"))
+            let (least, most) = (least.as_secs(), LONGEST_WAIT.as_secs());
+            Problem::bad_value(format!(
+                "`wait` is a number of seconds from {least} to {most}"
+            ))
         })
 }
 
@@ -310,6 +312,16 @@ mod tests {
             "60.1", "61", "-1", "", "x", "1e1", "inf", "NaN", ".", "1.2.3", "+1",
         ] {
             assert!(wait(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_time_can_have_a_least() {
+        let least = Duration::from_secs(1);
+        assert_eq!(seconds("1", least), Ok(least));
+        assert_eq!(seconds("1.5", least), Ok(Duration::from_millis(1500)));
+        for wrong in ["0", "0.999", "61"] {
+            assert!(seconds(wrong, least).is_err(), "{wrong}");
         }
     }
 

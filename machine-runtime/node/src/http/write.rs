@@ -1,5 +1,6 @@
 //! `POST /v1/mutations`: from its body to what the root says.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
@@ -8,7 +9,9 @@ use http_body_util::{BodyExt as _, Limited};
 use hyper::Request;
 use hyper::body::Body;
 use hyper::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue};
-use machine_runtime::{DynState, MutateError, Outcome, Reason, Receipt, Schema, WRITE_WITHIN};
+use machine_runtime::{
+    DynState, MutateError, Outcome, Reason, Receipt, Schema, WRITE_BYTES, WRITE_WITHIN,
+};
 use serde::Serialize;
 use tokio::time::timeout;
 use warp::reply::Response;
@@ -23,6 +26,9 @@ use super::traffic::{Gauge, Route};
 
 /// The most bytes that a body has.
 const MOST_BYTES: usize = 64 * 1024;
+
+/// The shortest time that a mutation may take: in less the root may run it and not be heard in time.
+const SHORTEST_WAIT: Duration = Duration::from_secs(1);
 
 /// How long a body may take to come.
 const BODY_TIME: Duration = Duration::from_secs(10);
@@ -61,7 +67,8 @@ impl Site {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let wait = query::only(params, Some("wait"))?;
-        let within = wait.map(query::seconds).transpose()?;
+        let within = wait.map(|wait| query::seconds(wait, SHORTEST_WAIT));
+        let within = within.transpose()?;
         let body = read(request).await?;
         let schema = self.view.schema();
         let Ask { mutation, options } = Ask::parse(&body, schema)?;
@@ -119,12 +126,12 @@ fn answer(receipt: &Receipt<DynState>, schema: &Schema) -> Response {
         outcome: &'static str,
         position: &'a str,
         #[serde(skip_serializing_if = "Option::is_none")]
-        reason: Option<Why<'a>>,
+        reason: Option<Canceled<'a>>,
     }
     let position = receipt.position.to_string();
     let (outcome, reason) = match &receipt.outcome {
         Outcome::Executed => ("executed", None),
-        Outcome::Canceled(reason) => ("canceled", Some(Why::new(reason, schema))),
+        Outcome::Canceled(reason) => ("canceled", Some(Canceled::new(reason, schema))),
         _ => ("other", None),
     };
     let body = Body {
@@ -142,8 +149,8 @@ fn answer(receipt: &Receipt<DynState>, schema: &Schema) -> Response {
 }
 
 /// Why a mutation was canceled.
-#[derive(Serialize)]
-struct Why<'a> {
+#[derive(Serialize, Default)]
+struct Canceled<'a> {
     code: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     state: Option<&'a str>,
@@ -151,38 +158,58 @@ struct Why<'a> {
     by: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     requires: Option<&'a str>,
+    /// Which kind of handler it was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    phase: Option<&'static str>,
+    /// What the handler said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    why: Option<Cow<'static, str>>,
     message: String,
 }
 
-impl<'a> Why<'a> {
+impl<'a> Canceled<'a> {
     fn new(reason: &Reason<DynState>, schema: &'a Schema) -> Self {
         let reason = reason
             .clone()
             .map(|state| Name(schema.name_of(state.0 as usize)));
         let message = reason.to_string();
-        let (code, state, by, requires) = match reason {
-            Reason::Blocked { state, by } => ("blocked", Some(state), Some(by), None),
-            Reason::Missing { state, requires } => ("missing", Some(state), None, Some(requires)),
-            Reason::NoCandidate => ("no_candidate", None, None, None),
-            Reason::QueueFull => ("queue_full", None, None, None),
-            Reason::Displaced => ("displaced", None, None, None),
-            Reason::BackingOff => ("backing_off", None, None, None),
-            Reason::Runaway => ("runaway", None, None, None),
-            Reason::Refused(refusal) => ("refused", refusal.state, None, None),
-            Reason::Panicked { state, .. } => ("panicked", state, None, None),
-            Reason::TimedOut { state, .. } => ("timed_out", state, None, None),
-            Reason::PayloadTooLarge { .. } => ("payload_too_large", None, None, None),
-            Reason::PayloadUnwanted { state } => ("payload_unwanted", Some(state), None, None),
-            _ => ("other", None, None, None),
-        };
-        let name = |name: Option<Name<'a>>| name.map(|name| name.0);
-        Self {
+        let of = |code, state: Option<Name<'a>>| Self {
             code,
-            state: name(state),
-            by: name(by),
-            requires: name(requires),
-            message,
-        }
+            state: state.map(|name| name.0),
+            ..Self::default()
+        };
+        let why = match reason {
+            Reason::Blocked { state, by } => Self {
+                by: Some(by.0),
+                ..of("blocked", Some(state))
+            },
+            Reason::Missing { state, requires } => Self {
+                requires: Some(requires.0),
+                ..of("missing", Some(state))
+            },
+            Reason::NoCandidate => of("no_candidate", None),
+            Reason::QueueFull => of("queue_full", None),
+            Reason::Displaced => of("displaced", None),
+            Reason::BackingOff => of("backing_off", None),
+            Reason::Runaway => of("runaway", None),
+            Reason::Refused(refusal) => Self {
+                phase: Some(refusal.phase.name()),
+                why: refusal.why,
+                ..of("refused", refusal.state)
+            },
+            Reason::Panicked { phase, state } => Self {
+                phase: Some(phase.name()),
+                ..of("panicked", state)
+            },
+            Reason::TimedOut { phase, state } => Self {
+                phase: Some(phase.name()),
+                ..of("timed_out", state)
+            },
+            Reason::PayloadTooLarge { .. } => of("payload_too_large", None),
+            Reason::PayloadUnwanted { state } => of("payload_unwanted", Some(state)),
+            _ => of("other", None),
+        };
+        Self { message, ..why }
     }
 }
 
@@ -204,8 +231,80 @@ fn problem(error: MutateError) -> Problem {
         MutateError::Expired { .. } => Problem::expired(error),
         MutateError::EpochChanged { .. } => Problem::life_changed(error),
         MutateError::KeyReused => Problem::key_reused(error),
-        MutateError::TooLarge => Problem::too_large(MOST_BYTES),
+        MutateError::TooLarge => Problem::too_large_to_pass(WRITE_BYTES),
         _ => Problem::not_taken(error),
     };
     problem.having_run(error.may_have_run())
+}
+
+#[cfg(test)]
+mod tests {
+    use machine_runtime::{Phase, Refusal, States as _};
+
+    use super::*;
+    use crate::fixture::Flights;
+
+    #[test]
+    fn a_reason_has_a_code_and_what_belongs_to_it() {
+        let state_of = |state: Flights| DynState(u32::try_from(state.index()).unwrap());
+        let state = state_of(Flights::Flight1Delayed);
+        let other = state_of(Flights::Flight2OnTime);
+        let phase = Phase::Enter;
+        let refusal = |state, why: Option<&'static str>| {
+            let why = why.map(Into::into);
+            Reason::Refused(Box::new(Refusal { phase, state, why }))
+        };
+        let delayed = r#","state":"Flight1Delayed""#;
+        for (reason, expected) in [
+            (
+                Reason::Blocked { state, by: other },
+                format!(r#""blocked"{delayed},"by":"Flight2OnTime""#),
+            ),
+            (
+                Reason::Missing {
+                    state,
+                    requires: other,
+                },
+                format!(r#""missing"{delayed},"requires":"Flight2OnTime""#),
+            ),
+            (
+                refusal(Some(state), Some("too \"late\"")),
+                format!(r#""refused"{delayed},"phase":"enter","why":"too \"late\"""#),
+            ),
+            (refusal(None, None), r#""refused","phase":"enter""#.into()),
+            (
+                Reason::Panicked {
+                    phase: Phase::End,
+                    state: Some(state),
+                },
+                format!(r#""panicked"{delayed},"phase":"end""#),
+            ),
+            (
+                Reason::TimedOut {
+                    phase: Phase::AnyState,
+                    state: None,
+                },
+                r#""timed_out","phase":"any_state""#.into(),
+            ),
+            (Reason::Displaced, r#""displaced""#.into()),
+            (Reason::BackingOff, r#""backing_off""#.into()),
+            (Reason::Runaway, r#""runaway""#.into()),
+            (Reason::QueueFull, r#""queue_full""#.into()),
+            (Reason::NoCandidate, r#""no_candidate""#.into()),
+            (
+                Reason::PayloadTooLarge { len: 1025 },
+                r#""payload_too_large""#.into(),
+            ),
+            (
+                Reason::PayloadUnwanted { state },
+                format!(r#""payload_unwanted"{delayed}"#),
+            ),
+        ] {
+            let why = Canceled::new(&reason, Flights::schema());
+            let written = serde_json::to_string(&why).unwrap();
+            let (fields, message) = written.split_once(r#","message":""#).unwrap();
+            assert_eq!(fields, format!(r#"{{"code":{expected}"#));
+            assert!(message.len() > 10, "{message}");
+        }
+    }
 }
