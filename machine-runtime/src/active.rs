@@ -8,15 +8,21 @@
 use crate::relations::{Compiled, KEYLESS, WordMask};
 use crate::set::ones;
 
+/// A state's place in the linked list.
+#[derive(Clone, Copy, Debug)]
+struct Link {
+    prev: u32,
+    next: u32,
+    /// The order of members by number, to compare two without a walk.
+    stamp: i64,
+}
+
 #[derive(Clone, Debug)]
 pub(crate) struct Active {
     bits: Vec<u64>,
     keyed: Vec<u64>,
-    /// `prev` and `next` of the linked list; the last element stands for both of its ends.
-    prev: Vec<u32>,
-    next: Vec<u32>,
-    /// Of the linked list: the order of its members by number, to compare two without a walk.
-    stamps: Vec<i64>,
+    /// The linked list; the last element stands for both of its ends.
+    links: Vec<Link>,
     /// The stamps of the next one at either end.
     front: i64,
     back: i64,
@@ -25,14 +31,16 @@ pub(crate) struct Active {
 impl Active {
     pub(crate) fn new(c: &Compiled) -> Self {
         let n = c.len();
-        let mut list = vec![0; n + 1];
-        list[n] = crate::schema::as_index(n);
+        let end = crate::schema::as_index(n);
+        let alone = Link {
+            prev: end,
+            next: end,
+            stamp: 0,
+        };
         Self {
             bits: vec![0; n.div_ceil(64)],
             keyed: vec![0; c.by_key().len().div_ceil(64)],
-            prev: list.clone(),
-            next: list,
-            stamps: vec![0; n],
+            links: vec![alone; n + 1],
             front: -1,
             back: 0,
         }
@@ -94,9 +102,9 @@ impl Active {
             self.keyed[key as usize / 64] |= 1 << (key % 64);
         } else {
             let end = self.end();
-            self.stamps[state as usize] = self.front;
+            let stamp = self.front;
             self.front -= 1;
-            self.link(end, state, self.next[end as usize]);
+            self.link(end, state, self.links[end as usize].next, stamp);
         }
     }
 
@@ -107,9 +115,9 @@ impl Active {
             self.keyed[key as usize / 64] |= 1 << (key % 64);
         } else {
             let end = self.end();
-            self.stamps[state as usize] = self.back;
+            let stamp = self.back;
             self.back += 1;
-            self.link(self.prev[end as usize], state, end);
+            self.link(self.links[end as usize].prev, state, end, stamp);
         }
     }
 
@@ -119,17 +127,17 @@ impl Active {
         if let Some(key) = key(c, state) {
             self.keyed[key as usize / 64] &= !(1 << (key % 64));
         } else {
-            let (prev, next) = (self.prev[state as usize], self.next[state as usize]);
-            self.next[prev as usize] = next;
-            self.prev[next as usize] = prev;
+            let Link { prev, next, .. } = self.links[state as usize];
+            self.links[prev as usize].next = next;
+            self.links[next as usize].prev = prev;
         }
     }
 
     /// The active list, in order.
     pub(crate) fn order<'a>(&'a self, c: &'a Compiled) -> impl Iterator<Item = u32> + 'a {
         let end = self.end();
-        let listed = std::iter::successors(Some(self.next[end as usize]), move |state| {
-            Some(self.next[*state as usize])
+        let listed = std::iter::successors(Some(self.links[end as usize].next), move |state| {
+            Some(self.links[*state as usize].next)
         })
         .take_while(move |state| *state != end);
         listed.chain(ones(&self.keyed).map(|key| c.by_key()[key]))
@@ -139,15 +147,15 @@ impl Active {
     pub(crate) fn rank(&self, c: &Compiled, state: u32) -> (u32, i64) {
         match key(c, state) {
             Some(key) => (key + 1, 0),
-            None => (0, self.stamps[state as usize]),
+            None => (0, self.links[state as usize].stamp),
         }
     }
 
     /// Makes `list` the order; the bits are left alone.
     pub(crate) fn set_order(&mut self, c: &Compiled, list: &[u32]) {
         let end = self.end();
-        self.next[end as usize] = end;
-        self.prev[end as usize] = end;
+        self.links[end as usize].next = end;
+        self.links[end as usize].prev = end;
         self.keyed.fill(0);
         (self.front, self.back) = (-1, 0);
         for state in list {
@@ -156,15 +164,14 @@ impl Active {
     }
 
     fn end(&self) -> u32 {
-        crate::schema::as_index(self.next.len() - 1)
+        crate::schema::as_index(self.links.len() - 1)
     }
 
     #[inline]
-    fn link(&mut self, prev: u32, state: u32, next: u32) {
-        self.next[prev as usize] = state;
-        self.prev[state as usize] = prev;
-        self.next[state as usize] = next;
-        self.prev[next as usize] = state;
+    fn link(&mut self, prev: u32, state: u32, next: u32, stamp: i64) {
+        self.links[prev as usize].next = state;
+        self.links[state as usize] = Link { prev, next, stamp };
+        self.links[next as usize].prev = state;
     }
 }
 
