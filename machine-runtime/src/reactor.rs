@@ -76,7 +76,7 @@ const OUTBOX: usize = 2 * QUEUE_LIMIT;
 /// They have no say in what the root decided: only [`Reactions`] can be bound. Mutations and errors
 /// that they append are sent up in order, one after the other, without waiting for them here; while
 /// 1,000 wait, no further delta is looked at. One that is canceled or does not reach the root is counted. Spawned work runs as on a machine and gets a
-/// handle of the replica. A panic is remembered in [`Reactor::errors`] and skips the rest of the delta's
+/// handle of the replica. A panic is remembered in [`ReactorStats::errors`] and skips the rest of the delta's
 /// handlers; it is not sent up, as each replica would.
 ///
 /// A reactor holds a handle: the machine does not end for lack of handles as long as it runs.
