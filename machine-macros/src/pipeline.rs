@@ -42,6 +42,7 @@ pub(crate) fn expansion(tokens: TokenStream, errors: &mut Errors) -> Option<Toke
         .iter()
         .map(|set| Item::inherited(set.body.clone()))
         .collect();
+    let of_counts = errors.len();
     let sets = sets(&input, &counts, &call, &bodies);
     let exception = exception(input.name.span());
 
@@ -58,7 +59,10 @@ pub(crate) fn expansion(tokens: TokenStream, errors: &mut Errors) -> Option<Toke
     let mut body = input.body.clone();
     if !errors.is_empty() {
         fallback::without_relations(&mut model);
-        body = fallback::body(&template, &model);
+        // With other counts the template is as it should be, and heirs can make do with it.
+        if errors.len() > of_counts {
+            body = fallback::body(&template, &model);
+        }
     }
     let mut expansion = expand(&input, &counts, &template, &model, &accessors);
     expansion.extend(carrier::carrier(&input, &counts, &body, &call.sets));
