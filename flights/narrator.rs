@@ -80,8 +80,12 @@ impl Narrator {
     #[end(outbound)]
     fn ended(&mut self, cx: &mut Final<'_, Flights>, flight: usize) {
         let left = [Flights::departed(flight), Flights::arrived(flight)];
-        if !left.iter().any(|status| cx.was_active(*status)) {
-            self.tell(cx, flight, "is cancelled");
+        let has_left = |status: &Flights| cx.was_active(*status) || cx.is_active(*status);
+        if !left.iter().any(has_left) {
+            // Not of what the slot shows since this very delta.
+            let name = self.slots[flight - 1].name.clone();
+            let name = name.unwrap_or_else(|| format!("flight {flight}"));
+            self.say(cx, &format!("{name} is cancelled"));
         }
         self.slots[flight - 1] = Known::default();
     }

@@ -29,7 +29,11 @@ impl Tower {
             return Err(format!("gate {gate} is held by flight {other}"));
         }
         // Who boarded there leaves in this very transition: the gate opens after it.
-        if cx.is_active(Flights::closed(gate)) {
+        let boarded = |other: usize| {
+            let there = [Flights::gate(other, gate), Flights::go_to_gate(other)];
+            there.iter().all(|state| cx.was_active(*state))
+        };
+        if cx.is_active(Flights::closed(gate)) && Flights::flights().any(boarded) {
             return Err(format!("gate {gate} is closed"));
         }
         Ok(())

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 
+use crate::errors::wake;
 use crate::marks::Marks;
 
 /// A state at one of its ticks. It ends for good once the state ticks, be it because the state
@@ -115,7 +116,7 @@ impl Inner {
         self.ended.store(true, Ordering::Release);
         let woken = std::mem::take(&mut wakers.by_place);
         drop(wakers);
-        woken.into_values().for_each(Waker::wake);
+        wake(woken.into_values());
     }
 
     fn wakers(&self) -> MutexGuard<'_, Wakers> {

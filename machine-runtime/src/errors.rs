@@ -6,6 +6,7 @@ use std::error::Error;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::task::Waker;
 
 use crate::handlers::{BoxError, Phase};
 
@@ -191,6 +192,15 @@ pub(crate) fn discard<T>(value: T) {
             reason = "to drop it might go on like that for ever"
         )]
         std::mem::forget(again);
+    }
+}
+
+/// Wakes everybody. That a waker may panic is no reason to.
+pub(crate) fn wake(wakers: impl IntoIterator<Item = Waker>) {
+    for waker in wakers {
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
+            discard(panic);
+        }
     }
 }
 

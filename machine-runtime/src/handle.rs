@@ -518,7 +518,7 @@ impl<S: State> Owner<S> {
                     self.jobs.close();
                 }
                 error = self.workers.failed(self.machine.schema(), self.machine.revision()),
-                    if !self.workers.is_empty() =>
+                    if !stopping && !self.workers.is_empty() =>
                 {
                     if let Some(error) = error {
                         self.fail(error);

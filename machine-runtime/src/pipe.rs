@@ -12,7 +12,7 @@ use tokio::time::sleep;
 
 use crate::handle::Handle;
 use crate::mutation::{IntoStates, Mutation, Outcome, StateList};
-use crate::position::Epoch;
+use crate::position::{Epoch, Position};
 use crate::queue::{Waiting, check_known};
 use crate::schema::as_index;
 use crate::state::State;
@@ -324,6 +324,9 @@ impl<A: State, B: State> PipeRules<A, B> {
             let Some(now) = self.source.snapshot() else {
                 return PipeEnd::Source;
             };
+            // Ticks of another life of the source tell nothing beside those of the one before.
+            let life = now.position().epoch;
+            seen = seen.filter(|seen| seen.position().epoch == life);
             let mut batch = Vec::new();
             for rule in &mut self.rules {
                 rule.apply(seen.as_deref(), &now, &self.target, &mut batch);
@@ -340,8 +343,9 @@ impl<A: State, B: State> PipeRules<A, B> {
             seen = Some(now);
             tokio::select! {
                 biased;
-                // Nothing is lost: both only wait.
+                // Nothing is lost: all only wait.
                 moved = moved => over = moved.is_err(),
+                () = other_life(&self.source, life) => {}
                 lost = out.lost() => if lost == Lost::Closed {
                     return PipeEnd::Target;
                 },
@@ -391,6 +395,19 @@ impl<B: State> Rule<B> {
     }
 }
 
+/// Waits until a replica shows another life of its root; a machine has one.
+async fn other_life<A: State>(source: &View<A>, life: Epoch) {
+    if source.tier() == Some(0) {
+        return std::future::pending().await;
+    }
+    let mut positions = source.positions();
+    let other = positions.wait_for(|at| at.is_some_and(|at| at.epoch != life));
+    if other.await.is_err() {
+        // The end is told by whoever waits for states.
+        std::future::pending::<()>().await;
+    }
+}
+
 /// Appends what activates a state with a payload. One that is active takes another only by
 /// beginning again.
 fn carry<B: State>(to: B, payload: Option<Bytes>, target: &View<B>, batch: &mut Vec<Mutation<B>>) {
@@ -415,6 +432,8 @@ struct Out<'a, B: State> {
     target: Handle<B>,
     /// The life of the target's root that they are for; None before the first and after the last.
     life: Option<Epoch>,
+    /// Where the root stood after the last of them.
+    at: Option<Position>,
     pause: Duration,
     progress: &'a Progress,
 }
@@ -433,6 +452,7 @@ impl<'a, B: State> Out<'a, B> {
         Self {
             target: target.clone(),
             life: None,
+            at: None,
             pause: RETRY_LEAST,
             progress,
         }
@@ -445,7 +465,13 @@ impl<'a, B: State> Out<'a, B> {
     /// Waits until the target shows a life of its root, and says whether that is another.
     async fn find_life(&mut self) -> Result<bool, Closed> {
         let mut positions = self.target.view().positions();
-        let at = positions.wait_for(Option::is_some).await;
+        // What was sent shows, so that what the target has can be told from its view.
+        let sent = self.at;
+        let shows = |at: &Option<Position>| {
+            let other = |sent: Position, at: Position| sent.epoch != at.epoch;
+            at.is_some_and(|at| sent.is_none_or(|sent| other(sent, at) || at.has_reached(sent)))
+        };
+        let at = positions.wait_for(shows).await;
         let life = at.map_err(|_ended| Closed)?.map(|at| at.epoch);
         Ok(std::mem::replace(&mut self.life, life) != life)
     }
@@ -503,6 +529,7 @@ impl<'a, B: State> Out<'a, B> {
             let lost = match written {
                 Ok(receipts) => {
                     self.count(&receipts);
+                    self.at = receipts.last().map(|receipt| receipt.position);
                     self.pause = RETRY_LEAST;
                     return Ok(true);
                 }

@@ -172,6 +172,8 @@ pub enum Enqueued {
     Queued(u64),
     /// The same mutation already waits and runs at this queue tick; nothing was added (rule R22).
     Merged(u64),
+    /// A handler of a replica appended it: it is sent up to the root, whose queue is another.
+    Sent,
     /// It would remove what is not active, and nothing waits that could change that (rule R23).
     Needless,
     /// As many mutations wait as the queue holds; nothing was added (rule R33).
@@ -183,7 +185,7 @@ impl Enqueued {
     pub fn queue_tick(self) -> Option<u64> {
         match self {
             Self::Queued(tick) | Self::Merged(tick) => Some(tick),
-            Self::Needless | Self::Full => None,
+            Self::Sent | Self::Needless | Self::Full => None,
         }
     }
 }
@@ -306,7 +308,7 @@ impl Append<'_> {
     ) -> Result<Enqueued, Reason<S>> {
         let waiting = Waiting::checked(schema, mutation, Cause::Handler)?;
         if self.remote {
-            return Ok(self.queue.push(waiting, false, false));
+            return Ok(sent(self.queue.push(waiting, false, false)));
         }
         let op = decided(waiting.op, &waiting.called, active);
         // Rule R23.
@@ -331,9 +333,17 @@ impl Append<'_> {
         let waiting = error_mutation(schema, states, &error, Cause::Handler);
         self.errors.push(error);
         if self.remote {
-            return self.queue.push(waiting, false, true);
+            return sent(self.queue.push(waiting, false, true));
         }
         self.queue.append(schema, active, waiting)
+    }
+}
+
+/// What is told of a mutation for another machine.
+fn sent(enqueued: Enqueued) -> Enqueued {
+    match enqueued {
+        Enqueued::Queued(_) => Enqueued::Sent,
+        other => other,
     }
 }
 

@@ -326,7 +326,7 @@ impl<S: State> Reactor<S> {
         let retained = now.retained().iter();
         let brought = retained.map(|(state, payload)| (*state, payload.clone()));
         let brought: Vec<_> = brought
-            .filter(|(state, _)| plan.enters.contains(state))
+            .filter(|(state, _)| plan.enters.binary_search(state).is_ok())
             .collect();
         self.tell(plan, &brought, Cause::Snapshot, outbox);
     }

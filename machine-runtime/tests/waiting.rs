@@ -244,3 +244,24 @@ async fn the_end_of_the_machine_is_the_end_of_all_kinds_of_waiting() {
     assert_eq!(view.when_not(SHUT).await, Ok(()), "what is so is so");
     assert_eq!(view.when_next(OPEN).await, Err(Closed));
 }
+
+/// A waker that breaks.
+struct Broken;
+
+impl Wake for Broken {
+    fn wake(self: Arc<Self>) {
+        std::panic::resume_unwind(Box::new("no bed to get out of"));
+    }
+}
+
+#[tokio::test]
+async fn a_waker_that_panics_is_its_owners_matter() {
+    let (handle, _tasks) = running();
+    let mut when = handle.view().when(OPEN);
+    let waker = Waker::from(Arc::new(Broken));
+    let polled = pin!(&mut when).poll(&mut Context::from_waker(&waker));
+    assert!(polled.is_pending());
+    mutate(&handle, Mutation::add(OPEN)).await;
+    assert_eq!(when.await, Ok(()));
+    mutate(&handle, Mutation::remove(OPEN)).await;
+}

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use crate::errors::discard;
+use crate::errors::{discard, wake};
 use crate::marks::Marks;
 use crate::transition::Change;
 
@@ -96,7 +96,10 @@ impl Waiters {
         }
         let asked = table.asked(&asked);
         drop(table);
-        ask(&asked, moment)
+        let over = ask(&asked, moment);
+        // It may be the last that holds what somebody asks.
+        discard(asked);
+        over
     }
 
     /// Checks those who have come since the last publication, or only forgets that they are new.
@@ -108,6 +111,7 @@ impl Waiters {
             let asked = table.asked(&fresh);
             drop(table);
             self.finish(ask(&asked, moment));
+            discard(asked);
         }
     }
 
@@ -128,6 +132,7 @@ impl Waiters {
         let asked = table.asked(&ids);
         drop(table);
         self.finish(ask(&asked, moment));
+        discard(asked);
     }
 
     /// Ends everybody's waiting.
@@ -188,7 +193,7 @@ impl Waiters {
             return;
         }
         let (wakers, gone) = self.table().finish(over, &self.awaited);
-        wakers.into_iter().for_each(Waker::wake);
+        wake(wakers);
         // A condition may have panicked with what panics again as it drops.
         discard(gone);
     }
