@@ -69,6 +69,8 @@ mod keys;
 mod machine;
 mod marks;
 mod mutation;
+#[cfg(feature = "tokio")]
+mod owner;
 mod payload;
 #[cfg(feature = "tokio")]
 mod pipe;
@@ -107,7 +109,7 @@ pub use context::{Ended, Expired, StateContext};
 pub use errors::{ERROR_HISTORY, ErrorKind, MachineError};
 pub use explain::Explanation;
 #[cfg(feature = "tokio")]
-pub use handle::{CHANNEL, Handle, Owner};
+pub use handle::{CHANNEL, Handle};
 pub use handlers::{
     AskFn, Binder, BoxError, Cause, Final, Finished, Handlers, Limits, Negotiation, Ongoing, Phase,
     Reactions, TellFn, Verdict,
@@ -118,6 +120,8 @@ pub use machine::{MAX_ROUNDS, MAX_RUN, Machine, Transition};
 pub use mutation::{
     IntoStates, MAX_PAYLOAD, Mutation, Op, Outcome, Payloads, Reason, Refusal, StateList,
 };
+#[cfg(feature = "tokio")]
+pub use owner::Owner;
 pub use payload::{InvalidPayload, PayloadOf};
 #[cfg(feature = "tokio")]
 pub use pipe::{Pipe, PipeEnd, PipeRules};

@@ -6,7 +6,6 @@
 #[cfg(feature = "tokio")]
 use std::collections::BTreeMap;
 use std::fmt;
-use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,7 +30,11 @@ use crate::schema::EXCEPTION;
 use crate::schema::Schema;
 use crate::set::StateSet;
 use crate::state::{DynState, State, States, Words};
-use crate::transition::{Change, End, Record, Request, Stage, Status};
+use crate::transition::{End, Request, Stage, Status};
+
+mod ran;
+
+pub use ran::Transition;
 
 /// A machine whose states are of type `S`.
 ///
@@ -505,11 +508,10 @@ impl<S: State> Machine<S> {
     /// The transitions of the last [`Machine::run`], [`Machine::mutate`] and their like: the
     /// called ones and the auto ones that followed, refused ones too, in order.
     pub fn last_run(&self) -> impl ExactSizeIterator<Item = Transition<'_, S>> {
-        self.status.log.records.iter().map(|record| Transition {
-            record,
-            status: &self.status,
-            states: PhantomData,
-        })
+        let log = &self.status.log;
+        log.records
+            .iter()
+            .map(|record| Transition::new(record, log))
     }
 
     /// A context that ends once `state` ticks.
@@ -569,7 +571,7 @@ impl<S: State> Machine<S> {
         self.status
             .active()
             .order(self.schema.compiled())
-            .map(Self::state)
+            .map(state_at)
     }
 
     /// How many transitions changed a tick.
@@ -606,7 +608,7 @@ impl<S: State> Machine<S> {
     /// Those that left the queue in the last run without being run: their queue ticks, and why.
     pub fn dropped(&self) -> impl ExactSizeIterator<Item = (u64, Reason<S>)> {
         let dropped = self.status.log.dropped().iter();
-        dropped.map(|(tick, reason)| (*tick, reason.clone().map(Self::state)))
+        dropped.map(|(tick, reason)| (*tick, reason.clone().map(state_at)))
     }
 
     /// The payload that `state` retains, if it is active and was given one.
@@ -675,7 +677,7 @@ impl<S: State> Machine<S> {
     fn outcome(result: Result<(), Reason<u32>>) -> Outcome<S> {
         match result {
             Ok(()) => Outcome::Executed,
-            Err(reason) => Outcome::Canceled(reason.map(Self::state)),
+            Err(reason) => Outcome::Canceled(reason.map(state_at)),
         }
     }
 
@@ -761,7 +763,7 @@ impl<S: State> Machine<S> {
                 #[cfg(feature = "tokio")]
                 work,
                 #[cfg(not(feature = "tokio"))]
-                states: PhantomData,
+                states: std::marker::PhantomData,
             };
             let told = dispatch.tell(&stage, &plan.exits, &plan.enters, &mut caller, &mut leave);
             if let Err(stopped) = told {
@@ -799,10 +801,6 @@ impl<S: State> Machine<S> {
             let active = self.status.active().bits();
             self.queue.append(&self.schema, active, waiting);
         }
-    }
-
-    fn state(index: u32) -> S {
-        S::from_index(index as usize).expect("the machine's states are those of its schema")
     }
 }
 
@@ -876,100 +874,6 @@ impl<S: State> fmt::Debug for Machine<S> {
     }
 }
 
-/// One transition of [`Machine::last_run`].
-#[derive(Clone, Copy)]
-pub struct Transition<'a, S> {
-    record: &'a Record,
-    status: &'a Status,
-    states: PhantomData<S>,
-}
-
-impl<'a, S: State> Transition<'a, S> {
-    /// What was done with the called states; a toggle is an add or a remove by now.
-    pub fn op(&self) -> Op {
-        self.record.op
-    }
-
-    /// Whether the machine itself asked for it (rule R19).
-    pub fn is_auto(&self) -> bool {
-        self.record.cause == Cause::Auto
-    }
-
-    /// Whether it was carried out.
-    pub fn is_accepted(&self) -> bool {
-        self.record.is_accepted()
-    }
-
-    /// Why it was canceled, if it was. After a panic or an overrun in a final handler there are
-    /// [`Transition::changes`] all the same.
-    pub fn reason(&self) -> Option<Reason<S>> {
-        let reason = self.status.log.reason(self.record)?;
-        Some(reason.map(Machine::state))
-    }
-
-    /// Who asked for it.
-    pub fn cause(&self) -> Cause {
-        self.record.cause
-    }
-
-    /// The queue tick that it took (rule R25). None for what the machine put in front itself.
-    pub fn queue_tick(&self) -> Option<u64> {
-        (self.record.queue_tick != 0).then_some(self.record.queue_tick)
-    }
-
-    /// The machine's revision after it.
-    pub fn revision(&self) -> u64 {
-        self.record.revision
-    }
-
-    /// The machine's digest after it.
-    pub fn digest(&self) -> u64 {
-        self.record.digest
-    }
-
-    /// The states that it called.
-    pub fn called(&self) -> impl ExactSizeIterator<Item = S> + 'a {
-        let called = self.status.log.called(self.record);
-        called.iter().map(|state| Machine::state(*state))
-    }
-
-    /// The states that ticked, and by how much.
-    pub fn changes(&self) -> impl ExactSizeIterator<Item = (S, u64)> + 'a {
-        self.raw_changes()
-            .iter()
-            .map(|c| (Machine::state(c.state), u64::from(c.ticks)))
-    }
-
-    /// The retained payloads that were set, and those that were dropped.
-    pub fn payloads(&self) -> impl ExactSizeIterator<Item = (S, Option<&'a Bytes>)> + 'a {
-        let payloads = self.raw_payloads().iter();
-        payloads.map(|(state, payload)| (Machine::state(*state), payload.as_ref()))
-    }
-
-    pub(crate) fn raw_changes(&self) -> &'a [Change] {
-        self.status.log.changes(self.record)
-    }
-
-    /// The payloads that came with the mutation.
-    pub fn brought(&self) -> impl ExactSizeIterator<Item = (S, &'a Bytes)> {
-        let brought = self.status.log.brought(self.record).iter();
-        brought.map(|(state, payload)| (Machine::state(*state), payload))
-    }
-
-    pub(crate) fn raw_payloads(&self) -> &'a [(u32, Option<Bytes>)] {
-        self.status.log.payloads(self.record)
-    }
-}
-
-impl<S: State> fmt::Debug for Transition<'_, S> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Transition")
-            .field("op", &self.op())
-            .field("auto", &self.is_auto())
-            .field("accepted", &self.is_accepted())
-            .field("revision", &self.revision())
-            .field("called", &self.called().collect::<Vec<_>>())
-            .field("changes", &self.changes().collect::<Vec<_>>())
-            .finish()
-    }
+fn state_at<S: State>(index: u32) -> S {
+    S::from_index(index as usize).expect("the machine's states are those of its schema")
 }
