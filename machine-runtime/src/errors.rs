@@ -40,6 +40,17 @@ pub enum ErrorKind {
 }
 
 impl ErrorKind {
+    /// All kinds.
+    pub const ALL: [Self; 7] = [
+        Self::Panic,
+        Self::Timeout,
+        Self::Deadline,
+        Self::Returned,
+        Self::WorkPanic,
+        Self::Added,
+        Self::Runaway,
+    ];
+
     /// The kind's name on the wire and in logs.
     pub fn name(self) -> &'static str {
         match self {

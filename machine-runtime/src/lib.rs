@@ -43,6 +43,7 @@
 //!   root or from a replica; a `View` is what readers look at, of a machine or a replica, and where
 //!   they wait (`When`). A `StateContext` ends work with its state, a `Pipe` binds states of one
 //!   machine to mutations of another.
+//! * With `tokio`, [`observe`] counts and tells what happens, to those who want to know.
 //! * With `replica`, `replica::Source` serves a view to followers and `replica::Follower` follows.
 //!
 //! # Features
@@ -70,6 +71,8 @@ mod machine;
 mod marks;
 mod mutation;
 #[cfg(feature = "tokio")]
+pub mod observe;
+#[cfg(feature = "tokio")]
 mod owner;
 mod payload;
 #[cfg(feature = "tokio")]
@@ -93,6 +96,8 @@ mod state;
 mod tables;
 #[cfg(feature = "tokio")]
 mod tickets;
+#[cfg(feature = "tokio")]
+mod trace;
 mod transition;
 #[cfg(feature = "tokio")]
 mod view;
@@ -140,6 +145,8 @@ pub use sets::{Basic, StateSource};
 pub use state::{DynState, State, States, UnknownState, Words};
 #[cfg(feature = "tokio")]
 pub use tickets::TICKETS;
+#[cfg(feature = "tokio")]
+pub use trace::{InvalidTrace, TraceContext};
 #[cfg(feature = "tokio")]
 pub use view::{Changes, STALE_AFTER, Snapshot, View, ViewOptions};
 #[cfg(feature = "tokio")]

@@ -331,6 +331,40 @@ pub struct Refusal<S> {
 }
 
 impl<S> Reason<S> {
+    /// All codes.
+    pub const CODES: [&'static str; 12] = [
+        "blocked",
+        "missing",
+        "no_candidate",
+        "refused",
+        "panicked",
+        "timed_out",
+        "queue_full",
+        "displaced",
+        "backing_off",
+        "runaway",
+        "payload_too_large",
+        "payload_unwanted",
+    ];
+
+    /// The reason in one word, as HTTP, metrics and logs have it.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Blocked { .. } => "blocked",
+            Self::Missing { .. } => "missing",
+            Self::NoCandidate => "no_candidate",
+            Self::Refused(_) => "refused",
+            Self::Panicked { .. } => "panicked",
+            Self::TimedOut { .. } => "timed_out",
+            Self::QueueFull => "queue_full",
+            Self::Displaced => "displaced",
+            Self::BackingOff => "backing_off",
+            Self::Runaway => "runaway",
+            Self::PayloadTooLarge { .. } => "payload_too_large",
+            Self::PayloadUnwanted { .. } => "payload_unwanted",
+        }
+    }
+
     /// The same reason in terms of other state types.
     pub fn map<T>(self, state_of: impl Fn(S) -> T) -> Reason<T> {
         match self {

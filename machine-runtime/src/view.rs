@@ -22,6 +22,7 @@ use crate::context::{Contexts, StateContext};
 use crate::explain::Explanation;
 use crate::handlers::Cause;
 use crate::mutation::{Mutation, Outcome};
+use crate::observe::Observers;
 #[cfg(feature = "serde")]
 use crate::payload::{InvalidPayload, PayloadOf};
 use crate::position::Position;
@@ -163,7 +164,7 @@ pub(crate) fn tick_of(ticks: &[u64], state: u32) -> u64 {
 }
 
 /// How much of the past a view keeps, and when it is stale.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct ViewOptions {
     /// The most deltas that a follower can resume from.
@@ -172,6 +173,8 @@ pub struct ViewOptions {
     pub ring_bytes: usize,
     /// How long without news of the root until the view is stale.
     pub stale_after: Duration,
+    /// Who is told of what happens; nobody, unless told otherwise.
+    pub observers: Option<Observers>,
 }
 
 impl Default for ViewOptions {
@@ -180,6 +183,7 @@ impl Default for ViewOptions {
             ring_deltas: RING_DELTAS,
             ring_bytes: RING_BYTES,
             stale_after: STALE_AFTER,
+            observers: None,
         }
     }
 }
@@ -227,6 +231,7 @@ impl Shared {
         root: bool,
     ) -> Self {
         let states = schema.len();
+        let ring = Ring::new(options.ring_deltas, options.ring_bytes);
         Self {
             schema,
             options,
@@ -234,7 +239,7 @@ impl Shared {
             news,
             waiters: Arc::new(Waiters::new(states)),
             contexts,
-            ring: Mutex::new(Ring::new(options.ring_deltas, options.ring_bytes)),
+            ring: Mutex::new(ring),
             start: Instant::now(),
             fresh: AtomicU64::new(if root { ALWAYS_FRESH } else { 0 }),
             #[cfg(feature = "replica")]
@@ -269,6 +274,10 @@ impl Shared {
         // It fails on a replica, whose age grows anyway.
         let (relaxed, fresh) = (Ordering::Relaxed, &self.fresh);
         let _ = fresh.compare_exchange(ALWAYS_FRESH, now, relaxed, relaxed);
+    }
+
+    pub(crate) fn observers(&self) -> Option<&Observers> {
+        self.options.observers.as_ref()
     }
 
     pub(crate) fn ring(&self) -> MutexGuard<'_, Ring> {

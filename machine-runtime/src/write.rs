@@ -11,6 +11,7 @@ use crate::mutation::{Mutation, Outcome};
 use crate::position::{Epoch, Position};
 use crate::queue::Waiting;
 use crate::state::State;
+use crate::trace::TraceContext;
 
 /// How long a write may take whose writer does not say, where the root is another node.
 pub const WRITE_WITHIN: Duration = Duration::from_secs(10);
@@ -122,6 +123,8 @@ pub struct WriteOptions {
     pub within: Option<Duration>,
     /// The life of the root that it is for: that which the first node shows, unless told.
     pub epoch: Option<Epoch>,
+    /// The trace that it belongs to, and the span that caused it.
+    pub trace: Option<TraceContext>,
 }
 
 impl WriteOptions {
@@ -141,6 +144,13 @@ impl WriteOptions {
     #[must_use]
     pub fn with_time(mut self, within: Duration) -> Self {
         self.within = Some(within);
+        self
+    }
+
+    /// As part of a trace.
+    #[must_use]
+    pub fn with_trace(mut self, trace: TraceContext) -> Self {
+        self.trace = Some(trace);
         self
     }
 

@@ -6,11 +6,13 @@
 //! * [`places`] says which nodes a tree has, [`processes`] runs nodes in processes of their own and
 //!   starts those again that end.
 //! * [`client`] asks nodes over HTTP, [`random`] is traffic for a root.
+//! * [`metrics`] says which metrics a node has.
 //! * [`shutdown`], [`telemetry`], [`status`] and [`terminal`] are how a program of nodes ends,
 //!   logs, and shows how it goes.
 
 pub mod client;
 pub mod http;
+pub mod metrics;
 pub mod node;
 pub mod places;
 pub mod processes;

@@ -142,7 +142,7 @@ impl Follower {
     pub fn new<S: State>(schema: Arc<Schema>, options: FollowerOptions) -> (View<S>, Self) {
         let last = S::from_index(schema.len() - 1);
         assert!(last.is_some(), "{schema:?} is not the schema of the states");
-        let (view, publisher) = Publisher::replica(&schema, options.view);
+        let (view, publisher) = Publisher::replica(&schema, options.view.clone());
         let (sessions, uplink) = Sessions::new(Arc::clone(publisher.shared()));
         let follower = Self {
             ticks: vec![0; schema.len()],

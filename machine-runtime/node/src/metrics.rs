@@ -1,0 +1,244 @@
+//! Which metrics a node has: their names, what they mean, and how they are asked for.
+//!
+//! This is the only place that spells a name. `/metrics` writes what is defined here, and the
+//! dashboard and the alert rules are made of it, so none of them can ask for what is not there.
+//!
+//! All names begin with `machine_`. Every series has the labels `service`, `machine` (the node's name)
+//! and `role` (`root` or `replicant`) besides its own. Times are seconds, sizes bytes.
+
+/// What all names begin with.
+pub const PREFIX: &str = "machine";
+
+/// The labels that every series has.
+pub const COMMON: [&str; 3] = ["service", "machine", "role"];
+
+/// What a metric is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// It only grows, but for a new start of the process.
+    Counter,
+    /// It is what it is now.
+    Gauge,
+    /// Durations by upper bound, in seconds.
+    Histogram,
+}
+
+/// On which nodes a metric is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum On {
+    /// On all.
+    All,
+    /// On a root, whose machine it is about.
+    Root,
+    /// On replicants, whose link to the parent it is about.
+    Replicant,
+}
+
+/// A metric: one name and what it means.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Metric {
+    /// Its name without the prefix, and without the `_total` of a counter.
+    pub name: &'static str,
+    /// What it is.
+    pub kind: Kind,
+    /// What it means, in a sentence without its full stop.
+    pub help: &'static str,
+    /// The labels that it has besides those that all have.
+    pub labels: &'static [&'static str],
+    /// Where it is.
+    pub on: On,
+}
+
+impl Metric {
+    const fn new(name: &'static str, kind: Kind, help: &'static str) -> Self {
+        Self {
+            name,
+            kind,
+            help,
+            labels: &[],
+            on: On::All,
+        }
+    }
+
+    const fn counter(name: &'static str, help: &'static str) -> Self {
+        Self::new(name, Kind::Counter, help)
+    }
+
+    const fn gauge(name: &'static str, help: &'static str) -> Self {
+        Self::new(name, Kind::Gauge, help)
+    }
+
+    const fn histogram(name: &'static str, help: &'static str) -> Self {
+        Self::new(name, Kind::Histogram, help)
+    }
+
+    const fn by(mut self, labels: &'static [&'static str]) -> Self {
+        self.labels = labels;
+        self
+    }
+
+    const fn on(mut self, on: On) -> Self {
+        self.on = on;
+        self
+    }
+
+    /// The name of its samples as a query has it; of a histogram, without `_bucket` and its like.
+    #[must_use]
+    pub fn full_name(&self) -> String {
+        let total = if self.kind == Kind::Counter {
+            "_total"
+        } else {
+            ""
+        };
+        format!("{PREFIX}_{}{total}", self.name)
+    }
+}
+
+macro_rules! catalogue {
+    ($($(#[doc = $doc:literal])* $id:ident = $metric:expr;)*) => {
+        $($(#[doc = $doc])* pub const $id: Metric = $metric;)*
+
+        /// All metrics, in the order in which they are written.
+        pub const ALL: &[Metric] = &[$($id),*];
+    };
+}
+
+catalogue! {
+    /// Who runs.
+    BUILD_INFO = Metric::gauge("build_info", "1; the version of the program that runs is a label")
+        .by(&["version"]);
+    /// Which place the node has in the tree.
+    NODE_INFO = Metric::gauge("node_info", "1; the node's parent is a label, empty on a root and while it is not known")
+        .by(&["parent"]);
+    /// When the process began.
+    START_TIME = Metric::gauge("start_time_seconds", "When the node was started, in seconds since 1970");
+
+    /// The schema's size.
+    STATES = Metric::gauge("states", "The states of the schema");
+    /// How many are active.
+    STATES_ACTIVE = Metric::gauge("states_active", "The states that are active");
+    /// Whether the last error is not yet dealt with.
+    EXCEPTION = Metric::gauge("exception", "1 while the state Exception is active");
+    /// How often states changed.
+    TICKS = Metric::counter("ticks", "How often states began (kind on) or ended (kind off), as the node saw it")
+        .by(&["kind"]);
+    /// Per state, by choice only.
+    STATE_ACTIVE = Metric::gauge("state_active", "1 while the state is active; only of those that were asked for")
+        .by(&["state"]);
+
+    /// What the machine did.
+    TRANSITIONS = Metric::counter("transitions", "Transitions by kind (add, remove, set, auto, exception) and result (executed, canceled)")
+        .by(&["kind", "result"]).on(On::Root);
+    /// Why not.
+    CANCELLATIONS = Metric::counter("cancellations", "Canceled transitions by reason")
+        .by(&["reason"]).on(On::Root);
+    /// How long.
+    TRANSITION_SECONDS = Metric::histogram("transition_seconds", "How long transitions took, handlers included; of many at once a sample")
+        .on(On::Root);
+    /// How long handlers took.
+    HANDLER_SECONDS = Metric::histogram("handler_seconds", "How long handlers took, by kind (negotiation, final)")
+        .by(&["kind"]).on(On::Root);
+    /// What went wrong.
+    ERRORS = Metric::counter("errors", "Errors of handlers and of those who added one, by kind")
+        .by(&["kind"]).on(On::Root);
+    /// What waits.
+    QUEUE_DEPTH = Metric::gauge("queue_depth", "Requests that wait for the machine")
+        .on(On::Root);
+    /// How much can wait.
+    QUEUE_LIMIT = Metric::gauge("queue_limit", "How many requests can wait for the machine")
+        .on(On::Root);
+    /// What could not wait.
+    QUEUE_REFUSALS = Metric::counter("queue_refusals", "Mutations that found no place to wait, by reason (busy, full, displaced, backing_off)")
+        .by(&["reason"]);
+
+    /// Where the node is in the root's history.
+    REVISION = Metric::gauge("revision", "The transitions of the root that what is shown includes");
+    /// How far from the root.
+    TIER = Metric::gauge("tier", "The links to the root, 0 on it");
+    /// How old what is shown may be.
+    LAG_SECONDS = Metric::gauge("lag_seconds", "How long ago what is shown was known to be the root's newest");
+    /// Too old?
+    STALE = Metric::gauge("stale", "1 if that is too long ago or nothing is shown yet; such a node is not ready");
+    /// Served by the parent?
+    LINK_UP = Metric::gauge("link_up", "1 while the parent serves this node")
+        .on(On::Replicant);
+    /// How often it had to begin again.
+    CONNECTS = Metric::counter("connects", "How often the parent let this node in")
+        .on(On::Replicant);
+    /// Snapshots instead of deltas.
+    RESYNCS = Metric::counter("resyncs", "Snapshots taken instead of deltas, by reason (first, epoch, compacted, digest, malformed)")
+        .by(&["reason"]).on(On::Replicant);
+    /// What travels.
+    DELTAS = Metric::counter("deltas", "Deltas applied from the parent (link up) and sent to followers (link down)")
+        .by(&["link"]);
+    /// What travels instead.
+    SNAPSHOTS = Metric::counter("snapshots", "Snapshots applied from the parent (link up) and sent to followers (link down)")
+        .by(&["link"]);
+    /// How much of it.
+    LINK_RECEIVED_BYTES = Metric::counter("link_received_bytes", "Bytes that came in from the parent (link up) and from followers (link down)")
+        .by(&["link"]);
+    /// How much of it.
+    LINK_SENT_BYTES = Metric::counter("link_sent_bytes", "Bytes that went out to the parent (link up) and to followers (link down)")
+        .by(&["link"]);
+    /// Who follows.
+    FOLLOWERS = Metric::gauge("followers", "The followers that are served");
+    /// How far they are.
+    FOLLOWER_LAG = Metric::gauge("follower_lag_revisions", "How many revisions a follower, by name, has not asked beyond yet; at most 64 followers are told apart")
+        .by(&["follower"]);
+    /// Who may not.
+    FOLLOWERS_REFUSED = Metric::counter("followers_refused", "Handshakes of followers that were refused");
+    /// What can be resumed from.
+    RING_DELTAS = Metric::gauge("ring_deltas", "The deltas that can be resumed from");
+    /// How large that is.
+    RING_BYTES = Metric::gauge("ring_bytes", "The bytes that these take");
+
+    /// What clients asked.
+    HTTP_REQUESTS = Metric::counter("http_requests", "HTTP requests answered, by route and status")
+        .by(&["route", "status"]);
+    /// How long that took.
+    HTTP_SECONDS = Metric::histogram("http_request_seconds", "How long HTTP requests took to be answered, by route; not of those that wait for a position, nor of event streams")
+        .by(&["route"]);
+    /// Who is there.
+    HTTP_CONNECTIONS = Metric::gauge("http_connections", "Open HTTP connections");
+    /// Who listens.
+    HTTP_EVENT_STREAMS = Metric::gauge("http_event_streams", "Event streams among them");
+    /// Who waits.
+    HTTP_WAITING = Metric::gauge("http_waiting", "HTTP requests that wait for a position");
+    /// Who writes.
+    HTTP_WRITING = Metric::gauge("http_writing", "Mutations under way for HTTP clients");
+    /// Who found no room.
+    HTTP_CONNECTIONS_REFUSED = Metric::counter("http_connections_refused", "HTTP connections that there was no room for");
+
+    /// What observers missed.
+    OBSERVER_DROPPED = Metric::counter("observer_dropped", "Events that an observer (log, otlp, debug) had no room for")
+        .by(&["observer"]);
+    /// What was told to other servers.
+    EXPORTED = Metric::counter("exported", "What exporters (loki: lines, otlp: spans, pushgateway: pushes) have sent, dropped for lack of room, or given up on (result sent, dropped, failed)")
+        .by(&["exporter", "result"]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_those_of_promethean_custom() {
+        for (i, metric) in ALL.iter().enumerate() {
+            let name = metric.full_name();
+            let known = |byte: u8| byte.is_ascii_lowercase() || byte == b'_';
+            assert!(name.bytes().all(known), "{name}");
+            assert!(!metric.help.ends_with('.'), "{name}");
+            assert!(!metric.name.ends_with("_total"), "{name}");
+            assert_eq!(
+                metric.kind == Kind::Counter,
+                name.ends_with("_total"),
+                "{name}"
+            );
+            assert!(
+                ALL[..i].iter().all(|other| other.name != metric.name),
+                "{name}"
+            );
+            assert!(metric.labels.iter().all(|label| !COMMON.contains(label)));
+        }
+    }
+}

@@ -1,0 +1,267 @@
+//! What a machine, a replica and their links tell whoever observes them.
+//!
+//! There is one seam: [`Observers`], which a view is given in its
+//! [`ViewOptions`](crate::ViewOptions). It counts ([`Stats`]), and it hands [`Event`]s to those who
+//! have [attached](Observers::attach). An observer pulls its events from a bounded queue of its own:
+//! what finds no room there is lost and counted. So an observer that is slow, hangs or panics costs a
+//! transition nothing but that look at a full queue. A view without observers does none of it.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arc_swap::ArcSwap;
+use tokio::sync::mpsc;
+
+mod event;
+mod histogram;
+mod stats;
+
+pub use event::{
+    Event, Followed, HandlerRun, Interest, LinkChange, LinkEvent, Side, Span, SpanKind, Timing,
+    Traced, Transitioned,
+};
+pub use histogram::{Exemplar, Histogram, HistogramRead};
+pub use stats::{HandlerKind, Refused, Stats, TransitionKind};
+
+/// Counts what happens, and tells it to whoever attached. Cheap to clone; one for each node.
+#[derive(Clone, Default)]
+pub struct Observers {
+    inner: Arc<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    stats: Stats,
+    /// What anybody wants, so that a look at one word decides.
+    wanted: AtomicU64,
+    attached: ArcSwap<Vec<Arc<Attached>>>,
+    /// Those that have gone: their names and what they lost.
+    gone: std::sync::Mutex<Vec<(&'static str, u64)>>,
+}
+
+struct Attached {
+    name: &'static str,
+    interest: Interest,
+    events: mpsc::Sender<Arc<Event>>,
+    lost: AtomicU64,
+}
+
+impl Observers {
+    /// Nobody yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// What has been counted so far.
+    pub fn stats(&self) -> &Stats {
+        &self.inner.stats
+    }
+
+    /// Has an observer told of what it is interested in from now on, until it drops. Up to `room`
+    /// events wait for it; `name` is what its losses are counted under.
+    ///
+    /// # Panics
+    ///
+    /// If `room` is 0.
+    pub fn attach(&self, name: &'static str, interest: Interest, room: usize) -> Observer {
+        let (events, received) = mpsc::channel(room);
+        let attached = Arc::new(Attached {
+            name,
+            interest,
+            events,
+            lost: AtomicU64::new(0),
+        });
+        self.change(|list| list.push(Arc::clone(&attached)));
+        Observer {
+            attached,
+            received,
+            observers: self.clone(),
+        }
+    }
+
+    /// How many events each observer that ever attached has lost, by its name.
+    pub fn lost(&self) -> Vec<(&'static str, u64)> {
+        let mut lost = self.gone().clone();
+        for attached in self.inner.attached.load().iter() {
+            add(
+                &mut lost,
+                attached.name,
+                attached.lost.load(Ordering::Relaxed),
+            );
+        }
+        lost
+    }
+
+    /// Whether anybody wants any of this.
+    #[inline]
+    pub fn wants(&self, interest: Interest) -> bool {
+        self.inner.wanted.load(Ordering::Relaxed) & interest.bits() != 0
+    }
+
+    /// Tells whoever is interested, and has room, what `make` makes; it is called once at most.
+    #[inline]
+    pub fn tell(&self, interest: Interest, make: impl FnOnce() -> Event) {
+        if self.wants(interest) {
+            self.tell_all(interest, make);
+        }
+    }
+
+    #[cold]
+    fn tell_all(&self, interest: Interest, make: impl FnOnce() -> Event) {
+        let mut make = Some(make);
+        let mut event = None;
+        for attached in self.inner.attached.load().iter() {
+            if !attached.interest.meets(interest) {
+                continue;
+            }
+            match attached.events.try_reserve() {
+                Ok(permit) => {
+                    let made = make.take().map(|make| Arc::new(make()));
+                    event = made.or(event);
+                    if let Some(event) = &event {
+                        permit.send(Arc::clone(event));
+                    }
+                }
+                Err(_) => {
+                    attached.lost.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        }
+    }
+
+    fn change(&self, change: impl Fn(&mut Vec<Arc<Attached>>)) {
+        self.inner.attached.rcu(|list| {
+            let mut list = Vec::clone(list);
+            change(&mut list);
+            list
+        });
+        // Whoever comes and goes at the same time comes to the same: the last to look has seen all.
+        let list = self.inner.attached.load();
+        let wanted = list.iter().fold(0, |all, one| all | one.interest.bits());
+        self.inner.wanted.store(wanted, Ordering::Relaxed);
+    }
+
+    fn gone(&self) -> std::sync::MutexGuard<'_, Vec<(&'static str, u64)>> {
+        let gone = self.inner.gone.lock();
+        gone.unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+fn add(lost: &mut Vec<(&'static str, u64)>, name: &'static str, more: u64) {
+    match lost.iter_mut().find(|(known, _)| *known == name) {
+        Some((_, lost)) => *lost += more,
+        None => lost.push((name, more)),
+    }
+}
+
+impl PartialEq for Observers {
+    /// Whether both are the same.
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
+    }
+}
+
+impl Eq for Observers {}
+
+impl fmt::Debug for Observers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Observers")
+            .field("lost", &self.lost())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Gets the events that it is interested in, in order.
+#[must_use = "what nobody takes is lost once its room is full"]
+pub struct Observer {
+    attached: Arc<Attached>,
+    received: mpsc::Receiver<Arc<Event>>,
+    observers: Observers,
+}
+
+impl Observer {
+    /// Waits for the next event. It never ends: whatever is observed may come back.
+    ///
+    /// # Cancel safety
+    ///
+    /// No event is lost if it is dropped.
+    pub async fn next(&mut self) -> Arc<Event> {
+        match self.received.recv().await {
+            Some(event) => event,
+            // We hold a sender ourselves.
+            None => std::future::pending().await,
+        }
+    }
+
+    /// The next event, if one waits.
+    pub fn try_next(&mut self) -> Option<Arc<Event>> {
+        self.received.try_recv().ok()
+    }
+
+    /// How many events found no room so far.
+    pub fn lost(&self) -> u64 {
+        self.attached.lost.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Observer {
+    fn drop(&mut self) {
+        self.observers
+            .change(|list| list.retain(|one| !Arc::ptr_eq(one, &self.attached)));
+        add(&mut self.observers.gone(), self.attached.name, self.lost());
+    }
+}
+
+impl fmt::Debug for Observer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Observer")
+            .field("name", &self.attached.name)
+            .field("interest", &self.attached.interest)
+            .field("lost", &self.lost())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(revision: u64) -> Event {
+        let kind = crate::errors::ErrorKind::Added;
+        Event::Error(crate::errors::MachineError::new(kind, "no", revision))
+    }
+
+    #[test]
+    fn nobody_is_told_and_nothing_is_made_without_interest() {
+        let observers = Observers::new();
+        observers.tell(Interest::ERRORS, || unreachable!("nobody attached"));
+        let mut links = observers.attach("links", Interest::LINKS, 4);
+        observers.tell(Interest::ERRORS, || unreachable!("nobody wants errors"));
+        assert!(links.try_next().is_none());
+        drop(links);
+        observers.tell(Interest::LINKS, || unreachable!("it has gone"));
+    }
+
+    #[test]
+    fn what_finds_no_room_is_lost_and_counted_for_who_had_none() {
+        let observers = Observers::new();
+        let mut small = observers.attach("small", Interest::ERRORS, 1);
+        let mut large = observers.attach("large", Interest::ERRORS, 8);
+        for i in 0..3 {
+            observers.tell(Interest::ERRORS, || error(i));
+        }
+        assert_eq!((small.lost(), large.lost()), (2, 0));
+        assert_eq!(observers.lost(), [("small", 2), ("large", 0)]);
+        assert!(small.try_next().is_some() && small.try_next().is_none());
+        assert_eq!(std::iter::from_fn(|| large.try_next()).count(), 3);
+        drop(small);
+        observers.tell(Interest::ERRORS, || error(3));
+        assert_eq!(observers.lost(), [("small", 2), ("large", 0)]);
+        let again = observers.attach("small", Interest::ERRORS, 1);
+        observers.tell(Interest::ERRORS, || error(4));
+        observers.tell(Interest::ERRORS, || error(5));
+        assert_eq!(again.lost(), 1);
+        assert_eq!(observers.lost(), [("small", 3), ("large", 0)]);
+    }
+}

@@ -1,0 +1,113 @@
+//! The trace that a mutation belongs to, as it travels over HTTP, over links, and down again.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// One span of a trace, for whoever works on its behalf: the `traceparent` of W3C Trace Context.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct TraceContext {
+    /// The trace, never 0.
+    pub trace: u128,
+    /// The span within it, never 0.
+    pub span: u64,
+    /// Whether the trace is kept. One that is not costs nothing below where that was decided.
+    pub sampled: bool,
+}
+
+impl TraceContext {
+    /// The first span of a new trace.
+    pub fn root(sampled: bool) -> Self {
+        Self {
+            trace: fastrand::u128(1..),
+            span: fastrand::u64(1..),
+            sampled,
+        }
+    }
+
+    /// Another span of the same trace.
+    #[must_use]
+    pub fn child(self) -> Self {
+        Self {
+            span: fastrand::u64(1..),
+            ..self
+        }
+    }
+}
+
+impl fmt::Display for TraceContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let flags = u8::from(self.sampled);
+        write!(f, "00-{:032x}-{:016x}-{flags:02x}", self.trace, self.span)
+    }
+}
+
+/// A text that is no `traceparent`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("no traceparent: 00-TRACE-SPAN-FLAGS in 32, 16 and 2 hexadecimal digits, not all zero")]
+pub struct InvalidTrace;
+
+impl FromStr for TraceContext {
+    type Err = InvalidTrace;
+
+    /// Reads a `traceparent` of version 00, or the part of it that a later version still has.
+    fn from_str(text: &str) -> Result<Self, InvalidTrace> {
+        let mut parts = text.trim().split('-');
+        let mut field = |digits: usize| {
+            let part = parts.next().filter(|part| part.len() == digits)?;
+            let lower = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+            let hex = part.bytes().all(lower);
+            hex.then(|| u128::from_str_radix(part, 16).ok())?
+        };
+        let version = field(2).filter(|version| *version != 0xff);
+        let version = version.ok_or(InvalidTrace)?;
+        let trace = field(32).filter(|trace| *trace != 0).ok_or(InvalidTrace)?;
+        let span = field(16).filter(|span| *span != 0).ok_or(InvalidTrace)?;
+        let flags = field(2).ok_or(InvalidTrace)?;
+        if version == 0 && parts.next().is_some() {
+            return Err(InvalidTrace);
+        }
+        Ok(Self {
+            trace,
+            span: u64::try_from(span).map_err(|_long| InvalidTrace)?,
+            sampled: flags & 1 == 1,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read() {
+        let text = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let context: TraceContext = text.parse().unwrap();
+        assert_eq!(context.span, 0x00f0_67aa_0ba9_02b7);
+        assert!(context.sampled);
+        assert_eq!(context.to_string(), text);
+        let child = context.child();
+        assert_eq!((child.trace, child.sampled), (context.trace, true));
+        assert_ne!(child.span, context.span);
+        let root = TraceContext::root(false);
+        assert_eq!(root.to_string().parse(), Ok(root));
+    }
+
+    #[test]
+    fn a_later_version_may_have_more_and_everything_else_is_refused() {
+        let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+        let read = |text: &str| text.parse::<TraceContext>();
+        assert!(read(&format!("01-{trace}-00f067aa0ba902b7-01-more")).is_ok());
+        for text in [
+            String::new(),
+            format!("00-{trace}-00f067aa0ba902b7-01-more"),
+            format!("ff-{trace}-00f067aa0ba902b7-01"),
+            format!("00-{}-00f067aa0ba902b7-01", "0".repeat(32)),
+            format!("00-{trace}-0000000000000000-01"),
+            format!("00-{}-00f067aa0ba902b7-01", trace.to_uppercase()),
+            format!("00-{trace}-00f067aa0ba902b7"),
+            format!("00-{trace}-+0f067aa0ba902b7-01"),
+        ] {
+            assert_eq!(read(&text), Err(InvalidTrace), "{text}");
+        }
+    }
+}
