@@ -12,6 +12,7 @@ use flights_bench::BenchArgs;
 use flights_bench::part::PartArgs;
 
 use crate::feed::Speed;
+use machine_node::observe::ObserveConfig;
 use machine_node::telemetry;
 use machine_runtime::{Op, WRITE_LONGEST};
 
@@ -146,6 +147,87 @@ pub struct LinkArgs {
     pub push_interval: Duration,
 }
 
+/// To whom nodes report.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Reports")]
+pub struct ObserveArgs {
+    /// What the label `service` of metrics, logs and traces says
+    #[arg(
+        long,
+        env = "AM_SERVICE",
+        default_value = "flights",
+        value_name = "NAME",
+        hide_env_values = true
+    )]
+    pub service: String,
+
+    /// A Prometheus Pushgateway to send metrics to, every `--push-every` and at the end; also
+    /// `AM_PROM_PUSH_URL`
+    #[arg(
+        long,
+        env = "PUSH_GATEWAY_URL",
+        value_name = "URL",
+        hide_env_values = true
+    )]
+    pub push_gateway: Option<String>,
+
+    /// How often
+    #[arg(long, env = "PUSH_EVERY", default_value = "15s", value_name = "TIME",
+        value_parser = period, hide_env_values = true)]
+    pub push_every: Duration,
+
+    /// Shows metrics of asyncmachine-go under their old names as well
+    #[arg(long, env = "AM_COMPAT", hide_env_values = true)]
+    pub compat_metrics: bool,
+
+    /// The states that have a series of their own; `*` is all
+    #[arg(long, value_delimiter = ',', value_name = "STATE,…")]
+    pub state_metrics: Vec<String>,
+
+    /// A Loki to send logs to; also `AM_LOKI_ADDR`
+    #[arg(long, env = "LOKI_ADDR", value_name = "URL", hide_env_values = true)]
+    pub loki: Option<String>,
+
+    /// An OpenTelemetry collector to send traces to, over HTTP
+    #[arg(
+        long,
+        env = "OTEL_EXPORTER_OTLP_ENDPOINT",
+        value_name = "URL",
+        hide_env_values = true
+    )]
+    pub otlp: Option<String>,
+
+    /// Which part of the traces that begin here are kept, 0 to 1
+    #[arg(long, env = "OTEL_TRACES_SAMPLER_ARG", default_value = "1", value_name = "RATIO",
+        value_parser = ratio, hide_env_values = true)]
+    pub trace_ratio: f64,
+
+    /// How often a root activates Healthcheck and Heartbeat; not at all unless told
+    #[arg(long, env = "AM_HEALTHCHECK", value_name = "TIME", value_parser = healthcheck,
+        hide_env_values = true)]
+    pub healthcheck: Option<Option<Duration>>,
+}
+
+impl ObserveArgs {
+    /// As a node takes it. An empty address is none.
+    pub fn config(&self) -> ObserveConfig {
+        let given = |addr: &Option<String>, also: &str| {
+            let addr = addr.clone().or_else(|| std::env::var(also).ok());
+            addr.filter(|addr| !addr.is_empty())
+        };
+        let mut config = ObserveConfig::new(&self.service);
+        config.push_gateway = given(&self.push_gateway, "AM_PROM_PUSH_URL");
+        config.push_every = self.push_every;
+        config.compat = self.compat_metrics;
+        config.state_metrics.clone_from(&self.state_metrics);
+        config.loki = given(&self.loki, "AM_LOKI_ADDR");
+        config.otlp = given(&self.otlp, "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT");
+        config.trace_ratio = self.trace_ratio;
+        config.healthcheck = self.healthcheck.flatten();
+        config
+    }
+}
+
 /// Options of `flights tree`.
 #[derive(Args, Clone, Debug)]
 pub struct TreeArgs {
@@ -177,6 +259,10 @@ pub struct TreeArgs {
     /// How the links are.
     #[command(flatten)]
     pub link: LinkArgs,
+
+    /// To whom nodes report.
+    #[command(flatten)]
+    pub observe: ObserveArgs,
 
     /// What the nodes log, where they are processes: what `--log` says.
     #[arg(skip)]
@@ -224,6 +310,10 @@ pub struct NodeArgs {
     /// How the links are.
     #[command(flatten)]
     pub link: LinkArgs,
+
+    /// To whom it reports.
+    #[command(flatten)]
+    pub observe: ObserveArgs,
 
     /// Tells in words what the states do
     #[arg(long)]
@@ -366,6 +456,23 @@ fn interval(text: &str) -> Result<Duration, String> {
         return Ok(Duration::ZERO);
     }
     humantime::parse_duration(text).map_err(|error| error.to_string())
+}
+
+fn ratio(text: &str) -> Result<f64, String> {
+    let ratio = text
+        .parse()
+        .ok()
+        .filter(|ratio| (0.0..=1.0).contains(ratio));
+    ratio.ok_or_else(|| "it is 0 to 1".to_owned())
+}
+
+/// `1` is what the example of asyncmachine-go does: every 5 s.
+fn healthcheck(text: &str) -> Result<Option<Duration>, String> {
+    match text {
+        "" | "0" => Ok(None),
+        "1" => Ok(Some(Duration::from_secs(5))),
+        time => period(time).map(Some),
+    }
 }
 
 fn json(text: &str) -> Result<String, String> {

@@ -6,7 +6,7 @@
 //! * [`places`] says which nodes a tree has, [`processes`] runs nodes in processes of their own and
 //!   starts those again that end.
 //! * [`client`] asks nodes over HTTP, [`random`] is traffic for a root.
-//! * [`metrics`] says which metrics a node has.
+//! * [`observe`] says to whom a node reports, [`metrics`] which metrics it has.
 //! * [`shutdown`], [`telemetry`], [`status`] and [`terminal`] are how a program of nodes ends,
 //!   logs, and shows how it goes.
 
@@ -14,6 +14,8 @@ pub mod client;
 pub mod http;
 pub mod metrics;
 pub mod node;
+pub mod observe;
+mod outbound;
 pub mod places;
 pub mod processes;
 pub mod random;
