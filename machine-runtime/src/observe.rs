@@ -9,9 +9,14 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+#[cfg(feature = "replica")]
+use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use tokio::sync::mpsc;
+
+#[cfg(feature = "replica")]
+use crate::write::Written;
 
 mod event;
 mod histogram;
@@ -117,8 +122,9 @@ impl Observers {
             }
             match attached.events.try_reserve() {
                 Ok(permit) => {
-                    let made = make.take().map(|make| Arc::new(make()));
-                    event = made.or(event);
+                    if let Some(make) = make.take() {
+                        event = Some(Arc::new(make()));
+                    }
                     if let Some(event) = &event {
                         permit.send(Arc::clone(event));
                     }
@@ -128,6 +134,43 @@ impl Observers {
                 }
             }
         }
+    }
+
+    #[cfg(feature = "replica")]
+    pub(crate) fn tell_link(&self, side: Side, peer: String, change: LinkChange) {
+        self.tell(Interest::LINKS, || {
+            let at = SystemTime::now();
+            Event::Link(LinkEvent {
+                at,
+                side,
+                peer,
+                change,
+            })
+        });
+    }
+
+    /// Tells of one side of a hop of a write, if it is traced.
+    #[cfg(feature = "replica")]
+    pub(crate) fn tell_hop(
+        &self,
+        traced: Option<Traced>,
+        kind: SpanKind,
+        began: SystemTime,
+        written: &Written,
+    ) {
+        let Some(traced) = traced else { return };
+        self.tell(Interest::TRACES, || {
+            let mut span = Span::ended(traced, kind, "mutate", began);
+            match written {
+                Ok(receipts) => {
+                    let position = receipts.last().map(|receipt| receipt.position.to_string());
+                    span.attributes
+                        .extend(position.map(|position| ("machine.position", position)));
+                }
+                Err(error) => span.error = Some(error.to_string()),
+            }
+            Event::Span(span)
+        });
     }
 
     fn change(&self, change: impl Fn(&mut Vec<Arc<Attached>>)) {
