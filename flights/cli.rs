@@ -14,6 +14,7 @@ use flights_bench::part::PartArgs;
 use crate::feed::Speed;
 use machine_node::observe::ObserveConfig;
 use machine_node::telemetry;
+use machine_node::top::Look;
 use machine_runtime::{Op, WRITE_LONGEST};
 
 /// The version of the package, and the commit where it is known.
@@ -51,6 +52,7 @@ Examples:
   flights watch --node localhost:18701          its changes as they happen
   flights mutate add Flight1Delayed --node localhost:18703
                                                 a change at the root, by way of any node
+  flights top                                   how all nodes do, live
   flights bench --quick                         what it all costs, in less than a minute
 
 Exit codes: 0 success, 1 failure, 2 wrong usage, 3 a node, or the root behind it, could not be \
@@ -98,6 +100,8 @@ pub enum Command {
     Watch(NodeRef),
     /// Changes states at the root, by way of any node
     Mutate(MutateArgs),
+    /// Shows how nodes do: rates, lag, the last error
+    Top(TopArgs),
     /// Measures what nodes cost, beside floors of the same run
     Bench(BenchArgs),
     /// What `bench` starts
@@ -381,6 +385,49 @@ pub struct MutateArgs {
     #[command(flatten)]
     pub by: NodeRef,
 }
+
+/// Options of `flights top`.
+#[derive(Args, Clone, Debug)]
+pub struct TopArgs {
+    /// The nodes' HTTP addresses [default: those that answer at localhost:18700 to 18731]
+    #[arg(long, value_delimiter = ',', value_name = "HOST:PORT,…")]
+    pub node: Vec<Addr>,
+
+    /// How often they are asked
+    #[arg(long, default_value = "1s", value_name = "TIME", value_parser = period)]
+    pub every: Duration,
+
+    /// Prints one table, of two samples, and ends; so it is too where standard output is no terminal
+    #[arg(long)]
+    pub once: bool,
+
+    /// Prints JSON, an object a node, again and again unless `--once`
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl TopArgs {
+    /// What is to be looked at, and how.
+    pub fn look(&self, is_terminal: bool) -> Look {
+        let guessed = self.node.is_empty();
+        let ports = HTTP_PORT..HTTP_PORT + GUESSES;
+        let nodes = if guessed {
+            ports.map(|port| format!("localhost:{port}")).collect()
+        } else {
+            self.node.iter().map(Addr::to_string).collect()
+        };
+        Look {
+            nodes,
+            guessed,
+            every: self.every,
+            once: self.once || !(is_terminal || self.json),
+            json: self.json,
+        }
+    }
+}
+
+/// How many ports are looked at for nodes.
+const GUESSES: u16 = 32;
 
 impl MutateArgs {
     /// What to do.

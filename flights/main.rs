@@ -13,6 +13,7 @@ use machine_node::client::{Canceled, NoRoot, Unknown, Unreachable};
 use machine_node::status::Lines;
 use machine_node::telemetry;
 use machine_node::terminal::Terminal;
+use machine_node::top::Nobody;
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::Instant;
 
@@ -39,15 +40,17 @@ fn main() -> ExitCode {
         Err(error) if error.is::<Canceled>() => ExitCode::from(CANCELED),
         Err(error) => {
             print_error(&error);
-            ExitCode::from(if error.is::<Unreachable>() || error.is::<NoRoot>() {
-                UNREACHABLE
-            } else if error.is::<Unknown>() {
-                UNKNOWN
-            } else if error.is::<Usage>() {
-                USAGE
-            } else {
-                FAILURE
-            })
+            ExitCode::from(
+                if error.is::<Unreachable>() || error.is::<NoRoot>() || error.is::<Nobody>() {
+                    UNREACHABLE
+                } else if error.is::<Unknown>() {
+                    UNKNOWN
+                } else if error.is::<Usage>() {
+                    USAGE
+                } else {
+                    FAILURE
+                },
+            )
         }
     }
 }
@@ -82,6 +85,7 @@ fn try_main() -> anyhow::Result<()> {
         Command::Get(args) => on(one_thread()?, run::get(args)),
         Command::Watch(args) => on(one_thread()?, run::watch(args)),
         Command::Mutate(args) => on(one_thread()?, run::mutate(args)),
+        Command::Top(args) => on(one_thread()?, run::top(args)),
         Command::Bench(args) => flights_bench::run(&args),
         Command::BenchPart(args) => flights_bench::part::run(args),
         Command::Completions { shell } => {

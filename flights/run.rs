@@ -7,7 +7,9 @@ use machine_runtime::{Machine, States};
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 
-use crate::cli::{Addr, GetArgs, MutateArgs, NodeArgs, NodeRef, SHIPPED, TreeArgs, Usage, VERSION};
+use crate::cli::{
+    Addr, GetArgs, MutateArgs, NodeArgs, NodeRef, SHIPPED, TopArgs, TreeArgs, Usage, VERSION,
+};
 use crate::narrator::narrate;
 use crate::states::Flights;
 use crate::tower::Tower;
@@ -18,6 +20,7 @@ use machine_node::node::{self, Node, NodeConfig, Origin, Sockets};
 use machine_node::shutdown::{PATIENCE, Signals, Tasks, input_ends};
 use machine_node::status::{Lines, Row};
 use machine_node::terminal::Terminal;
+use machine_node::top;
 
 /// How soon after the first a second signal is the same one told twice: `timeout` and shells
 /// signal a process and its group.
@@ -192,6 +195,15 @@ pub async fn get(args: GetArgs) -> anyhow::Result<()> {
 /// [`client::Unreachable`] at the first attempt, or what the node said.
 pub async fn watch(from: NodeRef) -> anyhow::Result<()> {
     client::watch(from.node.as_str(), from.json).await
+}
+
+/// Shows how nodes do until it is interrupted, or once.
+///
+/// # Errors
+///
+/// As [`top::show`].
+pub async fn top(args: TopArgs) -> anyhow::Result<()> {
+    top::show(args.look(Terminal::new().is_live())).await
 }
 
 /// Has a node pass a mutation on to the root, and prints what came of it.

@@ -5,7 +5,7 @@
 //!   another node; [`http`] is its readers' side.
 //! * [`places`] says which nodes a tree has, [`processes`] runs nodes in processes of their own and
 //!   starts those again that end.
-//! * [`client`] asks nodes over HTTP, [`random`] is traffic for a root.
+//! * [`client`] asks nodes over HTTP, [`top`] shows how they do, [`random`] is traffic for a root.
 //! * [`observe`] says to whom a node reports, [`metrics`] which metrics it has.
 //! * [`shutdown`], [`telemetry`], [`status`] and [`terminal`] are how a program of nodes ends,
 //!   logs, and shows how it goes.
@@ -23,6 +23,7 @@ pub mod shutdown;
 pub mod status;
 pub mod telemetry;
 pub mod terminal;
+pub mod top;
 
 #[cfg(test)]
 mod fixture;
