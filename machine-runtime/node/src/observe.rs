@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+pub use crate::outbound::Exports;
+
 /// To whom a node reports, and what. Nothing, unless told otherwise; `/metrics` is there in any case.
 #[derive(Clone, PartialEq, Debug)]
 #[non_exhaustive]
