@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use clap::builder::PossibleValuesParser;
+use clap::builder::{FalseyValueParser, PossibleValuesParser};
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 use flights_bench::BenchArgs;
@@ -181,7 +181,8 @@ pub struct ObserveArgs {
     pub push_every: Duration,
 
     /// Shows metrics of asyncmachine-go under their old names as well
-    #[arg(long, env = "AM_COMPAT", hide_env_values = true)]
+    #[arg(long, env = "AM_COMPAT", value_parser = FalseyValueParser::new(),
+        hide_env_values = true)]
     pub compat_metrics: bool,
 
     /// The states that have a series of their own; `*` is all

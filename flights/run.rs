@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use anyhow::Context;
+use machine_runtime::observe::Observers;
 use machine_runtime::{Machine, States};
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 
 use crate::cli::{
-    Addr, GetArgs, MutateArgs, NodeArgs, NodeRef, SHIPPED, TopArgs, TreeArgs, Usage, VERSION,
+    Addr, GetArgs, MutateArgs, NodeArgs, NodeRef, ObserveArgs, SHIPPED, TopArgs, TreeArgs, Usage,
+    VERSION,
 };
 use crate::narrator::narrate;
 use crate::states::Flights;
@@ -17,6 +19,7 @@ use crate::traffic::{SERVES_ON, Traffic};
 use crate::tree::Tree;
 use machine_node::client;
 use machine_node::node::{self, Node, NodeConfig, Origin, Sockets};
+use machine_node::observe::{Exports, ObserveConfig};
 use machine_node::shutdown::{PATIENCE, Signals, Tasks, input_ends};
 use machine_node::status::{Lines, Row};
 use machine_node::terminal::Terminal;
@@ -114,6 +117,7 @@ pub async fn node(args: NodeArgs) -> anyhow::Result<()> {
         let why = "--replay and --random are for a root, whose states everybody else copies";
         return Err(Usage(format!("{why}; this node follows {parent}")).into());
     }
+    let observe = reports(&args.observe)?;
     let traffic = Traffic::new(&args.feed)?;
     let mut signals = Signals::listen()?;
     let tasks = Tasks::default();
@@ -132,14 +136,17 @@ pub async fn node(args: NodeArgs) -> anyhow::Result<()> {
     let origin = if let Some(addr) = parent {
         Origin::Parent(Flights::schema().clone(), addr)
     } else {
-        let root = root.insert(node::start_machine(Machine::new().with(Tower), &tasks).await?);
-        Origin::Machine(root.untyped())
+        let (machine, observers) = (Machine::new().with(Tower), Observers::new());
+        let root = root.insert(node::start_machine(machine, &observers, &tasks).await?);
+        Origin::Machine(root.untyped(), observers)
     };
     let config = NodeConfig {
         name,
         version: VERSION,
         origin,
         push_interval: args.link.push_interval,
+        observe,
+        exports: Exports::default(),
     };
     let lines = Lines::default();
     let followers = rpc.local_addr().context("a socket without an address")?;
@@ -220,6 +227,18 @@ pub async fn mutate(args: MutateArgs) -> anyhow::Result<()> {
         within: args.timeout,
     };
     client::mutate(args.by.node.as_str(), wanted, args.by.json).await
+}
+
+/// To whom the nodes report.
+///
+/// # Errors
+///
+/// [`Usage`] if that cannot be.
+pub(crate) fn reports(args: &ObserveArgs) -> Result<ObserveConfig, Usage> {
+    let config = args.config();
+    let checked = config.check(Flights::schema());
+    checked.map_err(|error| Usage(format!("{error:#}")))?;
+    Ok(config)
 }
 
 async fn listen(addr: &Addr) -> anyhow::Result<TcpListener> {

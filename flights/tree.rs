@@ -8,15 +8,18 @@ use std::time::Duration;
 
 use anyhow::Context;
 use machine_node::node::{self, Node, NodeConfig, Origin, Sockets};
+use machine_node::observe::{Exports, ObserveConfig};
 use machine_node::places::{Place, places};
 use machine_node::processes::{NodeProcess, Processes};
 use machine_node::shutdown::Tasks;
 use machine_node::status::{Lines, Row};
+use machine_runtime::observe::Observers;
 use machine_runtime::{Handle, Machine, States};
 use tokio::net::TcpListener;
 
 use crate::cli::{HTTP_PORT, RPC_PORT, TreeArgs, Usage, VERSION};
 use crate::narrator::narrate;
+use crate::run::reports;
 use crate::states::Flights;
 use crate::tower::Tower;
 use crate::traffic::OVER;
@@ -42,6 +45,7 @@ impl Tree {
         tasks: &Tasks,
         lines: &Lines,
     ) -> anyhow::Result<Self> {
+        let observe = reports(&args.observe)?;
         let places = places(&args.fanout).map_err(|error| Usage(format!("--fanout: {error}")))?;
         let deepest = places.iter().map(|place| place.tier).max();
         let first_leaf = places.iter().position(|place| Some(place.tier) == deepest);
@@ -67,25 +71,33 @@ impl Tree {
                         name: place.name.clone(),
                         tier: place.tier,
                         http: *http,
-                        args: node_args(place, parent, *rpc, *http, narrator == Some(i), args),
+                        args: [
+                            node_args(place, parent, *rpc, *http, narrator == Some(i), args),
+                            report_args(&observe),
+                        ]
+                        .concat(),
                     }
                 });
             let processes = Processes::start(nodes.collect(), &args.log, Some(OVER), tasks, lines)?;
             return Ok(Self::Processes(processes));
         }
-        let root = node::start_machine(Machine::new().with(Tower), tasks).await?;
+        let (observers, exports) = (Observers::new(), Exports::default());
+        let machine = Machine::new().with(Tower);
+        let root = node::start_machine(machine, &observers, tasks).await?;
         let mut nodes = Vec::new();
         for (i, (place, (rpc, http))) in places.iter().zip(sockets).enumerate() {
             let config = NodeConfig {
                 name: place.name.clone(),
                 version: VERSION,
                 origin: match place.parent {
-                    None => Origin::Machine(root.untyped()),
+                    None => Origin::Machine(root.untyped(), observers.clone()),
                     Some(parent) => {
                         Origin::Parent(Flights::schema().clone(), addrs[parent].0.to_string())
                     }
                 },
                 push_interval: args.link.push_interval,
+                observe: observe.clone(),
+                exports: exports.clone(),
             };
             let http = Some(http);
             let node = Node::start(config, Sockets { rpc, http }, tasks)?;
@@ -175,6 +187,32 @@ fn node_args(
         }
         flag("--speed", args.feed.speed.to_string().into());
         flag("--seed", args.feed.seed.to_string().into());
+    }
+    list
+}
+
+/// The flags of a node that reports so. All that have a value are there, though it be empty: what
+/// the environment says has been read already.
+fn report_args(config: &ObserveConfig) -> Vec<OsString> {
+    let time = |time| humantime::format_duration(time).to_string();
+    let server = |server: &Option<String>| server.clone().unwrap_or_default();
+    let mut list: Vec<OsString> = Vec::new();
+    let mut flag = |name: &str, value: String| list.push(format!("--{name}={value}").into());
+    flag("service", config.service.clone());
+    flag("push-gateway", server(&config.push_gateway));
+    flag("push-every", time(config.push_every));
+    flag("loki", server(&config.loki));
+    flag("otlp", server(&config.otlp));
+    flag("trace-ratio", config.trace_ratio.to_string());
+    flag(
+        "healthcheck",
+        config.healthcheck.map_or_else(|| "0".to_owned(), time),
+    );
+    if !config.state_metrics.is_empty() {
+        flag("state-metrics", config.state_metrics.join(","));
+    }
+    if config.compat {
+        list.push("--compat-metrics".into());
     }
     list
 }

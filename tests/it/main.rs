@@ -4,10 +4,14 @@
 
 // Help, mistakes, exit codes, settings.
 mod cli;
+// Reading what `/metrics` has, strictly.
+mod exposition;
 // Real departures on a real machine.
 mod feed;
 // What nodes answer over HTTP.
 mod http;
+// Metrics: for those who ask, and for a Pushgateway.
+mod metrics;
 // What a replica tells a person.
 mod narrator;
 // Running the program, reading what it prints, asking its nodes.

@@ -18,6 +18,7 @@ pub mod observe;
 mod outbound;
 pub mod places;
 pub mod processes;
+mod push;
 pub mod random;
 pub mod shutdown;
 pub mod status;

@@ -2,6 +2,13 @@
 
 use std::time::Duration;
 
+use anyhow::Context;
+use machine_runtime::Schema;
+use machine_runtime::observe::Observers;
+
+pub use crate::outbound::Exports;
+use crate::push::Gateway;
+
 /// To whom a node reports, and what. Nothing, unless told otherwise; `/metrics` is there in any case.
 #[derive(Clone, PartialEq, Debug)]
 #[non_exhaustive]
@@ -39,6 +46,40 @@ impl ObserveConfig {
             otlp: None,
             trace_ratio: 1.0,
             healthcheck: None,
+        }
+    }
+
+    /// Checks what can be wrong before a node of this `schema` is started.
+    ///
+    /// # Errors
+    ///
+    /// If a state that is to have a series of its own is none, or the address of a server is none.
+    pub fn check(&self, schema: &Schema) -> anyhow::Result<()> {
+        self.watched(schema).context("a metric of a state")?;
+        Gateway::new(self, "node")?;
+        Ok(())
+    }
+}
+
+/// What a node is observed by.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Observed {
+    /// To whom it reports.
+    pub config: ObserveConfig,
+    /// What its view tells, and counts.
+    pub observers: Observers,
+    /// What has been told other servers.
+    pub exports: Exports,
+}
+
+impl Observed {
+    /// By nobody but those who ask, of a view that has these `observers`.
+    pub fn new(config: ObserveConfig, observers: Observers) -> Self {
+        Self {
+            config,
+            observers,
+            exports: Exports::default(),
         }
     }
 }

@@ -18,6 +18,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::client;
+use crate::metrics::HTTP_REQUESTS;
 use crate::shutdown::Tasks;
 use crate::status::{Lines, Row};
 
@@ -282,9 +283,8 @@ async fn look(addr: &str) -> anyhow::Result<Row> {
 
 /// The sum over all routes of the requests in a node's metrics.
 fn requests(metrics: &str) -> u64 {
-    let counts = metrics
-        .lines()
-        .filter(|line| line.starts_with("machine_http_requests_total{"));
+    let family = HTTP_REQUESTS.full_name() + "{";
+    let counts = metrics.lines().filter(|line| line.starts_with(&family));
     counts
         .filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
         .sum()

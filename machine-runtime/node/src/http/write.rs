@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Limited};
@@ -34,7 +34,7 @@ const SHORTEST_WAIT: Duration = Duration::from_secs(1);
 const BODY_TIME: Duration = Duration::from_secs(10);
 
 impl Site {
-    /// Has the root run what a request asks for, and counts the answer. Every problem says whether
+    /// Has the root run what a request asks for, counts the answer and times it. Every problem says whether
     /// that may have been done all the same.
     ///
     /// # Cancel safety
@@ -49,11 +49,13 @@ impl Site {
         B: Body<Data = Bytes>,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
+        let began = Instant::now();
         let inside = self.traffic.enter(Gauge::Writing);
         let written = self.try_write(request, params).await;
         drop(inside);
         let response = written.unwrap_or_else(|problem| self.explain(problem.of_write()));
         self.traffic.count(Route::Mutations, response.status());
+        self.traffic.time_traced(Route::Mutations, began, None);
         response
     }
 

@@ -25,7 +25,7 @@ impl Reader {
         tasks.spawn(async move {
             owner.run(stopped).await;
         });
-        let http = Http::new("root", "1.0.0", &handle, None, SourceStats::default());
+        let http = crate::http::of_root(&handle);
         let site = Arc::clone(&http.site);
         let resume = resume.map(|revision| Position {
             epoch: Epoch(1),
