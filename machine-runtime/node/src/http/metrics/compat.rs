@@ -114,7 +114,10 @@ impl Figures {
             time: time.sum,
             timed: time.count,
             active: snapshot.map_or(0, |now| now.active().count() as u64),
-            queued: self.queued().0 as u64,
+            queued: self
+                .handle
+                .queued()
+                .map_or(0, |(waiting, _)| waiting as u64),
         }
     }
 }
