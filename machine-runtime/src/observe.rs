@@ -104,16 +104,35 @@ impl Observers {
         self.inner.wanted.load(Ordering::Relaxed) & interest.bits() != 0
     }
 
-    /// Tells whoever is interested, and has room, what `make` makes; it is called once at most.
-    #[inline]
-    pub fn tell(&self, interest: Interest, make: impl FnOnce() -> Event) {
-        if self.wants(interest) {
-            self.tell_all(interest, make);
+    /// Whether anybody who wants any of this has room for it.
+    pub(crate) fn has_room(&self, interest: Interest) -> bool {
+        let has_room =
+            |one: &Arc<Attached>| one.interest.meets(interest) && one.events.capacity() > 0;
+        self.wants(interest) && self.inner.attached.load().iter().any(has_room)
+    }
+
+    /// Counts events that were not even made, as nobody who wants them had room.
+    #[cold]
+    pub(crate) fn lose(&self, interest: Interest, events: u64) {
+        if !self.wants(interest) {
+            return;
+        }
+        for attached in self.inner.attached.load().iter() {
+            if attached.interest.meets(interest) {
+                attached.lost.fetch_add(events, Ordering::Relaxed);
+            }
         }
     }
 
+    /// Tells whoever is interested, and has room, what `make` makes; it is called once at most. False
+    /// if nobody was told.
+    #[inline]
+    pub fn tell(&self, interest: Interest, make: impl FnOnce() -> Event) -> bool {
+        self.wants(interest) && self.tell_all(interest, make)
+    }
+
     #[cold]
-    fn tell_all(&self, interest: Interest, make: impl FnOnce() -> Event) {
+    fn tell_all(&self, interest: Interest, make: impl FnOnce() -> Event) -> bool {
         let mut make = Some(make);
         let mut event = None;
         for attached in self.inner.attached.load().iter() {
@@ -134,6 +153,7 @@ impl Observers {
                 }
             }
         }
+        event.is_some()
     }
 
     #[cfg(feature = "replica")]

@@ -168,6 +168,9 @@ impl<S: State> Owner<S> {
                 }
             }
         }
+        if let Some(telling) = &mut self.telling {
+            telling.end_batch();
+        }
         self.publish(before);
         answers.send();
     }
@@ -199,10 +202,14 @@ impl<S: State> Owner<S> {
     fn fail(&mut self, error: MachineError) {
         // If the machine refuses it, it is among its errors all the same.
         let before = self.machine.revision();
+        if let Some(telling) = &mut self.telling {
+            telling.begin_batch();
+        }
         let _ = self.machine.add_error(&[][..], error);
         if let Some(telling) = &mut self.telling {
             let traces = self.publisher.shared().traces();
             telling.run(&self.machine, self.epoch, None, traces);
+            telling.end_batch();
         }
         self.look();
         self.publish(before);

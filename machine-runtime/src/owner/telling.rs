@@ -24,6 +24,11 @@ pub(super) struct Telling {
     observers: Observers,
     /// How many mutations of the batch there were so far.
     batch: u32,
+    /// Whether anybody who wants to know of transitions had room when the batch began, and has not run
+    /// out of it since. To look once a batch is what makes an observer that hangs cost nothing.
+    heard: bool,
+    /// How many transitions of the batch nobody had room for.
+    unheard: u64,
     /// How many errors of the machine, and how many refusals, were seen.
     errors: u64,
     refused: u64,
@@ -34,6 +39,8 @@ impl Telling {
         Self {
             observers,
             batch: 0,
+            heard: false,
+            unheard: 0,
             errors: 0,
             refused: 0,
         }
@@ -46,6 +53,15 @@ impl Telling {
     /// Several mutations come.
     pub(super) fn begin_batch(&mut self) {
         self.batch = 0;
+        self.heard = self.observers.has_room(Interest::CHANGES);
+    }
+
+    /// They have run.
+    pub(super) fn end_batch(&mut self) {
+        if self.unheard > 0 {
+            self.observers.lose(Interest::CHANGES, self.unheard);
+            self.unheard = 0;
+        }
     }
 
     /// A mutation is next.
@@ -53,7 +69,7 @@ impl Telling {
     pub(super) fn before<S: State>(&mut self, machine: &mut Machine<S>, traced: bool) {
         let sampled = self.batch < TIMED || self.batch.is_multiple_of(SAMPLE);
         self.batch += 1;
-        let timed = sampled || traced || self.observers.wants(Interest::CHANGES);
+        let timed = sampled || traced || self.heard;
         machine.set_measured(if timed {
             Measured::All
         } else {
@@ -101,8 +117,10 @@ impl Telling {
         if machine.refused_count() != self.refused || machine.dropped().len() > 0 {
             self.count_refused(machine);
         }
-        if trace.is_some() || self.observers.wants(Interest::CHANGES) {
+        if trace.is_some() || self.heard {
             self.tell_changes(machine, epoch, trace, traces);
+        } else {
+            self.unheard += machine.last_run().len() as u64;
         }
     }
 
@@ -137,7 +155,7 @@ impl Telling {
 
     #[cold]
     fn tell_changes<S: State>(
-        &self,
+        &mut self,
         machine: &Machine<S>,
         epoch: Epoch,
         trace: Option<TraceContext>,
@@ -179,7 +197,7 @@ impl Telling {
             {
                 remembered.remember(revision, traced.context);
             }
-            self.observers.tell(interest, || {
+            self.heard &= self.observers.tell(interest, || {
                 let mut called = transition.called().map(|state| as_index(state.index()));
                 Event::Transition(Transitioned {
                     at: SystemTime::now(),
