@@ -70,10 +70,10 @@ impl Telling {
         let sampled = self.batch < TIMED || self.batch.is_multiple_of(SAMPLE);
         self.batch += 1;
         let timed = sampled || traced || self.heard;
-        machine.set_measured(if timed {
-            Measured::All
-        } else {
-            Measured::Handlers
+        machine.set_measured(match (timed, machine.has_handlers()) {
+            (true, _) => Measured::All,
+            (false, true) => Measured::Handlers,
+            (false, false) => Measured::Nothing,
         });
     }
 
