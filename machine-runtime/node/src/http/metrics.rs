@@ -12,7 +12,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use machine_runtime::observe::{HandlerKind, HistogramRead, Refused, Side, Stats, TransitionKind};
 use machine_runtime::replica::{Link, LinkState, Resync, SourceStats};
-use machine_runtime::{DynState, ErrorKind, Handle, Snapshot, UnknownState};
+use machine_runtime::{DynState, ErrorKind, Handle, Position, Snapshot, UnknownState};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, text};
 use prometheus_client::registry::Registry;
@@ -206,18 +206,15 @@ impl Figures {
 
     /// What waits for the machine and how much can.
     fn queued(&self) -> (usize, usize) {
-        (0, 0)
-    }
-
-    /// How far followers are behind what is shown, by name.
-    fn follower_lags(&self) -> Vec<(String, u64)> {
-        Vec::new()
+        queued(&self.handle)
     }
 
     /// Of followers that share a name, the one that is furthest behind.
     fn lags(&self) -> BTreeMap<String, u64> {
         let mut lags = BTreeMap::new();
-        for (name, lag) in self.follower_lags() {
+        let newest = self.handle.view().position();
+        let of_each = newest.map(|newest| follower_lags(&self.source, newest));
+        for (name, lag) in of_each.into_iter().flatten() {
             let known: &mut u64 = lags.entry(name).or_default();
             *known = lag.max(*known);
         }
@@ -379,6 +376,16 @@ impl Figures {
         });
         out.each(&catalogue::EXPORTED, exported)
     }
+}
+
+/// How many requests wait for a machine, and how many can; none where there is no machine.
+fn queued(_handle: &Handle<DynState>) -> (usize, usize) {
+    (0, 0)
+}
+
+/// How many revisions followers are behind `newest`, by name.
+fn follower_lags(_source: &SourceStats, _newest: Position) -> Vec<(String, u64)> {
+    Vec::new()
 }
 
 #[cfg(test)]
