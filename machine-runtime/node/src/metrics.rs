@@ -322,6 +322,8 @@ mod tests {
             let known = |byte: u8| byte.is_ascii_lowercase() || byte == b'_';
             assert!(name.bytes().all(known), "{name}");
             assert!(!metric.help.ends_with('.'), "{name}");
+            // It is written as it is, here and in a table.
+            assert!(!metric.help.contains(['\\', '"', '\n', '|']), "{name}");
             assert!(!metric.name.ends_with("_total"), "{name}");
             assert_eq!(
                 metric.kind == Kind::Counter,
