@@ -210,7 +210,7 @@ pub struct ObserveArgs {
     /// How often a root activates Healthcheck and Heartbeat; not at all unless told
     #[arg(long, env = "AM_HEALTHCHECK", value_name = "TIME", value_parser = healthcheck,
         hide_env_values = true)]
-    pub healthcheck: Option<Option<Duration>>,
+    pub healthcheck: Option<OptionalPeriod>,
 }
 
 impl ObserveArgs {
@@ -228,7 +228,7 @@ impl ObserveArgs {
         config.loki = given(&self.loki, "AM_LOKI_ADDR");
         config.otlp = given(&self.otlp, "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT");
         config.trace_ratio = self.trace_ratio;
-        config.healthcheck = self.healthcheck.flatten();
+        config.healthcheck = self.healthcheck.and_then(|period| period.0);
         config
     }
 }
@@ -488,6 +488,10 @@ impl FromStr for OptionalAddr {
     }
 }
 
+/// A time that may be none.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct OptionalPeriod(pub Option<Duration>);
+
 fn period(text: &str) -> Result<Duration, String> {
     let period = match text.parse() {
         Ok(micros) => Duration::from_micros(micros),
@@ -515,12 +519,13 @@ fn ratio(text: &str) -> Result<f64, String> {
 }
 
 /// `1` is what the example of asyncmachine-go does: every 5 s.
-fn healthcheck(text: &str) -> Result<Option<Duration>, String> {
-    match text {
-        "" | "0" => Ok(None),
-        "1" => Ok(Some(Duration::from_secs(5))),
-        time => period(time).map(Some),
-    }
+fn healthcheck(text: &str) -> Result<OptionalPeriod, String> {
+    let period = match text {
+        "" | "0" => None,
+        "1" => Some(Duration::from_secs(5)),
+        time => Some(period(time)?),
+    };
+    Ok(OptionalPeriod(period))
 }
 
 fn json(text: &str) -> Result<String, String> {
@@ -569,6 +574,26 @@ mod tests {
         assert_eq!("[::1]:1".parse::<Addr>().unwrap().as_str(), "[::1]:1");
         assert!("19700".parse::<Addr>().is_err());
         assert!("localhost:x".parse::<Addr>().is_err());
+    }
+
+    #[test]
+    fn reports_are_as_the_flags_say() {
+        let config = |args: &[&str]| {
+            let cli = Cli::try_parse_from([&["flights"], args].concat()).unwrap();
+            cli.tree.observe.config()
+        };
+        for (flag, period) in [
+            ("--healthcheck=", None),
+            ("--healthcheck=0", None),
+            ("--healthcheck=1", Some(5)),
+            ("--healthcheck=2s", Some(2)),
+        ] {
+            assert_eq!(config(&[flag]).healthcheck, period.map(Duration::from_secs));
+        }
+        let config = config(&["--push-gateway=", "--compat-metrics", "--state-metrics=A,B"]);
+        assert_eq!(config.push_gateway, None);
+        assert!(config.compat);
+        assert_eq!(config.state_metrics, ["A", "B"]);
     }
 
     #[test]

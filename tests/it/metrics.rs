@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
@@ -339,6 +339,7 @@ async fn a_gateway_that_hangs_or_fails_disturbs_nothing() {
         let url = format!("--push-gateway={}", gateway.url);
         let (program, addr) = root(&[&url, "--push-every=20ms"]);
         gateway.next().await;
+        let began = Instant::now();
         assert_eq!(mutate(&addr, &["add", "Flight1Inbound"]), Some(0));
         if answers == Answers::Failure {
             gateway.next().await;
@@ -346,13 +347,13 @@ async fn a_gateway_that_hangs_or_fails_disturbs_nothing() {
             let failed = scrape(&addr).await.sum("machine_exported_total", &failed);
             assert!(failed >= Some(1.0), "{failed:?}");
         } else {
-            // The one that hangs is the only one there is.
-            assert!(gateway.pushes.try_recv().is_err());
+            // There is one at a time, and each is given 5 s.
+            let more = std::iter::from_fn(|| gateway.pushes.try_recv().ok()).count();
+            assert!(more as u64 <= began.elapsed().as_secs() / 5, "{more}");
         }
-        let began = Instant::now();
+        // It would fail if its tasks did not end in time.
         let status = tokio::task::spawn_blocking(|| program.interrupt());
         assert!(status.await.unwrap().success());
-        assert!(began.elapsed() < Duration::from_secs(5));
     }
 }
 
@@ -387,9 +388,8 @@ async fn a_gateway_that_is_not_there_is_told_of_once() {
     let addr = addr.unwrap();
     let failed = [("exporter", "pushgateway"), ("result", "failed")];
     let failures = async || scrape(&addr).await.sum("machine_exported_total", &failed);
-    while failures().await < Some(3.0) {
-        tokio::task::yield_now().await;
-    }
+    let several = async { while failures().await < Some(3.0) {} };
+    tokio::time::timeout(PATIENCE, several).await.unwrap();
     signal("INT", child.id());
     let ended = tokio::task::spawn_blocking(|| child.wait_with_output());
     let ended = ended.await.unwrap().unwrap();

@@ -275,6 +275,10 @@ mod tests {
     /// What sets the tables apart from what is written by hand.
     const MARKS: [&str; 2] = ["<!-- tables -->\n", "<!-- end of tables -->\n"];
 
+    fn row(cells: &[&str]) -> String {
+        format!("| {} |\n", cells.join(" | "))
+    }
+
     fn tables() -> String {
         let mut out =
             String::from("| name | kind | labels | on | meaning |\n|---|---|---|---|---|\n");
@@ -284,11 +288,11 @@ mod tests {
             let labels: Vec<_> = metric.labels.iter().map(|l| format!("`{l}`")).collect();
             let on = format!("{:?}", metric.on).to_lowercase();
             let (labels, help) = (labels.join(", "), metric.help);
-            out += &format!("| `{name}` | {kind} | {labels} | {on} | {help} |\n");
+            out += &row(&[&format!("`{name}`"), &kind, &labels, &on, help]);
         }
         out += "\nWith `--compat-metrics`, of a node called `rep-1`:\n\n| name | meaning |\n|---|---|\n";
         for (base, help) in COMPAT {
-            out += &format!("| `am_{base}_rep_1` | {help} |\n");
+            out += &row(&[&format!("`am_{base}_rep_1`"), help]);
         }
         out
     }
@@ -318,6 +322,8 @@ mod tests {
             let known = |byte: u8| byte.is_ascii_lowercase() || byte == b'_';
             assert!(name.bytes().all(known), "{name}");
             assert!(!metric.help.ends_with('.'), "{name}");
+            // It is written as it is, here and in a table.
+            assert!(!metric.help.contains(['\\', '"', '\n', '|']), "{name}");
             assert!(!metric.name.ends_with("_total"), "{name}");
             assert_eq!(
                 metric.kind == Kind::Counter,

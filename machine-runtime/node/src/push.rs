@@ -166,6 +166,7 @@ impl Failures {
         let server = url.host_str().unwrap_or_default();
         tracing::warn!(
             server,
+            group = url.path(),
             error = failure.why,
             "cannot push metrics; not told again"
         );

@@ -9,7 +9,7 @@ use tokio::time::{Instant, timeout};
 use crate::support::PATIENCE;
 
 use super::events::Events;
-use super::{House, Node, Root, at, until};
+use super::{House, Node, Root, at};
 
 /// Sends bytes on a connection of their own, and reads what the node says until it closes it.
 async fn talk(node: &Node, bytes: &[u8]) -> String {

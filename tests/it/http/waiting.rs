@@ -1,6 +1,6 @@
 use tokio::join;
 
-use super::{House, Root, at, until};
+use super::{House, Root, at};
 
 #[tokio::test]
 async fn what_is_past_already_is_told_at_once() {

@@ -1,9 +1,7 @@
-use machine_runtime::replica::SourceStats;
 use machine_runtime::{Epoch, Machine, Owner, Position, ViewOptions};
 
 use super::*;
 use crate::fixture::Flights;
-use crate::http::Http;
 use crate::http::wait::Until;
 use crate::shutdown::Tasks;
 

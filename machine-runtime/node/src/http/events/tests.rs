@@ -1,12 +1,10 @@
 use std::pin::Pin;
 
 use futures_util::StreamExt as _;
-use machine_runtime::replica::SourceStats;
 use machine_runtime::{Epoch, Handle, Machine, Mutation, Owner, ViewOptions};
 
 use super::*;
 use crate::fixture::Flights;
-use crate::http::Http;
 use crate::shutdown::Tasks;
 
 /// The events of a root after `resume`, if that is one of its revisions.

@@ -174,3 +174,52 @@ fn a_state_that_is_none_is_told_with_the_one_that_was_meant() {
     let all = config.watched(Flights::schema()).unwrap();
     assert_eq!(all.len(), Flights::schema().len());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_window_of_old_names_is_over_when_somebody_asks_after_15_seconds() {
+    let (handle, owner) = machine_runtime::Owner::new(
+        Machine::<Flights>::new(),
+        machine_runtime::Epoch(1),
+        machine_runtime::ViewOptions::default(),
+    );
+    let tasks = Tasks::default();
+    let stopped = tasks.stopped();
+    tasks.spawn(async move {
+        owner.run(stopped).await;
+    });
+    let mut config = ObserveConfig::new("test");
+    config.compat = true;
+    let observed = Observed::new(config, Observers::new());
+    let http = crate::http::Http::new(
+        "A/b",
+        "1.0.0",
+        &handle,
+        None,
+        SourceStats::default(),
+        observed,
+    );
+    let http = http.unwrap();
+    let active = || {
+        let shown = http.metrics();
+        let line = shown
+            .lines()
+            .find(|line| line.starts_with("am_states_active_a_b "));
+        line.unwrap().split_once(' ').unwrap().1.to_owned()
+    };
+    let before = handle.view().active().iter().count();
+    assert_eq!(active(), format!("{before}.0"));
+    let receipt = handle.add(Flights::Start).await.unwrap();
+    assert!(receipt.outcome.is_executed());
+    let after = handle.view().active().iter().count();
+    assert_eq!((after - before) % 2, 1, "there is a fraction to be seen");
+    tokio::time::advance(Duration::from_secs(14)).await;
+    assert_eq!(active(), format!("{before}.0"));
+    tokio::time::advance(Duration::from_secs(1)).await;
+    let middle = format!("{}.5", usize::midpoint(before, after));
+    assert_eq!(active(), middle);
+    tokio::time::advance(Duration::from_secs(14)).await;
+    assert_eq!(active(), middle);
+    tokio::time::advance(Duration::from_secs(1)).await;
+    assert_eq!(active(), format!("{after}.0"));
+    tasks.stop();
+}
