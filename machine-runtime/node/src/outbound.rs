@@ -1,6 +1,7 @@
 //! Requests to servers that are told how a node is.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -35,17 +36,54 @@ pub(crate) fn url(server: &str, path: &str) -> String {
     format!("{scheme}{}{path}", server.trim_end_matches('/'))
 }
 
+/// Who tells other servers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Exporter {
+    /// Metrics, to a Pushgateway.
+    Push,
+    /// What is logged, to a Loki.
+    Loki,
+    /// Spans, to an OpenTelemetry collector.
+    Otlp,
+}
+
 /// What exporters have told other servers, shared by all of a node's. Cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Exports(pub(crate) Arc<[Export; 3]>);
+pub(crate) struct Exports(Arc<[Export; 3]>);
+
+impl Exports {
+    /// What one of them has told.
+    pub(crate) fn of(&self, exporter: Exporter) -> &Export {
+        &self.0[exporter as usize]
+    }
+}
 
 /// What one exporter has told.
 #[derive(Debug, Default)]
 pub(crate) struct Export {
-    /// What arrived.
-    pub(crate) sent: std::sync::atomic::AtomicU64,
-    /// What found no room to wait in.
-    pub(crate) dropped: std::sync::atomic::AtomicU64,
-    /// What was given up on after some attempts.
-    pub(crate) failed: std::sync::atomic::AtomicU64,
+    sent: AtomicU64,
+    dropped: AtomicU64,
+    failed: AtomicU64,
+}
+
+impl Export {
+    /// So many more have arrived.
+    pub(crate) fn sent(&self, more: u64) {
+        self.sent.fetch_add(more, Ordering::Relaxed);
+    }
+
+    /// So many more found no room to wait in.
+    pub(crate) fn dropped(&self, more: u64) {
+        self.dropped.fetch_add(more, Ordering::Relaxed);
+    }
+
+    /// So many more were given up on after some attempts.
+    pub(crate) fn failed(&self, more: u64) {
+        self.failed.fetch_add(more, Ordering::Relaxed);
+    }
+
+    /// How many were sent, dropped and given up on.
+    pub(crate) fn counts(&self) -> [u64; 3] {
+        [&self.sent, &self.dropped, &self.failed].map(|count| count.load(Ordering::Relaxed))
+    }
 }
