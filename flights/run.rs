@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Context;
+use machine_runtime::observe::Observers;
 use machine_runtime::{Machine, States};
 use tokio::net::TcpListener;
 use tokio::time::Instant;
@@ -125,11 +126,13 @@ pub async fn node(args: NodeArgs) -> anyhow::Result<()> {
         (None, None) => "root".to_owned(),
         (None, Some(_)) => args.addr.to_string(),
     };
+    let observers = Observers::new();
     let mut root = None;
     let origin = if let Some(addr) = parent {
         Origin::Parent(Flights::schema().clone(), addr)
     } else {
-        let root = root.insert(node::start_machine(Machine::new().with(Tower), &tasks).await?);
+        let machine = Machine::new().with(Tower);
+        let root = root.insert(node::start_observed(machine, &observers, &tasks).await?);
         Origin::Machine(root.untyped())
     };
     let config = NodeConfig {
@@ -137,6 +140,8 @@ pub async fn node(args: NodeArgs) -> anyhow::Result<()> {
         version: VERSION,
         origin,
         push_interval: args.link.push_interval,
+        observe: args.observe.config(),
+        observers,
     };
     let lines = Lines::default();
     let followers = rpc.local_addr().context("a socket without an address")?;

@@ -12,6 +12,7 @@ use machine_node::places::{Place, places};
 use machine_node::processes::{NodeProcess, Processes};
 use machine_node::shutdown::Tasks;
 use machine_node::status::{Lines, Row};
+use machine_runtime::observe::Observers;
 use machine_runtime::{Handle, Machine, States};
 use tokio::net::TcpListener;
 
@@ -73,7 +74,11 @@ impl Tree {
             let processes = Processes::start(nodes.collect(), &args.log, Some(OVER), tasks, lines)?;
             return Ok(Self::Processes(processes));
         }
-        let root = node::start_machine(Machine::new().with(Tower), tasks).await?;
+        let observe = args.observe.config();
+        // Each node has its own; the root's are those of the machine.
+        let of_root = Observers::new();
+        let machine = Machine::new().with(Tower);
+        let root = node::start_observed(machine, &of_root, tasks).await?;
         let mut nodes = Vec::new();
         for (i, (place, (rpc, http))) in places.iter().zip(sockets).enumerate() {
             let config = NodeConfig {
@@ -86,6 +91,11 @@ impl Tree {
                     }
                 },
                 push_interval: args.link.push_interval,
+                observe: observe.clone(),
+                observers: match place.parent {
+                    None => of_root.clone(),
+                    Some(_) => Observers::new(),
+                },
             };
             let http = Some(http);
             let node = Node::start(config, Sockets { rpc, http }, tasks)?;

@@ -13,8 +13,10 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use flights_bench::states::Published148;
 use machine_node::node::{Node, NodeConfig, Origin, Sockets, start_machine};
+use machine_node::observe::ObserveConfig;
 use machine_node::random::RandomTraffic;
 use machine_node::shutdown::Tasks;
+use machine_runtime::observe::Observers;
 use machine_runtime::{DynState, Handle, Machine, Mutation, States, View};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -290,6 +292,8 @@ async fn start(origin: Origin, tasks: &Tasks) -> anyhow::Result<(Addrs, Node)> {
         version: "1.0.0",
         origin,
         push_interval: Duration::ZERO,
+        observe: ObserveConfig::new("bench"),
+        observers: Observers::new(),
     };
     let http = Some(http);
     Ok((addrs, Node::start(config, Sockets { rpc, http }, tasks)?))

@@ -17,8 +17,10 @@ use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use machine_node::node::{self, Node, NodeConfig, Origin, Sockets};
+use machine_node::observe::ObserveConfig;
 use machine_node::random::RandomTraffic;
 use machine_node::shutdown::{PATIENCE, Tasks, input_ends};
+use machine_runtime::observe::Observers;
 use machine_runtime::{Machine, States};
 use tokio::net::TcpListener;
 use tokio::runtime::Builder;
@@ -111,6 +113,8 @@ async fn run_node(args: NodeArgs) -> anyhow::Result<()> {
         version: env!("CARGO_PKG_VERSION"),
         origin,
         push_interval: Duration::ZERO,
+        observe: ObserveConfig::new("bench"),
+        observers: Observers::new(),
     };
     let http = Some(http);
     let _node = Node::start(config, Sockets { rpc, http }, &tasks)?;

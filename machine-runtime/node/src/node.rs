@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use machine_runtime::observe::Observers;
 use machine_runtime::replica::{
     Follower, FollowerOptions, Link, LinkState, Source, SourceOptions, Tcp,
 };
@@ -14,6 +15,7 @@ use machine_runtime::{
 use tokio::net::TcpListener;
 
 use crate::http::Http;
+use crate::observe::ObserveConfig;
 use crate::shutdown::Tasks;
 use crate::status::Row;
 
@@ -28,6 +30,10 @@ pub struct NodeConfig {
     pub origin: Origin,
     /// The least time between two pushes to a follower.
     pub push_interval: Duration,
+    /// To whom it reports.
+    pub observe: ObserveConfig,
+    /// Who is told of what happens at the node; those of its machine, where it has one.
+    pub observers: Observers,
 }
 
 /// Where the states of a node come from.
@@ -49,7 +55,30 @@ pub async fn start_machine<S: States>(
     machine: Machine<S>,
     tasks: &Tasks,
 ) -> anyhow::Result<Handle<S>> {
-    let (handle, owner) = Owner::new(machine, Epoch::random(), ViewOptions::default());
+    start(machine, ViewOptions::default(), tasks).await
+}
+
+/// Starts `machine` as [`start_machine`] does, and tells `observers` of it.
+///
+/// # Errors
+///
+/// As there.
+pub async fn start_observed<S: States>(
+    machine: Machine<S>,
+    observers: &Observers,
+    tasks: &Tasks,
+) -> anyhow::Result<Handle<S>> {
+    let mut view = ViewOptions::default();
+    view.observers = Some(observers.clone());
+    start(machine, view, tasks).await
+}
+
+async fn start<S: States>(
+    machine: Machine<S>,
+    view: ViewOptions,
+    tasks: &Tasks,
+) -> anyhow::Result<Handle<S>> {
+    let (handle, owner) = Owner::new(machine, Epoch::random(), view);
     let (stopped, held) = (tasks.stopped(), handle.clone());
     tasks.spawn(async move {
         owner.run(stopped).await;
@@ -91,12 +120,13 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// If a socket has no address.
+    /// If a socket has no address, or there is no telling those that it reports to.
     pub fn start(config: NodeConfig, sockets: Sockets, tasks: &Tasks) -> anyhow::Result<Self> {
         let (handle, link) = match config.origin {
             Origin::Machine(handle) => (handle, None),
             Origin::Parent(schema, addr) => {
-                let options = FollowerOptions::new(&config.name);
+                let mut options = FollowerOptions::new(&config.name);
+                options.view.observers = Some(config.observers.clone());
                 let (_, follower) = Follower::new::<DynState>(schema, options);
                 let (handle, link) = (follower.handle(), follower.link().clone());
                 tasks.spawn(follower.run(Tcp { addr }, tasks.stopped()));

@@ -7,9 +7,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use machine_node::node::{self, Node, NodeConfig, Origin, Sockets};
+use machine_node::observe::ObserveConfig;
 use machine_node::places::places;
 use machine_node::random::RandomTraffic;
 use machine_node::shutdown::Tasks;
+use machine_runtime::observe::Observers;
 use machine_runtime::{DynState, Handle, Machine, Mutation, States};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -314,6 +316,8 @@ fn start_node(name: &str, origin: Origin, rpc: TcpListener, tasks: &Tasks) -> an
         version: env!("CARGO_PKG_VERSION"),
         origin,
         push_interval: Duration::ZERO,
+        observe: ObserveConfig::new("bench"),
+        observers: Observers::new(),
     };
     Node::start(config, Sockets { rpc, http: None }, tasks)
 }
