@@ -171,6 +171,12 @@ fn node_args(
     flag("--http-addr", http.to_string().into());
     let push = humantime::format_duration(args.link.push_interval).to_string();
     flag("--push-interval", push.into());
+    flag("--service", args.observe.service.clone().into());
+    // What else there is to say about it is in the environment, which the process has as well.
+    if let Some(collector) = &args.observe.otlp {
+        flag("--otlp", collector.into());
+    }
+    flag("--trace-ratio", args.observe.trace_ratio.to_string().into());
     if let Some(parent) = parent {
         flag("--parent", parent.to_string().into());
     } else {

@@ -13,13 +13,18 @@ pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 pub(crate) fn command(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_flights"));
     for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("TST_") {
+        let text = name.to_string_lossy();
+        if ["TST_", "OTEL_"]
+            .iter()
+            .any(|prefix| text.starts_with(prefix))
+        {
             command.env_remove(name);
         }
     }
     command
         .args(args)
         .env_remove("RUST_LOG")
+        .env_remove("TRACEPARENT")
         .stdin(Stdio::null());
     command
 }

@@ -16,6 +16,8 @@ use tokio::net::TcpListener;
 
 use crate::http::Http;
 use crate::observe::ObserveConfig;
+use crate::otlp::{self, Otlp};
+use crate::outbound::Exports;
 use crate::shutdown::Tasks;
 use crate::status::Row;
 
@@ -143,6 +145,23 @@ impl Node {
             link.clone(),
             source.stats().clone(),
         );
+        if let Some(collector) = &config.observe.otlp {
+            let origin = otlp::Origin {
+                service: &config.observe.service,
+                node: &config.name,
+                version: config.version,
+                role: if link.is_some() { "replicant" } else { "root" },
+            };
+            let schema = Arc::clone(handle.view().schema());
+            let otlp = Otlp::new(
+                collector,
+                &origin,
+                schema,
+                &config.observers,
+                Exports::default(),
+            )?;
+            tasks.spawn(otlp.run(tasks.stopped()));
+        }
         let stopped = tasks.stopped();
         tasks.spawn(async move { source.serve(sockets.rpc, stopped).await });
         let mut http_addr = None;
