@@ -14,7 +14,7 @@ use flights_bench::part::PartArgs;
 use crate::feed::Speed;
 use machine_node::observe::{ObserveConfig, OtlpConfig};
 use machine_node::telemetry;
-use machine_runtime::{Op, WRITE_LONGEST};
+use machine_runtime::{Op, TraceContext, WRITE_LONGEST};
 
 /// The version of the package, and the commit where it is known.
 pub const VERSION: &str = env!("FLIGHTS_VERSION");
@@ -394,6 +394,10 @@ pub struct MutateArgs {
     #[arg(long, default_value = "10s", value_name = "TIME", value_parser = patience)]
     pub timeout: Duration,
 
+    /// The span that it is part of, as W3C Trace Context writes it; also `TRACEPARENT`
+    #[arg(long, value_name = "VALUE")]
+    pub traceparent: Option<TraceContext>,
+
     /// The node to ask.
     #[command(flatten)]
     pub by: NodeRef,
@@ -404,6 +408,12 @@ impl MutateArgs {
     pub fn op(&self) -> Op {
         let op = OPS.into_iter().find(|op| op.name() == self.op);
         op.unwrap_or(Op::Add)
+    }
+
+    /// The span that it is part of. A variable that names none says nothing, as it is not ours.
+    pub fn trace(&self) -> Option<TraceContext> {
+        let variable = || std::env::var("TRACEPARENT").ok()?.parse().ok();
+        self.traceparent.or_else(variable)
     }
 }
 

@@ -9,7 +9,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
-use machine_node::http::Http;
+use machine_node::http::{Http, Traces};
 use machine_node::shutdown::Tasks;
 use machine_runtime::replica::{Link, Source, SourceOptions, SourceStats};
 use machine_runtime::{Epoch, Handle, Machine, Mutation, Owner, ViewOptions, states};
@@ -91,7 +91,7 @@ impl Node {
         source: SourceStats,
     ) -> Self {
         let name = if link.is_some() { "rep-1" } else { "root" };
-        let http = Http::new(name, "1.0.0", handle, link, source);
+        let http = Http::new(name, "1.0.0", handle, link, source, Traces::default());
         let addr = listener.local_addr().unwrap();
         let tasks = Tasks::default();
         let (served, stopped) = (http.clone(), tasks.stopped());

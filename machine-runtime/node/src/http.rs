@@ -30,12 +30,14 @@ mod routes;
 mod schema;
 mod server;
 mod similar;
+mod traces;
 mod traffic;
 mod wait;
 mod write;
 
 use self::metrics::Metrics;
 use self::pages::Pages;
+pub use self::traces::Traces;
 use self::traffic::Traffic;
 
 /// Answers readers from what a view shows. Cheap to clone.
@@ -52,6 +54,7 @@ struct Site {
     link: Option<Link>,
     pages: Pages,
     traffic: Arc<Traffic>,
+    traces: Traces,
     metrics: Metrics,
 }
 
@@ -65,13 +68,15 @@ struct Node {
 
 impl Http {
     /// The HTTP side of the node called `name`, of a program of this `version`, which shows the view
-    /// of `handle` and sends it mutations. A node without a link to a parent is a root.
+    /// of `handle` and sends it mutations, with these `traces`. A node without a link to a parent is
+    /// a root.
     pub fn new<S: State>(
         name: &str,
         version: &'static str,
         handle: &Handle<S>,
         link: Option<Link>,
         source: SourceStats,
+        traces: Traces,
     ) -> Self {
         let role = if link.is_some() { "replicant" } else { "root" };
         let node = Node {
@@ -92,6 +97,7 @@ impl Http {
                 link,
                 pages,
                 traffic,
+                traces,
                 metrics,
             }),
         }

@@ -14,7 +14,7 @@ use machine_runtime::{
 };
 use tokio::net::TcpListener;
 
-use crate::http::Http;
+use crate::http::{Http, Traces};
 use crate::observe::ObserveConfig;
 use crate::otlp::{self, Otlp};
 use crate::outbound::Exports;
@@ -144,6 +144,7 @@ impl Node {
             &handle,
             link.clone(),
             source.stats().clone(),
+            Traces::new(&config.observers, config.observe.trace_ratio),
         );
         if let Some(collector) = &config.observe.otlp {
             let origin = otlp::Origin {

@@ -10,7 +10,8 @@ use hyper::Request;
 use hyper::body::Body;
 use hyper::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue};
 use machine_runtime::{
-    DynState, MutateError, Outcome, Reason, Receipt, Schema, WRITE_BYTES, WRITE_WITHIN,
+    DynState, MutateError, Outcome, Reason, Receipt, Schema, TraceContext, WRITE_BYTES,
+    WRITE_WITHIN,
 };
 use serde::Serialize;
 use tokio::time::timeout;
@@ -22,6 +23,7 @@ use super::pages::{POSITION, ascii, put_fresh};
 use super::problem::Problem;
 use super::query;
 use super::render::json_line;
+use super::traces::Requested;
 use super::traffic::{Gauge, Route};
 
 /// The most bytes that a body has.
@@ -50,9 +52,15 @@ impl Site {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let inside = self.traffic.enter(Gauge::Writing);
-        let written = self.try_write(request, params).await;
+        let span = self.traces.of_request(request.headers());
+        let trace = span.as_ref().map(Requested::context);
+        let written = self.try_write(request, params, trace).await;
         drop(inside);
-        let response = written.unwrap_or_else(|problem| self.explain(problem.of_write()));
+        let problem = written.as_ref().err().map(Problem::code);
+        let mut response = written.unwrap_or_else(|problem| self.explain(problem.of_write()));
+        if let Some(span) = span {
+            span.end(&mut response, problem);
+        }
         self.traffic.count(Route::Mutations, response.status());
         response
     }
@@ -61,6 +69,7 @@ impl Site {
         &self,
         request: Request<B>,
         params: &[(String, String)],
+        trace: Option<TraceContext>,
     ) -> Result<Response, Problem>
     where
         B: Body<Data = Bytes>,
@@ -72,7 +81,8 @@ impl Site {
         let body = read(request).await?;
         let schema = self.view.schema();
         let Ask { mutation, options } = Ask::parse(&body, schema)?;
-        let options = options.with_time(within.unwrap_or(WRITE_WITHIN));
+        let mut options = options.with_time(within.unwrap_or(WRITE_WITHIN));
+        options.trace = trace;
         let receipt = self.handle.mutate_with(mutation, options).await;
         Ok(answer(&receipt.map_err(problem)?, schema))
     }

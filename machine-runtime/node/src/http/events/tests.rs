@@ -6,7 +6,7 @@ use machine_runtime::{Epoch, Handle, Machine, Mutation, Owner, ViewOptions};
 
 use super::*;
 use crate::fixture::Flights;
-use crate::http::Http;
+use crate::http::{Http, Traces};
 use crate::shutdown::Tasks;
 
 /// The events of a root after `resume`, if that is one of its revisions.
@@ -25,7 +25,14 @@ impl Reader {
         tasks.spawn(async move {
             owner.run(stopped).await;
         });
-        let http = Http::new("root", "1.0.0", &handle, None, SourceStats::default());
+        let http = Http::new(
+            "root",
+            "1.0.0",
+            &handle,
+            None,
+            SourceStats::default(),
+            Traces::default(),
+        );
         let site = Arc::clone(&http.site);
         let resume = resume.map(|revision| Position {
             epoch: Epoch(1),
