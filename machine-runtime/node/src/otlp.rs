@@ -176,7 +176,7 @@ impl Otlp {
         }
         let left = delivery.map_or(0, |delivery| delivery.spans) + count(self.waiting.len());
         self.exports.of(Exporter::Otlp).failed(left);
-        tracing::warn!("{left} spans were not sent before the end");
+        tracing::warn!("the OTLP collector was too slow at the end, spans lost: {left}");
     }
 
     /// Makes spans of an event, as far as there is room for them.
@@ -241,7 +241,7 @@ impl Otlp {
             Err(failure) => {
                 export.failed(spans);
                 if !std::mem::replace(&mut self.in_vain, true) {
-                    tracing::warn!("the OTLP collector {failure}: {spans} spans are lost");
+                    tracing::warn!("the OTLP collector {failure}, spans lost: {spans}");
                 }
             }
         }

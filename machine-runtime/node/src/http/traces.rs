@@ -42,16 +42,17 @@ impl Traces {
     }
 
     fn follow(&self, headers: &HeaderMap) -> Option<Requested> {
-        let traced = match parent(headers) {
-            Some(parent) if parent.sampled => Traced::within(parent),
-            Some(_) => return None,
-            // What is sampled never, or always, does so whatever chance says.
-            None if fastrand::f64() < self.ratio => Traced {
-                context: TraceContext::root(true),
-                parent: None,
-            },
-            None => return None,
+        let parent = parent(headers);
+        // What is sampled never, or always, is so whatever chance says.
+        let sampled = parent.map_or_else(|| fastrand::f64() < self.ratio, |parent| parent.sampled);
+        if !sampled {
+            return None;
+        }
+        let root = || Traced {
+            context: TraceContext::root(true),
+            parent: None,
         };
+        let traced = parent.map_or_else(root, Traced::within);
         Some(Requested {
             observers: self.observers.clone(),
             traced,

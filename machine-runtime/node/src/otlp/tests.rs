@@ -21,13 +21,13 @@ struct Collector {
 /// How long anything may take before a test gives up: never the time that it should take.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// What it answers: nothing at all, or a response.
-type Reply = Option<Vec<u8>>;
+/// What it answers; empty: nothing at all, ever.
+type Reply = Vec<u8>;
 
 fn reply(status: &str, headers: &str, body: &[u8]) -> Reply {
     let length = body.len();
     let head = format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\n{headers}\r\n");
-    Some([head.as_bytes(), body].concat())
+    [head.as_bytes(), body].concat()
 }
 
 fn taken(rejected: i64) -> Reply {
@@ -53,13 +53,13 @@ impl Collector {
                 let (mut stream, _) = listener.accept().await.unwrap();
                 let request = request(&mut stream).await;
                 all.lock().unwrap().push(request);
-                match &replies[i.min(replies.len() - 1)] {
-                    Some(reply) => {
-                        stream.write_all(reply).await.unwrap();
-                        stream.shutdown().await.unwrap();
-                    }
-                    None => kept.push(stream),
+                let reply = &replies[i.min(replies.len() - 1)];
+                if reply.is_empty() {
+                    kept.push(stream);
+                    continue;
                 }
+                stream.write_all(reply).await.unwrap();
+                stream.shutdown().await.unwrap();
             }
         });
         Self { url, got, tasks }
@@ -217,12 +217,12 @@ async fn what_may_pass_is_tried_three_times_and_nothing_else_is() {
 #[tokio::test]
 async fn a_collector_that_hangs_costs_the_spans_and_the_time_at_the_end() {
     let began = Instant::now();
-    let collector = Collector::new(vec![None]).await;
+    let collector = Collector::new(vec![Reply::new()]).await;
     let config = OtlpConfig::at(&collector.url);
     assert_eq!(send(&config, 700, LAST).await, [0, 0, 700]);
     assert!(began.elapsed() >= LAST);
     // One that answers after an attempt that hung gets them all the same.
-    let collector = Collector::new(vec![None, taken(0)]).await;
+    let collector = Collector::new(vec![Reply::new(), taken(0)]).await;
     let mut config = OtlpConfig::at(&collector.url);
     config.timeout = Some(Duration::from_millis(20));
     assert_eq!(send(&config, 3, PATIENCE).await, [3, 0, 0]);
