@@ -20,7 +20,7 @@ use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use prost::Message as _;
 use tokio::task::JoinSet;
 
-use crate::support::{PATIENCE, Program, command, run_command};
+use crate::support::{PATIENCE, Program, command, json, run_command};
 
 /// The trace of the client, and its span.
 const INCOMING: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
@@ -386,4 +386,175 @@ async fn the_command_sends_the_trace_that_it_is_part_of() {
     let ended = run_command(unheard.arg("--traceparent=not one"));
     assert_eq!(ended.code, Some(2), "{}", ended.stderr);
     assert!(root.interrupt().success());
+}
+
+/// The nodes of a tree of three tiers, and where they answer.
+const NAMES: [&str; 4] = ["root", "rep-1", "rep-1-1", "rep-1-2"];
+
+/// A tree as one program.
+fn tree(collector: &Collector, arg: &str) -> (Vec<Program>, String) {
+    let program = Program::start(&[
+        "tree",
+        "--fanout=1,2",
+        "--random=1h",
+        "--http-port=0",
+        "--rpc-port=0",
+        "--trace-ratio=0",
+        "--otlp",
+        &collector.url,
+        arg,
+    ]);
+    let lines = program.lines_until(|line| line.contains("curl -N "));
+    let mut leaves = lines
+        .iter()
+        .filter_map(|line| line.strip_prefix("rep-1-1: http://"));
+    let leaf = leaves.next_back().unwrap();
+    let leaf = leaf.trim_end_matches('/').to_owned();
+    (vec![program], leaf)
+}
+
+/// A tree of nodes that know nothing of each other but addresses. Each has something to show.
+async fn nodes(collector: &Collector) -> (Vec<Program>, String) {
+    let mut programs = Vec::new();
+    let mut leaf = String::new();
+    let mut above: Vec<String> = Vec::new();
+    for name in NAMES {
+        let tier = name.matches('-').count();
+        above.truncate(tier);
+        let mut args = vec!["node", "--addr=:0", "--http-addr=:0", "--trace-ratio=0"];
+        args.extend(["--otlp", &collector.url, "--name", name]);
+        if let Some(parent) = above.last() {
+            args.extend(["--parent", parent]);
+        }
+        let program = Program::start(&args);
+        let rpc = program.line_after(&format!("{name}: tarpc "));
+        let http = program.line_after(&format!("{name}: http://"));
+        let http = http.trim_end_matches('/').to_owned();
+        let end = std::time::Instant::now() + PATIENCE;
+        while json(&http, "/readyz").await["ready"] != true {
+            assert!(
+                std::time::Instant::now() < end,
+                "{name} has nothing to show"
+            );
+        }
+        if name == "rep-1-1" {
+            leaf = http;
+        }
+        above.push(rpc);
+        programs.push(program);
+    }
+    (programs, leaf)
+}
+
+/// What each span is, in the order of the way of a mutation that was posted to `rep-1-1`: the node, its name, its
+/// kind, and the place of its parent in this list, where that is certain.
+const WAY: [(&str, &str, SpanKind, Option<usize>); 7] = [
+    ("rep-1-1", "POST /v1/mutations", SpanKind::Server, None),
+    ("rep-1-1", "mutate", SpanKind::Client, Some(0)),
+    ("rep-1", "mutate", SpanKind::Server, Some(1)),
+    ("rep-1", "mutate", SpanKind::Client, Some(2)),
+    ("root", "mutate", SpanKind::Server, Some(3)),
+    ("root", "transition", SpanKind::Internal, Some(4)),
+    ("root", "handler", SpanKind::Internal, Some(5)),
+];
+
+/// Where a mutation becomes visible.
+const VISIBLE: [&str; 3] = ["rep-1", "rep-1-1", "rep-1-2"];
+
+/// By how much clocks of one host may differ: the machine's stopwatch is not the clock of the day.
+const GRAIN: u64 = 1_000_000;
+
+/// A mutation that is posted to a leaf is one trace with every hop in it.
+async fn one_mutation(collector: &Collector, leaf: &str) {
+    let (outcome, _) = post(leaf, Some(INCOMING)).await;
+    assert_eq!(outcome, "executed");
+    let is = |(from, span): &(String, Span), node: &str, name: &str, kind: SpanKind| {
+        from == node && span.name == name && span.kind() == kind
+    };
+    let spans = collector.until(|spans| {
+        let some = |node: &str, name: &str, kind| spans.iter().any(|one| is(one, node, name, kind));
+        WAY.iter()
+            .all(|(node, name, kind, _)| some(node, name, *kind))
+            && VISIBLE
+                .iter()
+                .all(|node| some(node, "visible", SpanKind::Consumer))
+    });
+    for (_, span) in &spans {
+        assert_eq!(span.trace_id, TRACE.to_be_bytes(), "{spans:#?}");
+    }
+    // Each hop is there once, and within the one before.
+    let mut way: Vec<&Span> = Vec::new();
+    for (node, name, kind, parent) in WAY {
+        let within = parent.map_or(CLIENT, |parent| id(&way[parent].span_id));
+        let mut found = spans
+            .iter()
+            .filter(|one| is(one, node, name, kind) && id(&one.1.parent_span_id) == within);
+        let span = found.next();
+        let (_, span) = span.unwrap_or_else(|| panic!("{node} {name} in {spans:#?}"));
+        assert!(
+            name == "handler" || found.next().is_none(),
+            "{node} {name}: {spans:#?}"
+        );
+        way.push(span);
+    }
+    let transition = way[5];
+    let position = text(&transition.attributes, "machine.position");
+    assert!(position.is_some());
+    assert_eq!(text(&way[0].attributes, "machine.position"), position);
+    assert_eq!(
+        text(&transition.attributes, "machine.outcome").unwrap(),
+        "executed"
+    );
+    for node in VISIBLE {
+        let visible = |one: &&(String, Span)| is(one, node, "visible", SpanKind::Consumer);
+        let mut found = spans.iter().filter(visible);
+        let (_, span) = found.next().unwrap();
+        assert!(found.next().is_none(), "{node}: {spans:#?}");
+        let links: Vec<_> = span.links.iter().map(|link| id(&link.span_id)).collect();
+        assert_eq!(links, [id(&transition.span_id)], "{node}");
+        assert!(text(&span.attributes, "machine.position").is_some());
+        assert!(span.end_time_unix_nano + GRAIN >= transition.start_time_unix_nano);
+    }
+    // No span is without a parent that is there, nor before it.
+    for (node, span) in &spans {
+        let parent = id(&span.parent_span_id);
+        if parent == CLIENT {
+            continue;
+        }
+        let mut parents = spans
+            .iter()
+            .filter(|(_, other)| id(&other.span_id) == parent);
+        let found = parents.next();
+        let (_, found) = found.unwrap_or_else(|| panic!("{node}: {span:#?} in {spans:#?}"));
+        let (begins, ends) = (span.start_time_unix_nano, span.end_time_unix_nano);
+        assert!(
+            begins + GRAIN >= found.start_time_unix_nano,
+            "{span:#?} in {found:#?}"
+        );
+        assert!(begins <= ends, "{span:#?}");
+    }
+}
+
+#[tokio::test]
+async fn one_mutation_is_one_trace_through_three_tiers_of_one_process() {
+    let collector = Collector::new(&[Reply::Taken]);
+    let (programs, leaf) = tree(&collector, "--log=warn");
+    one_mutation(&collector, &leaf).await;
+    for program in programs {
+        assert!(program.interrupt().success());
+    }
+}
+
+#[tokio::test]
+async fn one_mutation_is_one_trace_through_three_tiers_of_processes() {
+    let collector = Collector::new(&[Reply::Taken]);
+    let (_programs, leaf) = tree(&collector, "--processes");
+    one_mutation(&collector, &leaf).await;
+}
+
+#[tokio::test]
+async fn one_mutation_is_one_trace_through_nodes_of_three_tiers() {
+    let collector = Collector::new(&[Reply::Taken]);
+    let (_programs, leaf) = nodes(&collector).await;
+    one_mutation(&collector, &leaf).await;
 }
