@@ -12,10 +12,10 @@ use flights_bench::BenchArgs;
 use flights_bench::part::PartArgs;
 
 use crate::feed::Speed;
-use machine_node::observe::ObserveConfig;
+use machine_node::observe::{ObserveConfig, OtlpConfig};
 use machine_node::telemetry;
 use machine_node::top::Look;
-use machine_runtime::{Op, WRITE_LONGEST};
+use machine_runtime::{Op, TraceContext, WRITE_LONGEST};
 
 /// The version of the package, and the commit where it is known.
 pub const VERSION: &str = env!("FLIGHTS_VERSION");
@@ -193,13 +193,10 @@ pub struct ObserveArgs {
     #[arg(long, env = "LOKI_ADDR", value_name = "URL", hide_env_values = true)]
     pub loki: Option<String>,
 
-    /// An OpenTelemetry collector to send traces to, over HTTP
-    #[arg(
-        long,
-        env = "OTEL_EXPORTER_OTLP_ENDPOINT",
-        value_name = "URL",
-        hide_env_values = true
-    )]
+    /// An OpenTelemetry collector to send traces to, over HTTP: `/v1/traces` is appended; also
+    /// `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`, which is taken as it is, and
+    /// `OTEL_EXPORTER_OTLP_ENDPOINT`, which is appended to
+    #[arg(long, value_name = "URL")]
     pub otlp: Option<String>,
 
     /// Which part of the traces that begin here are kept, 0 to 1
@@ -226,12 +223,32 @@ impl ObserveArgs {
         config.compat = self.compat_metrics;
         config.state_metrics.clone_from(&self.state_metrics);
         config.loki = given(&self.loki, "AM_LOKI_ADDR");
-        config.otlp = given(&self.otlp, "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT");
+        config.otlp = self.collector(|name| std::env::var(name).ok());
         config.trace_ratio = self.trace_ratio;
         config.healthcheck = self.healthcheck.and_then(|period| period.0);
         config
     }
+
+    /// The collector of traces: of what `--otlp` and the standard variables say, the flag wins, then the
+    /// variable that is for traces alone. What goes with them is no flag: others could read it.
+    fn collector(&self, variable: impl Fn(&str) -> Option<String>) -> Option<OtlpConfig> {
+        let given = |name: &str| variable(name).filter(|value| !value.is_empty());
+        let base = |base: String| OtlpConfig::at_base(&base);
+        let otlp = match &self.otlp {
+            Some(flag) => Some(flag.clone()).filter(|flag| !flag.is_empty()).map(base),
+            None => given("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+                .map(OtlpConfig::at)
+                .or_else(|| given("OTEL_EXPORTER_OTLP_ENDPOINT").map(base)),
+        };
+        let mut otlp = otlp?.with_headers(&given(OTLP_HEADERS).unwrap_or_default());
+        let ms = given("OTEL_EXPORTER_OTLP_TIMEOUT").and_then(|ms| ms.trim().parse().ok());
+        otlp.timeout = ms.filter(|ms| *ms > 0).map(Duration::from_millis);
+        Some(otlp)
+    }
 }
+
+/// The headers of every request to a collector.
+const OTLP_HEADERS: &str = "OTEL_EXPORTER_OTLP_HEADERS";
 
 /// Options of `flights tree`.
 #[derive(Args, Clone, Debug)]
@@ -382,6 +399,10 @@ pub struct MutateArgs {
     #[arg(long, default_value = "10s", value_name = "TIME", value_parser = patience)]
     pub timeout: Duration,
 
+    /// The span that it is part of, as W3C Trace Context writes it; also `TRACEPARENT`
+    #[arg(long, value_name = "VALUE")]
+    pub traceparent: Option<TraceContext>,
+
     /// The node to ask.
     #[command(flatten)]
     pub by: NodeRef,
@@ -435,6 +456,12 @@ impl MutateArgs {
     pub fn op(&self) -> Op {
         let op = OPS.into_iter().find(|op| op.name() == self.op);
         op.unwrap_or(Op::Add)
+    }
+
+    /// The span that it is part of. A variable that names none says nothing, as it is not ours.
+    pub fn trace(&self) -> Option<TraceContext> {
+        let variable = || std::env::var("TRACEPARENT").ok()?.parse().ok();
+        self.traceparent.or_else(variable)
     }
 }
 
@@ -563,6 +590,37 @@ mod tests {
         assert!(cli.command.is_none());
         assert_eq!(cli.tree.fanout, [2, 3]);
         assert!(!cli.tree.processes);
+    }
+
+    #[test]
+    fn a_collector_is_the_flag_before_what_is_for_traces_before_what_is_for_all() {
+        let collector = |flag: &[&str], variables: &[(&str, &str)]| {
+            let cli = Cli::try_parse_from([&["flights"], flag].concat()).unwrap();
+            let variable = |name: &str| {
+                let found = variables.iter().find(|(known, _)| *known == name);
+                found.map(|(_, value)| (*value).to_owned())
+            };
+            cli.tree.observe.collector(variable)
+        };
+        let traces = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://t/x");
+        let all = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://a");
+        let url = |flag: &[&str], variables: &[(&str, &str)]| {
+            collector(flag, variables).map(|collector| collector.url)
+        };
+        let flag = ["--otlp", "http://f"];
+        assert_eq!(url(&flag, &[traces, all]).unwrap(), "http://f/v1/traces");
+        assert_eq!(url(&[], &[traces, all]).unwrap(), "http://t/x");
+        assert_eq!(url(&[], &[all]).unwrap(), "http://a/v1/traces");
+        assert_eq!(
+            url(&[], &[(traces.0, ""), all]).unwrap(),
+            "http://a/v1/traces"
+        );
+        assert_eq!(url(&["--otlp="], &[traces, all]), None);
+        assert_eq!(url(&[], &[]), None);
+        let rest = [(OTLP_HEADERS, "a=b"), ("OTEL_EXPORTER_OTLP_TIMEOUT", "250")];
+        let told = collector(&flag, &rest).unwrap();
+        assert_eq!(told.headers, [("a".to_owned(), "b".to_owned())]);
+        assert_eq!(told.timeout, Some(Duration::from_millis(250)));
     }
 
     #[test]

@@ -225,6 +225,7 @@ pub async fn mutate(args: MutateArgs) -> anyhow::Result<()> {
         payload: args.payload.as_deref(),
         key: args.key.as_deref(),
         within: args.timeout,
+        trace: args.trace(),
     };
     client::mutate(args.by.node.as_str(), wanted, args.by.json).await
 }

@@ -173,6 +173,11 @@ fn node_args(
     flag("--http-addr", http.to_string().into());
     let push = humantime::format_duration(args.link.push_interval).to_string();
     flag("--push-interval", push.into());
+    // What else there is to say about it may be secret, and is in the environment, which the process
+    // has as well.
+    if let Some(collector) = &args.observe.otlp {
+        flag("--otlp", collector.into());
+    }
     if let Some(parent) = parent {
         flag("--parent", parent.to_string().into());
     } else {
@@ -202,7 +207,6 @@ fn report_args(config: &ObserveConfig) -> Vec<OsString> {
     flag("push-gateway", server(&config.push_gateway));
     flag("push-every", time(config.push_every));
     flag("loki", server(&config.loki));
-    flag("otlp", server(&config.otlp));
     flag("trace-ratio", config.trace_ratio.to_string());
     flag(
         "healthcheck",

@@ -101,40 +101,50 @@ impl FromStr for TraceContext {
 /// How many traced revisions a node remembers for its followers.
 pub(crate) const TRACES: usize = 64;
 
+/// What led to a revision.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Led {
+    pub(crate) revision: u64,
+    /// The span at this node: the transition on the root, else that it became visible.
+    pub(crate) context: TraceContext,
+    /// The span of the root's transition.
+    pub(crate) transition: u64,
+}
+
 /// The traces of recent revisions, for followers to be told along with the deltas.
 #[derive(Debug, Default)]
 pub(crate) struct Traces {
     /// The newest traced revision, so that all others cost one look.
     newest: AtomicU64,
     // Nothing awaits under it; touched by what is traced only.
-    recent: Mutex<VecDeque<(u64, TraceContext)>>,
+    recent: Mutex<VecDeque<Led>>,
 }
 
 impl Traces {
-    /// Remembers that `context` led to a revision.
-    pub(crate) fn remember(&self, revision: u64, context: TraceContext) {
+    /// Remembers what led to a revision.
+    pub(crate) fn remember(&self, led: Led) {
         let mut recent = self.recent();
         if recent.len() == TRACES {
             recent.pop_front();
         }
-        recent.push_back((revision, context));
-        self.newest.store(revision, Ordering::Release);
+        recent.push_back(led);
+        self.newest.store(led.revision, Ordering::Release);
     }
 
     /// What led to the revisions after the one, up to the other.
     #[cfg(feature = "replica")]
-    pub(crate) fn between(&self, after: u64, last: u64) -> Vec<(u64, TraceContext)> {
+    pub(crate) fn between(&self, after: u64, last: u64) -> Vec<Led> {
         if self.newest.load(Ordering::Acquire) <= after {
             return Vec::new();
         }
         let recent = self.recent();
         let known = recent.iter().copied();
         known
-            .filter(|(revision, _)| (after + 1..=last).contains(revision))
+            .filter(|led| (after + 1..=last).contains(&led.revision))
             .collect()
     }
 
-    fn recent(&self) -> MutexGuard<'_, VecDeque<(u64, TraceContext)>> {
+    fn recent(&self) -> MutexGuard<'_, VecDeque<Led>> {
         self.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

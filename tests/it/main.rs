@@ -18,6 +18,8 @@ mod narrator;
 mod support;
 // Gates and delays: what the root's handlers refuse, and what they do.
 mod tower;
+// What an OpenTelemetry collector is told of mutations.
+mod traces;
 // Whole trees, in one process and in one each.
 mod tree;
 // Many writers at once.

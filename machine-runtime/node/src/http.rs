@@ -32,12 +32,14 @@ mod routes;
 mod schema;
 mod server;
 mod similar;
+mod traces;
 mod traffic;
 mod wait;
 mod write;
 
 use self::metrics::{Format, Metrics};
 use self::pages::Pages;
+pub use self::traces::Traces;
 use self::traffic::Traffic;
 
 /// Answers readers from what a view shows. Cheap to clone.
@@ -54,6 +56,7 @@ struct Site {
     link: Option<Link>,
     pages: Pages,
     traffic: Arc<Traffic>,
+    traces: Traces,
     metrics: Metrics,
 }
 
@@ -80,6 +83,7 @@ impl Http {
         source: SourceStats,
         observed: Observed,
     ) -> Result<Self, UnknownState> {
+        let traces = Traces::new(&observed.observers, observed.config.trace_ratio);
         let role = if link.is_some() { "replicant" } else { "root" };
         let node = Node {
             name: name.to_owned(),
@@ -99,6 +103,7 @@ impl Http {
                 link,
                 pages,
                 traffic,
+                traces,
                 metrics,
             }),
         })

@@ -6,7 +6,7 @@
 //! * [`places`] says which nodes a tree has, [`processes`] runs nodes in processes of their own and
 //!   starts those again that end.
 //! * [`client`] asks nodes over HTTP, [`top`] shows how they do, [`random`] is traffic for a root.
-//! * [`observe`] says to whom a node reports, [`metrics`] which metrics it has.
+//! * [`observe`] says to whom a node reports, [`metrics`] which metrics it has; `otlp` sends traces.
 //! * [`shutdown`], [`telemetry`], [`status`] and [`terminal`] are how a program of nodes ends,
 //!   logs, and shows how it goes.
 
@@ -15,6 +15,7 @@ pub mod http;
 pub mod metrics;
 pub mod node;
 pub mod observe;
+mod otlp;
 mod outbound;
 pub mod places;
 pub mod processes;

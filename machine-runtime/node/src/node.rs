@@ -16,6 +16,7 @@ use tokio::net::TcpListener;
 
 use crate::http::Http;
 use crate::observe::{Exports, ObserveConfig, Observed};
+use crate::otlp::{self, Otlp};
 use crate::outbound;
 use crate::push::Gateway;
 use crate::shutdown::Tasks;
@@ -124,7 +125,7 @@ impl Node {
         let gateway = Gateway::new(&config.observe, &config.name)?;
         let mut observed = Observed::new(config.observe, observers);
         observed.exports = config.exports.of_node();
-        let exports = observed.exports.clone();
+        let reports = observed.clone();
         let mut options = SourceOptions::new(&config.name);
         options.push_interval = config.push_interval;
         let source = Source::new(handle.view(), options).with_writes(&handle);
@@ -138,8 +139,21 @@ impl Node {
         )?;
         if let Some(gateway) = gateway {
             let (http, client) = (http.clone(), outbound::client()?);
+            let exports = reports.exports.clone();
             let push = gateway.push(client, move || http.metrics(), exports, tasks.stopped());
             tasks.spawn(push);
+        }
+        if let Some(collector) = &reports.config.otlp {
+            let origin = otlp::Origin {
+                service: &reports.config.service,
+                node: &config.name,
+                version: config.version,
+                role: if link.is_some() { "replicant" } else { "root" },
+            };
+            let schema = Arc::clone(handle.view().schema());
+            let (observers, exports) = (&reports.observers, reports.exports.clone());
+            let otlp = Otlp::new(collector, &origin, schema, observers, exports)?;
+            tasks.spawn(otlp.run(tasks.stopped()));
         }
         let stopped = tasks.stopped();
         tasks.spawn(async move { source.serve(sockets.rpc, stopped).await });

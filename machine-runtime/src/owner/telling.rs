@@ -10,7 +10,7 @@ use crate::observe::{
 use crate::position::{Epoch, Position};
 use crate::schema::as_index;
 use crate::state::{DynState, State};
-use crate::trace::{TraceContext, Traces};
+use crate::trace::{Led, TraceContext, Traces};
 
 /// How many transitions of a batch are timed before it becomes a sample.
 const TIMED: u32 = 16;
@@ -195,7 +195,11 @@ impl Telling {
                     .iter()
                     .any(|change| change.ticks > 0)
             {
-                remembered.remember(revision, traced.context);
+                remembered.remember(Led {
+                    revision,
+                    context: traced.context,
+                    transition: traced.context.span,
+                });
             }
             self.heard &= self.observers.tell(interest, || {
                 let mut called = transition.called().map(|state| as_index(state.index()));

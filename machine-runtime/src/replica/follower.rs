@@ -21,7 +21,7 @@ use crate::relations::factor;
 use crate::ring::Delta;
 use crate::schema::{Difference, Fingerprint, Schema, as_index};
 use crate::state::{DynState, State};
-use crate::trace::{TRACES, TraceContext};
+use crate::trace::{Led, TRACES, TraceContext};
 use crate::transition::{Change, payload_digest};
 use crate::view::{Snapshot, View, ViewOptions};
 use crate::when::Now;
@@ -363,16 +363,12 @@ impl Follower {
                 let began = SystemTime::now();
                 let mut visible = our_spans(&traces);
                 // Followers of ours that look in between are told all the same.
-                for (revision, _, traced) in &visible {
-                    self.publisher
-                        .shared()
-                        .traces()
-                        .remember(*revision, traced.context);
+                for (led, _) in &visible {
+                    self.publisher.shared().traces().remember(*led);
                 }
                 self.apply(&deltas);
                 let position = self.position;
-                visible
-                    .retain(|(revision, ..)| position.is_some_and(|at| at.revision >= *revision));
+                visible.retain(|(led, _)| position.is_some_and(|at| at.revision >= led.revision));
                 self.tell_visible(&visible, began);
                 age_ms
             }
@@ -508,23 +504,27 @@ impl Follower {
     }
 
     /// Tells that traced revisions are shown now, which began to come at `began`.
-    fn tell_visible(&self, visible: &[(u64, TraceContext, Traced)], began: SystemTime) {
+    fn tell_visible(&self, visible: &[(Led, Traced)], began: SystemTime) {
         let shared = self.publisher.shared();
         let (Some(observers), Some(position)) = (shared.observers(), self.position) else {
             return;
         };
-        for (revision, parent, traced) in visible {
+        for (led, traced) in visible {
             observers.tell(Interest::TRACES, || {
                 let mut span = Span::ended(*traced, SpanKind::Consumer, "visible", began);
                 let led_to = Position {
-                    revision: *revision,
+                    revision: led.revision,
                     ..position
                 };
                 span.attributes = vec![
                     ("machine.position", led_to.to_string()),
                     ("machine.shown", position.to_string()),
                 ];
-                span.links = vec![*parent];
+                let span_of_transition = TraceContext {
+                    span: led.transition,
+                    ..led.context
+                };
+                span.links = vec![span_of_transition];
                 Event::Span(span)
             });
         }
@@ -625,18 +625,24 @@ impl Follower {
     }
 }
 
-/// The traces of an answer: revisions, the spans at the parent, and spans of our own.
-fn our_spans(traces: &[(u64, u128, u64)]) -> Vec<(u64, TraceContext, Traced)> {
-    let traces = traces.iter().take(TRACES).map(|(revision, trace, span)| {
-        let (trace, span) = (*trace, *span);
-        let context = TraceContext {
-            trace,
-            span,
+/// What led to the revisions of an answer, with spans of our own.
+fn our_spans(traces: &[(u64, u128, u64, u64)]) -> Vec<(Led, Traced)> {
+    let traces = traces.iter().take(TRACES);
+    let ours = traces.map(|(revision, trace, span, transition)| {
+        let at_parent = TraceContext {
+            trace: *trace,
+            span: *span,
             sampled: true,
         };
-        (*revision, context, Traced::within(context))
+        let traced = Traced::within(at_parent);
+        let led = Led {
+            revision: *revision,
+            context: traced.context,
+            transition: *transition,
+        };
+        (led, traced)
     });
-    traces.collect()
+    ours.collect()
 }
 
 /// Makes a call and gives up after `patience` in any case: a deadline of tarpc's only starts once

@@ -21,6 +21,7 @@ use crate::position::Position;
 use crate::ring::Since;
 use crate::schema::{StateShape, as_index};
 use crate::state::{DynState, State};
+use crate::trace::TraceContext;
 use crate::view::{Shared, View};
 use crate::write::{MutateError, Until};
 
@@ -271,8 +272,10 @@ impl Source {
                             .collect();
                         if !traces.is_empty() {
                             let traces = traces.into_iter();
-                            let traces = traces
-                                .map(|(revision, context)| (revision, context.trace, context.span));
+                            let traces = traces.map(|led| {
+                                let TraceContext { trace, span, .. } = led.context;
+                                (led.revision, trace, span, led.transition)
+                            });
                             return Some(News::Traced {
                                 age_ms,
                                 deltas,

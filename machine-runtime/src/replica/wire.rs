@@ -111,11 +111,11 @@ pub(super) enum News {
     /// The parent shuts down.
     Closing,
     /// Deltas, of which some are the work of mutations whose traces are kept: revisions, each with the
-    /// trace and the span that led to it at the parent.
+    /// trace, the span at the parent, and that of the root's transition.
     Traced {
         age_ms: u32,
         deltas: Vec<Blob>,
-        traces: Vec<(u64, u128, u64)>,
+        traces: Vec<(u64, u128, u64, u64)>,
     },
 }
 
