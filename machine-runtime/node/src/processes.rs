@@ -32,8 +32,8 @@ const RESTART_MOST: Duration = Duration::from_secs(5);
 /// A process that ran for this long is started again after the shortest pause.
 const HEALTHY: Duration = Duration::from_secs(5);
 
-/// How long a process may take to end.
-const END: Duration = Duration::from_millis(500);
+/// How long a process may take to end: a little longer than it takes to send its last lines.
+const END: Duration = Duration::from_millis(600);
 
 /// How often a node is asked how it is.
 const LOOK: Duration = Duration::from_millis(100);
