@@ -77,7 +77,7 @@ impl Log {
                 () = &mut stopped => break,
             }
             missed.look(told.lost());
-            if let Some(n) = missed.to_tell() {
+            if let Some(n) = missed.take_due() {
                 self.missed(n);
             }
         }
@@ -318,7 +318,7 @@ impl Missed {
     }
 
     /// How many are to be told of now.
-    fn to_tell(&mut self) -> Option<u64> {
+    fn take_due(&mut self) -> Option<u64> {
         let now = Instant::now();
         let may = self.told_at.is_none_or(|at| at + COMPLAINT <= now);
         if self.untold == 0 || !may {
@@ -339,17 +339,17 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn lost_events_are_told_once_a_second() {
         let mut missed = Missed::default();
-        assert_eq!(missed.to_tell(), None);
+        assert_eq!(missed.take_due(), None);
         missed.look(3);
-        assert_eq!(missed.to_tell(), Some(3));
+        assert_eq!(missed.take_due(), Some(3));
         missed.look(5);
         missed.look(6);
-        assert_eq!(missed.to_tell(), None);
+        assert_eq!(missed.take_due(), None);
         let began = Instant::now();
         missed.due().await;
         assert!(began.elapsed() >= COMPLAINT);
-        assert_eq!(missed.to_tell(), Some(3));
-        assert_eq!(missed.to_tell(), None);
+        assert_eq!(missed.take_due(), Some(3));
+        assert_eq!(missed.take_due(), None);
     }
 
     #[test]

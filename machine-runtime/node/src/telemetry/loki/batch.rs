@@ -1,7 +1,7 @@
 //! Lines in batches, as Loki takes them: by their labels, each with a later time than the one before.
 
-use std::collections::BTreeMap;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -152,7 +152,8 @@ impl Batches {
             };
             let values = streams.entry(labels).or_default();
             let comma = if values.is_empty() { "" } else { "," };
-            values.push_str(&format!("{comma}[\"{at}\",{}]", line.text));
+            // Writing to a `String` never fails.
+            let _ = write!(values, "{comma}[\"{at}\",{}]", line.text);
         }
         let streams = streams.iter();
         let streams = streams
