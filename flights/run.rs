@@ -18,7 +18,6 @@ use crate::tower::Tower;
 use crate::traffic::{SERVES_ON, Traffic};
 use crate::tree::Tree;
 use machine_node::client;
-use machine_node::{health, log};
 use machine_node::node::{self, Node, NodeConfig, Origin, Sockets};
 use machine_node::observe::ObserveConfig;
 use machine_node::shutdown::{PATIENCE, Signals, Tasks, input_ends};
@@ -26,6 +25,7 @@ use machine_node::status::{Lines, Row};
 use machine_node::telemetry::{Logs, Role};
 use machine_node::terminal::Terminal;
 use machine_node::top;
+use machine_node::{health, log};
 
 /// How soon after the first a second signal is the same one told twice: `timeout` and shells
 /// signal a process and its group.
@@ -139,7 +139,6 @@ pub async fn node(args: NodeArgs, logs: Logs) -> anyhow::Result<()> {
         (None, None) => "root".to_owned(),
         (None, Some(_)) => args.addr.to_string(),
     };
-    let observe = args.observe.config();
     logs.push(&observe, Some(&name), &tasks)?;
     let mut root = None;
     let origin = if let Some(addr) = parent {

@@ -7,7 +7,6 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::Context;
-use machine_node::{health, log};
 use machine_node::node::{self, Node, NodeConfig, Origin, Sockets};
 use machine_node::observe::ObserveConfig;
 use machine_node::places::{Place, places};
@@ -15,6 +14,7 @@ use machine_node::processes::{NodeProcess, Processes};
 use machine_node::shutdown::Tasks;
 use machine_node::status::{Lines, Row};
 use machine_node::telemetry::{Logs, Role};
+use machine_node::{health, log};
 use machine_runtime::observe::Observers;
 use machine_runtime::{Handle, Machine, States};
 use tokio::net::TcpListener;
@@ -237,10 +237,7 @@ fn report_args(config: &ObserveConfig) -> Vec<OsString> {
 
 /// What the environment of a node of the tree says where it is a process: what is logged, and where
 /// it goes, as that may have a password.
-fn environment(
-    args: &TreeArgs,
-    observe: &ObserveConfig,
-) -> Vec<(&'static str, Option<String>)> {
+fn environment(args: &TreeArgs, observe: &ObserveConfig) -> Vec<(&'static str, Option<String>)> {
     let mut list = Vec::from(args.log.environment());
     list.push(("LOKI_ADDR", Some(observe.loki.clone().unwrap_or_default())));
     list

@@ -12,6 +12,8 @@ use crate::support::{PATIENCE, command, json, run_command, signal};
 
 // A Loki that takes lines, refuses them, hangs, or is not there.
 mod loki;
+// What nodes do: states, mutations, decisions, handlers.
+mod states;
 
 /// Two nodes and no more traffic than a mutation now and then.
 const PAIR: [&str; 5] = [

@@ -59,6 +59,7 @@ fn beat(handle: &Handle<DynState>) -> anyhow::Result<Vec<Mutation<DynState>>> {
 
 #[cfg(test)]
 mod tests {
+    use machine_runtime::observe::Observers;
     use machine_runtime::{Basic, Epoch, Machine, Owner, States, ViewOptions, states};
 
     use super::*;
@@ -94,7 +95,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn both_tick_by_themselves() {
         let tasks = Tasks::default();
-        let handle = start_machine(Machine::<Patient>::new(), &tasks)
+        let handle = start_machine(Machine::<Patient>::new(), &Observers::new(), &tasks)
             .await
             .unwrap();
         start(&handle, Duration::from_secs(5), &tasks).unwrap();

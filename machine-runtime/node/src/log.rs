@@ -200,7 +200,7 @@ impl Log {
         };
         tracing::info!(
             target: LINK, node, role, side, peer, change, reason,
-            "the link {side} to {} is {change}", if peer.is_empty() { "somebody" } else { peer }
+            "link {side}{}{peer}: {change}", if peer.is_empty() { "" } else { " to " }
         );
     }
 

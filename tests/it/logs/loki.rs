@@ -293,6 +293,51 @@ fn lines_arrive_with_their_four_labels() {
     }
 }
 
+/// With the filter that a terminal has by default.
+#[tokio::test]
+async fn replicas_send_what_their_states_do_and_the_terminal_stays_quiet() {
+    let loki = Loki::start(&[]);
+    let mut tree = Logged::start(command(&PAIR).env("LOKI_ADDR", loki.addr.to_string()));
+    let line = tree.line("rep-1: http://");
+    let addr = line
+        .trim_start_matches("rep-1: http://")
+        .trim_end_matches('/');
+    let ended = crate::support::run(&["mutate", "remove", "Ready", "--node", addr]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let of = |line: &Line, machine: &str| {
+        line.labels.get("machine").map(String::as_str) == Some(machine)
+            && object(&line.text)
+                .get("removed")
+                .is_some_and(|removed| removed == "Ready")
+    };
+    // The sides of a link send what they have at the same time, in whatever order.
+    let mut lines = loki.lines_until(|line| of(line, "rep-1"));
+    if !lines.iter().any(|line| of(line, "root")) {
+        lines.extend(loki.lines_until(|line| of(line, "root")));
+    }
+    let at = |machine: &str| {
+        let line = lines.iter().find(|line| of(line, machine)).unwrap();
+        let fields = object(&line.text);
+        assert_eq!(fields["target"], "machine::state");
+        assert_eq!(line.labels["level"], "info");
+        fields["position"].clone()
+    };
+    assert_eq!(at("root"), at("rep-1"));
+    let exported = machine_node::client::get(addr, "/metrics", "text/plain").await;
+    let exported = String::from_utf8(exported.unwrap().body.to_vec()).unwrap();
+    let sent = exported.lines().find(|line| {
+        line.starts_with("machine_exported_total{")
+            && line.contains("\"loki\"")
+            && line.contains("\"sent\"")
+    });
+    let sent: u64 = sent.unwrap().rsplit(' ').next().unwrap().parse().unwrap();
+    // The last answer may not have been seen yet.
+    assert!(sent <= lines.len() as u64, "{sent}");
+    let (status, logged) = tree.interrupt();
+    assert!(status.success(), "{logged:#?}");
+    assert!(logged.is_empty(), "{logged:#?}");
+}
+
 #[test]
 fn a_loki_that_asks_to_wait_or_fails_gets_the_lines_later() {
     let loki = Loki::start(&[Answer::Asks(1), Answer::Refuses(500), Answer::Refuses(503)]);
