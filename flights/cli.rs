@@ -13,7 +13,7 @@ use flights_bench::part::PartArgs;
 
 use crate::feed::Speed;
 use machine_node::observe::{ObserveConfig, OtlpConfig};
-use machine_node::telemetry;
+use machine_node::telemetry::{self, Filter, Format, LogConfig, LokiAddr, Switches};
 use machine_node::top::Look;
 use machine_runtime::{Op, TraceContext, WRITE_LONGEST};
 
@@ -81,10 +81,77 @@ pub struct Cli {
     #[command(flatten)]
     pub tree: TreeArgs,
 
-    /// What to log, such as `info` or `warn,machine_runtime=debug`.
-    #[arg(long, global = true, env = "RUST_LOG", default_value = telemetry::DEFAULT,
-        value_name = "FILTER")]
-    pub log: String,
+    /// What to log.
+    #[command(flatten)]
+    pub log: LogArgs,
+}
+
+/// What is logged, and how.
+#[derive(Args, Clone, Debug, Default)]
+#[group(skip)]
+pub struct LogArgs {
+    /// What to log: a filter such as `info` or `warn,machine_runtime=debug`, or a level of
+    /// asyncmachine-go, 0 (nothing) to 5 (everything), which `AM_LOG` gives as well [default: warn]
+    #[arg(
+        long,
+        global = true,
+        env = "RUST_LOG",
+        value_name = "FILTER",
+        hide_env_values = true
+    )]
+    pub log: Option<String>,
+
+    /// What a logged line looks like: `text`, or `json`, an object a line
+    #[arg(
+        long,
+        global = true,
+        env = "AM_LOG_FORMAT",
+        default_value = "text",
+        value_name = "FORMAT",
+        hide_env_values = true
+    )]
+    pub log_format: Format,
+}
+
+impl LogArgs {
+    /// As a program takes it that reports as `observe` says, and the other switches of the environment.
+    ///
+    /// # Errors
+    ///
+    /// [`Usage`] if the filter, the level, or the address of a Loki is none.
+    pub fn config(&self, observe: Option<&ObserveArgs>) -> Result<(LogConfig, Switches), Usage> {
+        let given = |text: Option<String>| text.filter(|text| !text.trim().is_empty());
+        let level = given(std::env::var("AM_LOG").ok());
+        let (from, filter) = match (given(self.log.clone()), level) {
+            (Some(filter), _) => ("--log (or RUST_LOG)", Filter::parse(&filter)),
+            (None, Some(level)) => ("AM_LOG", Filter::level(&level)),
+            (None, None) => ("", Filter::parse(telemetry::DEFAULT)),
+        };
+        let mut filter = filter.map_err(|error| Usage(format!("{from}: {error}")))?;
+        let switches = Switches::read(|name| std::env::var(name).ok());
+        switches.apply(&mut filter);
+        let loki = observe.and_then(|observe| observe.config().loki);
+        if let Some(loki) = &loki {
+            let addr = loki.parse::<LokiAddr>();
+            addr.map_err(|error| Usage(format!("--loki (or LOKI_ADDR): {error}")))?;
+        }
+        let config = LogConfig {
+            filter,
+            format: self.log_format,
+            loki: loki.is_some(),
+        };
+        Ok((config, switches))
+    }
+
+    /// What of it the environment of another process has to say, so that it logs likewise. The
+    /// other switches are there already.
+    pub fn environment(&self) -> [(&'static str, Option<String>); 2] {
+        let format = self.log_format.name().to_owned();
+        [
+            ("RUST_LOG", self.log.clone()),
+            ("AM_LOG_FORMAT", Some(format)),
+        ]
+    }
 }
 
 /// The subcommands.
@@ -286,9 +353,9 @@ pub struct TreeArgs {
     #[command(flatten)]
     pub observe: ObserveArgs,
 
-    /// What the nodes log, where they are processes: what `--log` says.
+    /// What the nodes log, where they are processes.
     #[arg(skip)]
-    pub log: String,
+    pub log: LogArgs,
 }
 
 /// Options of `flights node`.

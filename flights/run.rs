@@ -19,11 +19,13 @@ use crate::traffic::{SERVES_ON, Traffic};
 use crate::tree::Tree;
 use machine_node::client;
 use machine_node::node::{self, Node, NodeConfig, Origin, Sockets};
-use machine_node::observe::{Exports, ObserveConfig};
+use machine_node::observe::ObserveConfig;
 use machine_node::shutdown::{PATIENCE, Signals, Tasks, input_ends};
 use machine_node::status::{Lines, Row};
+use machine_node::telemetry::{Logs, Role};
 use machine_node::terminal::Terminal;
 use machine_node::top;
+use machine_node::{health, log};
 
 /// How soon after the first a second signal is the same one told twice: `timeout` and shells
 /// signal a process and its group.
@@ -34,7 +36,12 @@ const REPEAT: Duration = Duration::from_millis(100);
 /// # Errors
 ///
 /// If it cannot be started.
-pub async fn tree(mut args: TreeArgs, lines: Lines, started: Instant) -> anyhow::Result<()> {
+pub async fn tree(
+    mut args: TreeArgs,
+    logs: Logs,
+    lines: Lines,
+    started: Instant,
+) -> anyhow::Result<()> {
     if args.feed.replay.is_none() && args.feed.random.is_none() {
         args.feed.replay = Some(SHIPPED.into());
     }
@@ -47,7 +54,7 @@ pub async fn tree(mut args: TreeArgs, lines: Lines, started: Instant) -> anyhow:
     // Random load in plain lines would be nothing but them.
     let narrates = terminal.is_live() || args.feed.replay.is_some();
     let tree = tokio::select! {
-        tree = Tree::start(&args, narrates, &tasks, &lines) => tree?,
+        tree = Tree::start(&args, narrates, &tasks, &logs, &lines) => tree?,
         () = signals.next() => return end(&tasks, &mut signals).await,
     };
     let hints = curl_lines(&tree.rows());
@@ -107,7 +114,7 @@ pub async fn tree(mut args: TreeArgs, lines: Lines, started: Instant) -> anyhow:
 /// # Errors
 ///
 /// If it cannot be started.
-pub async fn node(args: NodeArgs) -> anyhow::Result<()> {
+pub async fn node(args: NodeArgs, logs: Logs) -> anyhow::Result<()> {
     let parent = args
         .parent
         .and_then(|parent| parent.0)
@@ -132,12 +139,19 @@ pub async fn node(args: NodeArgs) -> anyhow::Result<()> {
         (None, None) => "root".to_owned(),
         (None, Some(_)) => args.addr.to_string(),
     };
+    logs.push(&observe, Some(&name), &tasks)?;
     let mut root = None;
     let origin = if let Some(addr) = parent {
+        logs.add_node(&name, Role::Replicant);
         Origin::Parent(Flights::schema().clone(), addr)
     } else {
+        logs.add_node(&name, Role::Root);
         let (machine, observers) = (Machine::new().with(Tower), Observers::new());
+        log::attach(&observers, Flights::schema(), &name, Role::Root, &tasks);
         let root = root.insert(node::start_machine(machine, &observers, &tasks).await?);
+        if let Some(every) = observe.healthcheck {
+            health::start(root, every, &tasks)?;
+        }
         Origin::Machine(root.untyped(), observers)
     };
     let config = NodeConfig {
@@ -146,7 +160,7 @@ pub async fn node(args: NodeArgs) -> anyhow::Result<()> {
         origin,
         push_interval: args.link.push_interval,
         observe,
-        exports: Exports::default(),
+        exports: logs.exports(),
     };
     let lines = Lines::default();
     let followers = rpc.local_addr().context("a socket without an address")?;

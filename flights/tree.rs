@@ -8,11 +8,13 @@ use std::time::Duration;
 
 use anyhow::Context;
 use machine_node::node::{self, Node, NodeConfig, Origin, Sockets};
-use machine_node::observe::{Exports, ObserveConfig};
+use machine_node::observe::ObserveConfig;
 use machine_node::places::{Place, places};
 use machine_node::processes::{NodeProcess, Processes};
 use machine_node::shutdown::Tasks;
 use machine_node::status::{Lines, Row};
+use machine_node::telemetry::{Logs, Role};
+use machine_node::{health, log};
 use machine_runtime::observe::Observers;
 use machine_runtime::{Handle, Machine, States};
 use tokio::net::TcpListener;
@@ -43,6 +45,7 @@ impl Tree {
         args: &TreeArgs,
         narrates: bool,
         tasks: &Tasks,
+        logs: &Logs,
         lines: &Lines,
     ) -> anyhow::Result<Self> {
         let observe = reports(&args.observe)?;
@@ -78,14 +81,30 @@ impl Tree {
                         .concat(),
                     }
                 });
-            let processes = Processes::start(nodes.collect(), &args.log, Some(OVER), tasks, lines)?;
+            let processes = Processes::start(
+                nodes.collect(),
+                &environment(args, &observe),
+                logs,
+                Some(OVER),
+                tasks,
+                lines,
+            )?;
             return Ok(Self::Processes(processes));
         }
-        let (observers, exports) = (Observers::new(), Exports::default());
+        logs.push(&observe, None, tasks)?;
+        let observers = Observers::new();
+        if let Some(root) = places.first() {
+            log::attach(&observers, Flights::schema(), &root.name, Role::Root, tasks);
+        }
         let machine = Machine::new().with(Tower);
         let root = node::start_machine(machine, &observers, tasks).await?;
+        if let Some(every) = observe.healthcheck {
+            health::start(&root, every, tasks)?;
+        }
         let mut nodes = Vec::new();
         for (i, (place, (rpc, http))) in places.iter().zip(sockets).enumerate() {
+            let role = place.parent.map_or(Role::Root, |_| Role::Replicant);
+            logs.add_node(&place.name, role);
             let config = NodeConfig {
                 name: place.name.clone(),
                 version: VERSION,
@@ -97,7 +116,7 @@ impl Tree {
                 },
                 push_interval: args.link.push_interval,
                 observe: observe.clone(),
-                exports: exports.clone(),
+                exports: logs.exports(),
             };
             let http = Some(http);
             let node = Node::start(config, Sockets { rpc, http }, tasks)?;
@@ -206,7 +225,6 @@ fn report_args(config: &ObserveConfig) -> Vec<OsString> {
     flag("service", config.service.clone());
     flag("push-gateway", server(&config.push_gateway));
     flag("push-every", time(config.push_every));
-    flag("loki", server(&config.loki));
     flag("trace-ratio", config.trace_ratio.to_string());
     flag(
         "healthcheck",
@@ -218,6 +236,14 @@ fn report_args(config: &ObserveConfig) -> Vec<OsString> {
     if config.compat {
         list.push("--compat-metrics".into());
     }
+    list
+}
+
+/// What the environment of a node of the tree says where it is a process: what is logged, and where
+/// it goes, as that may have a password.
+fn environment(args: &TreeArgs, observe: &ObserveConfig) -> Vec<(&'static str, Option<String>)> {
+    let mut list = Vec::from(args.log.environment());
+    list.push(("LOKI_ADDR", Some(observe.loki.clone().unwrap_or_default())));
     list
 }
 

@@ -10,6 +10,8 @@ mod exposition;
 mod feed;
 // What nodes answer over HTTP.
 mod http;
+// What is logged, and what a Loki is sent of it.
+mod logs;
 // Metrics: for those who ask, and for a Pushgateway.
 mod metrics;
 // What a replica tells a person.

@@ -6,12 +6,15 @@
 //! * [`places`] says which nodes a tree has, [`processes`] runs nodes in processes of their own and
 //!   starts those again that end.
 //! * [`client`] asks nodes over HTTP, [`top`] shows how they do, [`random`] is traffic for a root.
-//! * [`observe`] says to whom a node reports, [`metrics`] which metrics it has; `otlp` sends traces.
+//! * [`observe`] says to whom a node reports, [`metrics`] which metrics it has, [`log`] what of it is
+//!   logged; `otlp` sends traces. [`health`] is a root's pulse.
 //! * [`shutdown`], [`telemetry`], [`status`] and [`terminal`] are how a program of nodes ends,
 //!   logs, and shows how it goes.
 
 pub mod client;
+pub mod health;
 pub mod http;
+pub mod log;
 pub mod metrics;
 pub mod node;
 pub mod observe;

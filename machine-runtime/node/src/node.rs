@@ -15,12 +15,14 @@ use machine_runtime::{
 use tokio::net::TcpListener;
 
 use crate::http::Http;
+use crate::log;
 use crate::observe::{Exports, ObserveConfig, Observed};
 use crate::otlp::{self, Otlp};
 use crate::outbound;
 use crate::push::Gateway;
 use crate::shutdown::Tasks;
 use crate::status::Row;
+use crate::telemetry::Role;
 
 /// What makes a node the one it is.
 #[derive(Clone, Debug)]
@@ -42,7 +44,8 @@ pub struct NodeConfig {
 /// Where the states of a node come from.
 #[derive(Clone, Debug)]
 pub enum Origin {
-    /// From a machine, of which this is a handle, and which tells these: the node is a root.
+    /// From a machine, of which this is a handle, and which tells these: the node is a root. Whoever
+    /// started it has [attached](log::attach) the log before.
     Machine(Handle<DynState>, Observers),
     /// From the node at this tarpc address, which shows states of this schema.
     Parent(Arc<Schema>, String),
@@ -116,6 +119,7 @@ impl Node {
                 let observers = Observers::new();
                 let mut options = FollowerOptions::new(&config.name);
                 options.view.observers = Some(observers.clone());
+                log::attach(&observers, &schema, &config.name, Role::Replicant, tasks);
                 let (_, follower) = Follower::new::<DynState>(schema, options);
                 let (handle, link) = (follower.handle(), follower.link().clone());
                 tasks.spawn(follower.run(Tcp { addr }, tasks.stopped()));
