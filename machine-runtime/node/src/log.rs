@@ -9,7 +9,7 @@ use machine_runtime::observe::{
     Event, Followed, HandlerRun, Interest, LinkChange, LinkEvent, Observer, Observers, Transitioned,
 };
 use machine_runtime::{Cause, DynState, ErrorKind, MachineError, Reason, Schema};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 use tracing::Level;
 
 use crate::shutdown::Tasks;
@@ -22,6 +22,13 @@ const ROOM: usize = 4096;
 /// How many names of states a list has at most, which ends with `…+3` if there are three more: a schema
 /// may have thousands.
 const NAMES: usize = 256;
+
+/// How many events are logged at most in each `WINDOW`, 10,000 a second: a machine can do millions, and
+/// whoever writes that down, or sends it, would take the processor from it.
+const PACE: u32 = 1000;
+
+/// See `PACE`.
+const WINDOW: Duration = Duration::from_millis(100);
 
 /// The least time between two lines that say that events were lost.
 const COMPLAINT: Duration = Duration::from_secs(1);
@@ -59,6 +66,30 @@ fn interest() -> Option<Interest> {
         .reduce(|all, one| all | one)
 }
 
+/// How much may still be logged in a window.
+struct Pace {
+    left: u32,
+    end: Instant,
+}
+
+impl Pace {
+    /// A window that begins now.
+    fn new() -> Self {
+        Self {
+            left: PACE,
+            end: Instant::now() + WINDOW,
+        }
+    }
+
+    /// Counts an event. A window that is over begins anew.
+    fn count(&mut self) {
+        if Instant::now() >= self.end {
+            *self = Self::new();
+        }
+        self.left -= 1;
+    }
+}
+
 /// The log of one node.
 struct Log {
     schema: Arc<Schema>,
@@ -70,9 +101,14 @@ impl Log {
     async fn run(self, mut told: Observer, stopped: impl Future<Output = ()>) {
         let mut stopped = std::pin::pin!(stopped);
         let mut missed = Missed::default();
+        let mut pace = Pace::new();
         loop {
             tokio::select! {
-                event = told.next() => self.event(&event),
+                event = told.next(), if pace.left > 0 => {
+                    pace.count();
+                    self.event(&event);
+                }
+                () = sleep_until(pace.end), if pace.left == 0 => pace = Pace::new(),
                 () = missed.due() => {}
                 () = &mut stopped => break,
             }
@@ -313,7 +349,7 @@ impl Missed {
             return std::future::pending().await;
         }
         if let Some(at) = self.told_at {
-            tokio::time::sleep_until(at + COMPLAINT).await;
+            sleep_until(at + COMPLAINT).await;
         }
     }
 
