@@ -61,6 +61,8 @@ pub enum Suite {
     Http,
     /// The tree: latency, throughput, bytes, memory, start
     Replication,
+    /// What it costs to be observed
+    Observe,
     /// Compiling large machines, and edits of `states.toml`
     Codegen,
     /// All of these
@@ -92,6 +94,9 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
         }
         if is(Suite::Replication) {
             suites::replication::measure(&mut report)?;
+        }
+        if is(Suite::Observe) {
+            suites::observe::measure(&mut report)?;
         }
         if let Some(source) = &source {
             suites::codegen::measure(&mut report, source)?;

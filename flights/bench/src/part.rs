@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::ffi::OsString;
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::SocketAddr;
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -200,6 +200,7 @@ impl Listening {
 pub(crate) struct Process {
     child: Child,
     _input: Option<ChildStdin>,
+    _output: BufReader<ChildStdout>,
     pub(crate) at: Listening,
 }
 
@@ -213,16 +214,44 @@ impl Process {
     pub(crate) fn start<A: Into<OsString>>(
         args: impl IntoIterator<Item = A>,
     ) -> anyhow::Result<Self> {
-        let mut child = command(args)?
+        Self::spawn(command(args)?, |output| {
+            let mut line = String::new();
+            output.read_line(&mut line)?;
+            Ok(Listening::told(&line))
+        })
+    }
+
+    /// Starts a node of this program as its users do, with more `args`.
+    pub(crate) fn users_node(args: &[String]) -> anyhow::Result<Self> {
+        let mut command = program()?;
+        command.args(["node", "--supervised", "--addr", ANY, "--http-addr", ANY]);
+        command.args(args);
+        Self::spawn(command, |output| {
+            let mut told = [None; 2];
+            for (place, start) in ["root: tarpc ", "root: http://"].into_iter().enumerate() {
+                let mut line = String::new();
+                output.read_line(&mut line)?;
+                let addr = line.trim_end().strip_prefix(start);
+                told[place] = addr.and_then(|addr| addr.trim_end_matches('/').parse().ok());
+            }
+            let [rpc, http] = told;
+            Ok(rpc.zip(http).map(|(rpc, http)| Listening { rpc, http }))
+        })
+    }
+
+    fn spawn(
+        mut command: Command,
+        listens: impl FnOnce(&mut BufReader<ChildStdout>) -> io::Result<Option<Listening>>,
+    ) -> anyhow::Result<Self> {
+        let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .context("cannot start this program again")?;
         let input = child.stdin.take();
         let output = child.stdout.take().context("no output to read")?;
-        let mut line = String::new();
-        BufReader::new(output).read_line(&mut line)?;
-        let Some(at) = Listening::told(&line) else {
+        let mut output = BufReader::new(output);
+        let Some(at) = listens(&mut output)? else {
             let _ = child.kill();
             let status = child.wait()?;
             anyhow::bail!("a process that was to listen ended: {status}");
@@ -230,6 +259,7 @@ impl Process {
         Ok(Self {
             child,
             _input: input,
+            _output: output,
             at,
         })
     }
@@ -252,12 +282,16 @@ impl Drop for Process {
     }
 }
 
+fn program() -> anyhow::Result<Command> {
+    let program = std::env::current_exe().context("cannot find this program")?;
+    Ok(Command::new(program))
+}
+
 /// This program, as the part that `args` say.
 pub(crate) fn command<A: Into<OsString>>(
     args: impl IntoIterator<Item = A>,
 ) -> anyhow::Result<Command> {
-    let program = std::env::current_exe().context("cannot find this program")?;
-    let mut command = Command::new(program);
+    let mut command = program()?;
     command.arg(COMMAND).args(args.into_iter().map(Into::into));
     Ok(command)
 }

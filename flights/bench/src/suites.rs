@@ -3,5 +3,6 @@
 pub(crate) mod codegen;
 pub(crate) mod core;
 pub(crate) mod http;
+pub(crate) mod observe;
 pub(crate) mod published;
 pub(crate) mod replication;

@@ -626,22 +626,24 @@ impl Follower {
 }
 
 /// What led to the revisions of an answer, with spans of our own.
-fn our_spans(traces: &[(u64, u128, u64, u64)]) -> Vec<(Led, Traced)> {
-    let traces = traces.iter().take(TRACES);
-    let ours = traces.map(|(revision, trace, span, transition)| {
-        let at_parent = TraceContext {
-            trace: *trace,
-            span: *span,
-            sampled: true,
-        };
-        let traced = Traced::within(at_parent);
-        let led = Led {
-            revision: *revision,
-            context: traced.context,
-            transition: *transition,
-        };
-        (led, traced)
-    });
+fn our_spans(told: &[(u64, u128, u64, u64)]) -> Vec<(Led, Traced)> {
+    let ours = told
+        .iter()
+        .take(TRACES)
+        .map(|(revision, trace, span, transition)| {
+            let at_parent = TraceContext {
+                trace: *trace,
+                span: *span,
+                sampled: true,
+            };
+            let traced = Traced::within(at_parent);
+            let led = Led {
+                revision: *revision,
+                context: traced.context,
+                transition: *transition,
+            };
+            (led, traced)
+        });
     ours.collect()
 }
 

@@ -31,7 +31,7 @@ pub(crate) fn measure(report: &mut Report) -> anyhow::Result<()> {
 }
 
 /// The runtime of a node: what `flights node` runs on.
-fn one_thread() -> anyhow::Result<Runtime> {
+pub(crate) fn one_thread() -> anyhow::Result<Runtime> {
     Ok(Builder::new_current_thread().enable_all().build()?)
 }
 
