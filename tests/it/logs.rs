@@ -30,7 +30,7 @@ struct Logged {
     /// Lines, and whether they are of standard error.
     lines: Receiver<(bool, String)>,
     /// Those of standard error so far.
-    logged: Vec<String>,
+    errors: Vec<String>,
 }
 
 impl Logged {
@@ -43,7 +43,7 @@ impl Logged {
         Self {
             child,
             lines,
-            logged: Vec::new(),
+            errors: Vec::new(),
         }
     }
 
@@ -54,9 +54,9 @@ impl Logged {
             let left = end.saturating_duration_since(Instant::now());
             let next = self.lines.recv_timeout(left);
             let (logged, line) =
-                next.unwrap_or_else(|_| panic!("no line with `{part}`: {:#?}", self.logged));
+                next.unwrap_or_else(|_| panic!("no line with `{part}`: {:#?}", self.errors));
             if logged {
-                self.logged.push(line.clone());
+                self.errors.push(line.clone());
             }
             if line.contains(part) {
                 return line;
@@ -69,7 +69,7 @@ impl Logged {
         signal("INT", self.child.id());
         let status = self.child.wait().unwrap();
         let rest = self.lines.iter().filter(|(logged, _)| *logged);
-        let mut logged = std::mem::take(&mut self.logged);
+        let mut logged = std::mem::take(&mut self.errors);
         logged.extend(rest.map(|(_, line)| line));
         (status, logged)
     }

@@ -195,7 +195,7 @@ impl Shared {
                 return Err(format!("labels {stream:?}"));
             }
             for (at, text) in values {
-                let at: u64 = at.parse().map_err(|_| at)?;
+                let at: u64 = at.parse().map_err(|_wrong| at)?;
                 let before = last.insert(stream.clone(), at);
                 if before.is_some_and(|before| before >= at) {
                     return Err(format!("{at} after {before:?} in {stream:?}"));

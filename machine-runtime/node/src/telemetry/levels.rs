@@ -218,6 +218,18 @@ mod tests {
     }
 
     #[test]
+    fn the_page_on_logs_has_all_targets_and_the_least_levels() {
+        let page = include_str!("../../../../docs/logs.md");
+        for target in [STATE, MUTATION, DECISION, HANDLER, LINK, ERROR] {
+            assert!(page.contains(&format!("| `{target}` |")), "{target}");
+        }
+        for (level, filter) in LEVELS.iter().enumerate().take(2) {
+            let row = format!("| {level} | `{filter}` |");
+            assert!(page.contains(&row), "{row}");
+        }
+    }
+
+    #[test]
     fn a_filter_names_targets_and_levels() {
         check(
             "warn,machine_runtime=debug",

@@ -145,6 +145,14 @@ mod tests {
     }
 
     #[test]
+    fn the_page_on_logs_has_all_switches() {
+        let page = include_str!("../../../../docs/logs.md");
+        for (name, _) in &SWITCHES {
+            assert!(page.contains(&format!("`{name}`")), "{name}");
+        }
+    }
+
+    #[test]
     fn empty_and_zero_are_off() {
         let off = [("AM_RPC_LOG_SERVER", ""), ("AM_RPC_LOG_CLIENT", " 0 ")];
         assert_eq!(applied(&off, "warn"), applied(&[], "warn"));
