@@ -10,6 +10,7 @@ use clap::{CommandFactory, FromArgMatches};
 use flights::cli::{Cli, Command, TreeArgs, Usage};
 use flights::run;
 use machine_node::client::{Canceled, NoRoot, Unknown, Unreachable};
+use machine_node::dashboard::push::Unreachable as NoGrafana;
 use machine_node::status::Lines;
 use machine_node::telemetry;
 use machine_node::terminal::Terminal;
@@ -22,7 +23,7 @@ const FAILURE: u8 = 1;
 /// Wrong usage; clap exits with the same.
 const USAGE: u8 = 2;
 
-/// A node, or the root behind it, could not be reached.
+/// A node, the root behind it, or Grafana, could not be reached.
 const UNREACHABLE: u8 = 3;
 
 /// A mutation was canceled; what is printed says why.
@@ -39,7 +40,7 @@ fn main() -> ExitCode {
         Err(error) if error.is::<Canceled>() => ExitCode::from(CANCELED),
         Err(error) => {
             print_error(&error);
-            ExitCode::from(if error.is::<Unreachable>() || error.is::<NoRoot>() {
+            ExitCode::from(if is_unreachable(&error) {
                 UNREACHABLE
             } else if error.is::<Unknown>() {
                 UNKNOWN
@@ -50,6 +51,10 @@ fn main() -> ExitCode {
             })
         }
     }
+}
+
+fn is_unreachable(error: &anyhow::Error) -> bool {
+    error.is::<Unreachable>() || error.is::<NoRoot>() || error.is::<NoGrafana>()
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
@@ -82,6 +87,7 @@ fn try_main() -> anyhow::Result<()> {
         Command::Get(args) => on(one_thread()?, run::get(args)),
         Command::Watch(args) => on(one_thread()?, run::watch(args)),
         Command::Mutate(args) => on(one_thread()?, run::mutate(args)),
+        Command::Dashboard(args) => on(one_thread()?, run::dashboard(args)),
         Command::Bench(args) => flights_bench::run(&args),
         Command::BenchPart(args) => flights_bench::part::run(args),
         Command::Completions { shell } => {

@@ -6,11 +6,13 @@
 //! * [`places`] says which nodes a tree has, [`processes`] runs nodes in processes of their own and
 //!   starts those again that end.
 //! * [`client`] asks nodes over HTTP, [`random`] is traffic for a root.
-//! * [`observe`] says to whom a node reports, [`metrics`] which metrics it has.
+//! * [`observe`] says to whom a node reports, [`metrics`] which metrics it has,
+//!   [`dashboard`] makes pictures and alerts of these.
 //! * [`shutdown`], [`telemetry`], [`status`] and [`terminal`] are how a program of nodes ends,
 //!   logs, and shows how it goes.
 
 pub mod client;
+pub mod dashboard;
 pub mod http;
 pub mod metrics;
 pub mod node;
