@@ -4,6 +4,8 @@
 
 // Help, mistakes, exit codes, settings.
 mod cli;
+// The dashboard: what is made, what is committed, how Grafana takes it.
+mod dashboard;
 // Real departures on a real machine.
 mod feed;
 // What nodes answer over HTTP.
