@@ -76,7 +76,7 @@ pub(super) fn uploaded() -> Value {
     let variables = dashboard["templating"]["list"].as_array_mut();
     for variable in variables.into_iter().flatten() {
         if variable["type"] == "datasource" {
-            variable["current"] = json!({});
+            variable["current"] = json!({ "text": "", "value": "" });
         }
     }
     dashboard
@@ -183,13 +183,7 @@ fn variables() -> Vec<Value> {
 /// A variable of the values that a label has.
 fn labels(name: &str, title: &str, series: &str, label: &str, many: bool) -> Value {
     let query = format!("label_values({series}, {label})");
-    let current = if many {
-        json!({ "selected": true, "text": ["All"], "value": ["$__all"] })
-    } else {
-        json!({})
-    };
     let mut variable = json!({
-        "current": current,
         "datasource": source(Source::Prometheus),
         "definition": query,
         "hide": 0,
@@ -206,6 +200,7 @@ fn labels(name: &str, title: &str, series: &str, label: &str, many: bool) -> Val
         "type": "query",
     });
     if many {
+        variable["current"] = json!({ "selected": true, "text": ["All"], "value": ["$__all"] });
         // Who comes later is shown as well.
         variable["allValue"] = json!(".+");
     }

@@ -10,6 +10,8 @@ use crate::metrics::{
     START_TIME, STATE_ACTIVE, STATES, STATES_ACTIVE, TICKS, TIER, TRANSITION_SECONDS, TRANSITIONS,
 };
 
+use machine_runtime::STALE_AFTER;
+
 use super::query::{Expr, behind};
 
 /// A heading and what is under it.
@@ -167,12 +169,13 @@ fn overview() -> Vec<Panel> {
     let root_revision = REVISION.of_service().is("role", "root").max(&[]);
     let since = START_TIME.of_service().is("role", "root").max(&[]);
     let node = ["machine", "role"];
+    let stale = u32::try_from(STALE_AFTER.as_secs()).unwrap_or(u32::MAX);
     vec![
         stat("Nodes up", None, "none", BUILD_INFO.shown().count())
             .note("How many nodes were reached last time."),
         stat("Stale nodes", Some(1), "none", STALE.shown().sum(&[])),
         stat("Root revision", None, "none", root_revision),
-        stat("Largest lag", Some(5), "s", LAG_SECONDS.max(&[])),
+        stat("Largest lag", Some(stale), "s", LAG_SECONDS.max(&[])),
         stat("Revisions behind", None, "none", lag_revisions().max(&[]))
             .note("How far the last node is behind the root."),
         stat("Root up for", None, "s", since.within("time() - ", "")),
