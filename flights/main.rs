@@ -8,7 +8,7 @@ use anyhow::Context;
 use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches};
 use flights::cli::{Cli, Command, TreeArgs, Usage};
-use flights::run;
+use flights::{dashboard, run};
 use machine_node::client::{Canceled, NoRoot, Unknown, Unreachable};
 use machine_node::dashboard::push::Unreachable as NoGrafana;
 use machine_node::status::Lines;
@@ -87,7 +87,7 @@ fn try_main() -> anyhow::Result<()> {
         Command::Get(args) => on(one_thread()?, run::get(args)),
         Command::Watch(args) => on(one_thread()?, run::watch(args)),
         Command::Mutate(args) => on(one_thread()?, run::mutate(args)),
-        Command::Dashboard(args) => on(one_thread()?, run::dashboard(args)),
+        Command::Dashboard(args) => on(one_thread()?, dashboard::make(args)),
         Command::Bench(args) => flights_bench::run(&args),
         Command::BenchPart(args) => flights_bench::part::run(args),
         Command::Completions { shell } => {

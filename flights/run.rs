@@ -1,8 +1,5 @@
 //! What each subcommand does.
 
-use std::fs;
-use std::io::{self, Write};
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -10,16 +7,13 @@ use machine_runtime::{Machine, States};
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 
-use crate::cli::{
-    Addr, DashboardArgs, GetArgs, MutateArgs, NodeArgs, NodeRef, SHIPPED, TreeArgs, Usage, VERSION,
-};
+use crate::cli::{Addr, GetArgs, MutateArgs, NodeArgs, NodeRef, SHIPPED, TreeArgs, Usage, VERSION};
 use crate::narrator::narrate;
 use crate::states::Flights;
 use crate::tower::Tower;
 use crate::traffic::{SERVES_ON, Traffic};
 use crate::tree::Tree;
 use machine_node::client;
-use machine_node::dashboard::{self, push::Grafana};
 use machine_node::node::{self, Node, NodeConfig, Origin, Sockets};
 use machine_node::shutdown::{PATIENCE, Signals, Tasks, input_ends};
 use machine_node::status::{Lines, Row};
@@ -214,38 +208,6 @@ pub async fn mutate(args: MutateArgs) -> anyhow::Result<()> {
         within: args.timeout,
     };
     client::mutate(args.by.node.as_str(), wanted, args.by.json).await
-}
-
-/// The job under which Prometheus scrapes the nodes.
-const JOB: &str = "flights";
-
-/// Makes the dashboard: writes it, takes it to a Grafana, or prints it.
-///
-/// # Errors
-///
-/// [`Unreachable`](machine_node::dashboard::push::Unreachable), what Grafana said, or what cannot be
-/// written.
-pub async fn dashboard(args: DashboardArgs) -> anyhow::Result<()> {
-    let mut out = io::stdout().lock();
-    if let Some(folder) = &args.out {
-        let to = |path: &Path| format!("cannot write {}", path.display());
-        fs::create_dir_all(folder).with_context(|| to(folder))?;
-        for file in dashboard::files(&dashboard::Options::new(JOB)) {
-            let path = folder.join(file.name);
-            fs::write(&path, file.text).with_context(|| to(&path))?;
-            writeln!(out, "{}", path.display())?;
-        }
-    }
-    let token = args.grafana_token.map(|token| token.0);
-    let token = token.filter(|token| !token.is_empty());
-    if let Some(url) = args.grafana_url.filter(|url| !url.is_empty()) {
-        let grafana = Grafana::new(&url, token.as_deref())?;
-        let shown = grafana.push(args.folder.as_deref()).await?;
-        writeln!(out, "{shown}")?;
-    } else if args.out.is_none() {
-        out.write_all(dashboard::grafana().as_bytes())?;
-    }
-    Ok(())
 }
 
 async fn listen(addr: &Addr) -> anyhow::Result<TcpListener> {
