@@ -31,6 +31,8 @@ if (server === undefined) {
 const POINTS = 180;
 // The names that a legend has room for; the lines beyond are drawn all the same.
 const NAMES = 12;
+// From how many names on those are left out that have nothing to tell: a tree has nine nodes.
+const MANY = 9;
 const WIDTH = 400;
 const HEIGHT = 150;
 
@@ -48,30 +50,46 @@ async function samples({ expr, legend }, i) {
   if (answer.status !== 'success') throw new Error(`${expr}: ${answer.error}`);
   return answer.data.result.flatMap(({ metric, values }) => {
     const name = legend.replace(/\{\{(\w+)\}\}/g, (_, label) => metric[label] ?? '').trim() || 'value';
-    return values.map(([time, value]) => ({
-      time: time * 1000, name, le: metric.le, query: i, value: Number(value),
+    const points = values.map(([time, value]) => ({
+      time: time * 1000, name, le: metric.le, query: i, value: value === 'NaN' ? null : Number(value),
     }));
+    // A line ends where there was nothing, and begins anew.
+    return points.flatMap((point, j) => {
+      const before = points[j - 1];
+      const whole = before === undefined || point.time - before.time < step * 1500;
+      return whole ? [point] : [{ ...point, time: before.time + 1, value: null }, point];
+    });
   });
 }
 
+// Without the names that never were more than nothing, where that leaves some and there are many.
+function telling(data) {
+  const some = new Set(data.filter(({ value }) => value > 0).map(({ name }) => name));
+  const all = new Set(data.map(({ name }) => name));
+  return all.size > MANY && some.size > 0 ? data.filter(({ name }) => some.has(name)) : data;
+}
+
+// A duration as an axis has it.
+const duration = (value) => `${value} == 0 ? '0' : ${value} < 1e-3 ? format(${value} * 1e6, '.3~r') + ' µs' : `
+  + `${value} < 1 ? format(${value} * 1e3, '.3~r') + ' ms' : format(${value}, '.3~r') + ' s'`;
 const UNITS = {
-  s: ['seconds', '~s'],
-  bytes: ['bytes', '~s'],
-  Bps: ['bytes per second', '~s'],
-  ops: ['per second', '~s'],
-  reqps: ['per second', '~s'],
-  none: [null, '~s'],
+  s: { title: null, labelExpr: duration('datum.value') },
+  bytes: { title: 'bytes', format: '.3~s' },
+  Bps: { title: 'bytes per second', format: '.3~s' },
+  ops: { title: 'per second', format: '.3~r' },
+  reqps: { title: 'per second', format: '.3~r' },
+  none: { title: null, format: ',.3~r' },
 };
 
 const time = {
   field: 'time',
   type: 'temporal',
-  scale: { domain: [start * 1000, end * 1000] },
-  axis: { title: null, format: '%H:%M', tickCount: 6, grid: false },
+  scale: { domainMin: start * 1000, domainMax: end * 1000 },
+  axis: { title: null, format: end - start > 1200 ? '%H:%M' : '%H:%M:%S', tickCount: 6, grid: false },
 };
 
 function lines(panel, data) {
-  const [title, format] = UNITS[panel.unit];
+  const most = Math.max(...data.map(({ value }) => value ?? 0));
   const names = [...new Set(data.map(({ name }) => name))].sort();
   const stacked = panel.type === 'timeseries' && panel.stacked;
   return {
@@ -84,8 +102,8 @@ function lines(panel, data) {
         field: 'value',
         type: 'quantitative',
         stack: stacked ? 'zero' : null,
-        axis: { title, format, tickCount: 4 },
-        scale: { zero: true, nice: true },
+        axis: { ...UNITS[panel.unit], ...(most > 0 ? { tickCount: 4 } : { values: [0, 1] }) },
+        scale: most > 0 ? { zero: true, nice: true } : { domain: [0, 1] },
       },
       color: {
         field: 'name',
@@ -100,7 +118,19 @@ function lines(panel, data) {
 // What was so when: a bar for each while.
 function timeline(panel, data) {
   const colors = panel.values;
-  const points = data.map((point) => ({ ...point, until: point.time + step * 1000, state: colors[point.value][0] }));
+  const points = [];
+  const last = new Map();
+  for (const { name, time, value } of data.filter((point) => point.value !== null)) {
+    const before = last.get(name);
+    const state = colors[value][0];
+    if (before?.state === state && time - before.until < step * 500) {
+      before.until = time + step * 1000;
+    } else {
+      const bar = { name, time, until: time + step * 1000, state };
+      last.set(name, bar);
+      points.push(bar);
+    }
+  }
   return {
     data: { values: points },
     mark: { type: 'rect', height: { band: 0.8 }, clip: true },
@@ -118,15 +148,23 @@ function timeline(panel, data) {
   };
 }
 
+const NOTHING = {
+  data: { values: [{}] },
+  mark: { type: 'text', fontSize: 12, color: '#888' },
+  encoding: { text: { value: 'nothing' } },
+};
+
 // Buckets are counts of all that is no longer; a heatmap shows what is between two bounds.
 function heatmap(panel, data) {
-  const bounds = [...new Set(data.map(({ le }) => le))].sort((a, b) => Number(a) - Number(b));
+  const bound = (le) => (le === '+Inf' ? Infinity : Number(le));
+  const bounds = [...new Set(data.map(({ le }) => le))].sort((a, b) => bound(a) - bound(b));
   const at = new Map(data.map((point) => [`${point.time} ${point.le}`, point.value]));
-  const cells = data.flatMap(({ time, le, value }) => {
+  const cells = data.filter((point) => point.value !== null).flatMap(({ time, le, value }) => {
     const below = bounds[bounds.indexOf(le) - 1];
     const count = value - (below === undefined ? 0 : at.get(`${time} ${below}`) ?? 0);
-    return count > 0 ? [{ time, until: time + step * 1000, le, count }] : [];
+    return count > 1e-9 ? [{ time, until: time + step * 1000, le, count }] : [];
   });
+  if (cells.length === 0) return NOTHING;
   return {
     data: { values: cells },
     mark: { type: 'rect', clip: true },
@@ -138,7 +176,11 @@ function heatmap(panel, data) {
         type: 'ordinal',
         sort: [...bounds].reverse(),
         scale: { domain: [...bounds].reverse() },
-        axis: { title: 'up to seconds', labelOverlap: true },
+        axis: {
+          title: 'up to',
+          labelOverlap: true,
+          labelExpr: `datum.value == '+Inf' ? 'more' : ${duration('toNumber(datum.value)')}`,
+        },
       },
       color: {
         field: 'count',
@@ -167,13 +209,9 @@ function looks() {
 }
 
 async function draw(panel) {
-  const data = (await Promise.all(panel.queries.map(samples))).flat()
-    .filter(({ value }) => Number.isFinite(value));
+  const data = telling((await Promise.all(panel.queries.map(samples))).flat());
   const size = { title: panel.title, width: WIDTH, height: HEIGHT };
-  if (data.length === 0) {
-    const mark = { type: 'text', fontSize: 12, color: '#888' };
-    return { ...size, data: { values: [{}] }, mark, encoding: { text: { value: 'nothing' } } };
-  }
+  if (data.every(({ value }) => value === null)) return { ...size, ...NOTHING };
   if (panel.type === 'state-timeline') return { ...size, ...timeline(panel, data) };
   if (panel.type === 'heatmap') return { ...size, ...heatmap(panel, data) };
   return { ...size, data: { values: data }, ...lines(panel, data) };
@@ -207,9 +245,9 @@ for (const [row, panels] of rows) {
     spacing: { row: 24, column: 24 },
     config: {
       font: 'sans-serif',
-      title: { anchor: 'start', fontSize: 13 },
+      title: { anchor: 'start', frame: 'group', fontSize: 13 },
       axis: { labelFontSize: 10, titleFontSize: 10, titleFontWeight: 'normal', gridColor: '#eee' },
-      legend: { labelFontSize: 10, titleFontSize: 10, titleFontWeight: 'normal', symbolSize: 60, rowPadding: 1 },
+      legend: { labelFontSize: 10, titleFontSize: 10, titleFontWeight: 'normal', symbolSize: 60, rowPadding: 1, labelLimit: 130 },
       view: { stroke: '#ddd' },
     },
   };

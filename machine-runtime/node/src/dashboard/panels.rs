@@ -276,10 +276,8 @@ fn queue() -> Vec<Panel> {
         Panel::lines("Requests that wait", "none")
             .ask("{{machine}}", QUEUE_DEPTH.max(&["machine"]))
             .ask("{{machine}} limit", QUEUE_LIMIT.max(&["machine"])),
-        Panel::new("Refusals by reason", Look::Stack, "ops").ask(
-            "{{machine}} {{reason}}",
-            QUEUE_REFUSALS.rate(&["machine", "reason"]),
-        ),
+        Panel::new("Refusals by reason", Look::Stack, "ops")
+            .ask("{{reason}}", QUEUE_REFUSALS.rate(&["reason"])),
     ]
 }
 
@@ -290,23 +288,23 @@ fn replication() -> Vec<Panel> {
         Panel::lines("Lag", "s").ask("{{machine}}", LAG_SECONDS.max(&["machine"])),
         Panel::lines("Revisions behind the root", "none")
             .ask("{{machine}}", lag_revisions().max(&["machine"])),
+        third(Panel::lines("Deltas", "ops").ask("{{machine}} {{link}}", DELTAS.rate(&link))),
         third(
-            Panel::lines("Deltas and snapshots", "ops")
-                .ask("{{machine}} deltas {{link}}", DELTAS.rate(&link))
-                .ask("{{machine}} snapshots {{link}}", SNAPSHOTS.rate(&link)),
+            Panel::lines("Snapshots", "none")
+                .ask("{{machine}} {{link}}", SNAPSHOTS.shown().increase(&link)),
         ),
         third(
             Panel::lines("Bytes received", "Bps")
-                .ask("{{machine}} from {{link}}", LINK_RECEIVED_BYTES.rate(&link)),
+                .ask("{{machine}} {{link}}", LINK_RECEIVED_BYTES.rate(&link)),
         ),
         third(
             Panel::lines("Bytes sent", "Bps")
-                .ask("{{machine}} to {{link}}", LINK_SENT_BYTES.rate(&link)),
+                .ask("{{machine}} {{link}}", LINK_SENT_BYTES.rate(&link)),
         ),
-        third(Panel::new("Resyncs by reason", Look::Stack, "none").ask(
-            "{{machine}} {{reason}}",
-            RESYNCS.shown().increase(&["machine", "reason"]),
-        )),
+        third(
+            Panel::new("Resyncs by reason", Look::Stack, "none")
+                .ask("{{reason}}", RESYNCS.shown().increase(&["reason"])),
+        ),
         third(
             Panel::lines("Connects to the parent", "none")
                 .ask("{{machine}}", CONNECTS.shown().increase(&["machine"])),
@@ -314,10 +312,7 @@ fn replication() -> Vec<Panel> {
         third(
             Panel::lines("Followers", "none")
                 .ask("{{machine}}", FOLLOWERS.max(&["machine"]))
-                .ask(
-                    "{{machine}} refused",
-                    FOLLOWERS_REFUSED.shown().increase(&["machine"]),
-                ),
+                .ask("refused", FOLLOWERS_REFUSED.shown().increase(&[])),
         ),
         third(
             Panel::lines("Revisions that followers have not asked beyond", "none").ask(
@@ -361,10 +356,7 @@ fn http() -> Vec<Panel> {
         third(
             Panel::lines("Connections", "none")
                 .ask("{{machine}}", HTTP_CONNECTIONS.max(&["machine"]))
-                .ask(
-                    "{{machine}} refused",
-                    HTTP_CONNECTIONS_REFUSED.shown().increase(&["machine"]),
-                ),
+                .ask("refused", HTTP_CONNECTIONS_REFUSED.shown().increase(&[])),
         ),
         third(
             Panel::lines("Event streams", "none")

@@ -107,7 +107,7 @@ impl Series {
     }
 
     /// Only those whose label is not that.
-    pub(super) fn is_not(self, label: &'static str, value: &str) -> Self {
+    pub(super) fn but(self, label: &'static str, value: &str) -> Self {
         self.matching(label, "!=", value)
     }
 

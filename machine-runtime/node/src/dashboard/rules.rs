@@ -104,7 +104,7 @@ fn canceled(window: Duration) -> Expr {
 }
 
 fn failed_requests(window: Duration) -> Expr {
-    let asked = HTTP_REQUESTS.during(window).is_not("route", READY_ROUTE);
+    let asked = HTTP_REQUESTS.during(window).but("route", READY_ROUTE);
     share(&asked.clone().like("status", "5.."), &asked)
 }
 
@@ -214,7 +214,7 @@ fn tree(options: &Options) -> Vec<Alert> {
             name: "ResyncStorm",
             expr: RESYNCS
                 .during(window)
-                .is_not("reason", "first")
+                .but("reason", "first")
                 .increase(&NODE)
                 .then(&format!("> {RESYNC_STORM}")),
             hold: Duration::ZERO,
