@@ -5,16 +5,17 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use clap::builder::PossibleValuesParser;
+use clap::builder::{FalseyValueParser, PossibleValuesParser};
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 use flights_bench::BenchArgs;
 use flights_bench::part::PartArgs;
 
 use crate::feed::Speed;
-use machine_node::observe::ObserveConfig;
-use machine_node::telemetry;
-use machine_runtime::{Op, WRITE_LONGEST};
+use machine_node::observe::{ObserveConfig, OtlpConfig};
+use machine_node::telemetry::{self, Filter, Format, LogConfig, LokiAddr, Switches};
+use machine_node::top::Look;
+use machine_runtime::{Op, TraceContext, WRITE_LONGEST};
 
 /// The version of the package, and the commit where it is known.
 pub const VERSION: &str = env!("FLIGHTS_VERSION");
@@ -52,6 +53,7 @@ Examples:
   flights mutate add Flight1Delayed --node localhost:18703
                                                 a change at the root, by way of any node
   flights dashboard --out observability         a Grafana dashboard and Prometheus rules
+  flights top                                   how all nodes do, live
   flights bench --quick                         what it all costs, in less than a minute
 
 Exit codes: 0 success, 1 failure, 2 wrong usage, 3 a node, the root behind it, or Grafana, could \
@@ -80,10 +82,77 @@ pub struct Cli {
     #[command(flatten)]
     pub tree: TreeArgs,
 
-    /// What to log, such as `info` or `warn,machine_runtime=debug`.
-    #[arg(long, global = true, env = "RUST_LOG", default_value = telemetry::DEFAULT,
-        value_name = "FILTER")]
-    pub log: String,
+    /// What to log.
+    #[command(flatten)]
+    pub log: LogArgs,
+}
+
+/// What is logged, and how.
+#[derive(Args, Clone, Debug, Default)]
+#[group(skip)]
+pub struct LogArgs {
+    /// What to log: a filter such as `info` or `warn,machine_runtime=debug`, or a level of
+    /// asyncmachine-go, 0 (nothing) to 5 (everything), which `AM_LOG` gives as well [default: warn]
+    #[arg(
+        long,
+        global = true,
+        env = "RUST_LOG",
+        value_name = "FILTER",
+        hide_env_values = true
+    )]
+    pub log: Option<String>,
+
+    /// What a logged line looks like: `text`, or `json`, an object a line
+    #[arg(
+        long,
+        global = true,
+        env = "AM_LOG_FORMAT",
+        default_value = "text",
+        value_name = "FORMAT",
+        hide_env_values = true
+    )]
+    pub log_format: Format,
+}
+
+impl LogArgs {
+    /// As a program takes it that reports as `observe` says, and the other switches of the environment.
+    ///
+    /// # Errors
+    ///
+    /// [`Usage`] if the filter, the level, or the address of a Loki is none.
+    pub fn config(&self, observe: Option<&ObserveArgs>) -> Result<(LogConfig, Switches), Usage> {
+        let given = |text: Option<String>| text.filter(|text| !text.trim().is_empty());
+        let level = given(std::env::var("AM_LOG").ok());
+        let (from, filter) = match (given(self.log.clone()), level) {
+            (Some(filter), _) => ("--log (or RUST_LOG)", Filter::parse(&filter)),
+            (None, Some(level)) => ("AM_LOG", Filter::level(&level)),
+            (None, None) => ("", Filter::parse(telemetry::DEFAULT)),
+        };
+        let mut filter = filter.map_err(|error| Usage(format!("{from}: {error}")))?;
+        let switches = Switches::read(|name| std::env::var(name).ok());
+        switches.apply(&mut filter);
+        let loki = observe.and_then(|observe| observe.config().loki);
+        if let Some(loki) = &loki {
+            let addr = loki.parse::<LokiAddr>();
+            addr.map_err(|error| Usage(format!("--loki (or LOKI_ADDR): {error}")))?;
+        }
+        let config = LogConfig {
+            filter,
+            format: self.log_format,
+            loki: loki.is_some(),
+        };
+        Ok((config, switches))
+    }
+
+    /// What of it the environment of another process has to say, so that it logs likewise. The
+    /// other switches are there already.
+    pub fn environment(&self) -> [(&'static str, Option<String>); 2] {
+        let format = self.log_format.name().to_owned();
+        [
+            ("RUST_LOG", self.log.clone()),
+            ("AM_LOG_FORMAT", Some(format)),
+        ]
+    }
 }
 
 /// The subcommands.
@@ -101,6 +170,8 @@ pub enum Command {
     Mutate(MutateArgs),
     /// Makes a Grafana dashboard and Prometheus rules, or takes the dashboard to a Grafana
     Dashboard(DashboardArgs),
+    /// Shows how nodes do: rates, lag, the last error
+    Top(TopArgs),
     /// Measures what nodes cost, beside floors of the same run
     Bench(BenchArgs),
     /// What `bench` starts
@@ -180,7 +251,8 @@ pub struct ObserveArgs {
     pub push_every: Duration,
 
     /// Shows metrics of asyncmachine-go under their old names as well
-    #[arg(long, env = "AM_COMPAT", hide_env_values = true)]
+    #[arg(long, env = "AM_COMPAT", value_parser = FalseyValueParser::new(),
+        hide_env_values = true)]
     pub compat_metrics: bool,
 
     /// The states that have a series of their own; `*` is all
@@ -191,13 +263,10 @@ pub struct ObserveArgs {
     #[arg(long, env = "LOKI_ADDR", value_name = "URL", hide_env_values = true)]
     pub loki: Option<String>,
 
-    /// An OpenTelemetry collector to send traces to, over HTTP
-    #[arg(
-        long,
-        env = "OTEL_EXPORTER_OTLP_ENDPOINT",
-        value_name = "URL",
-        hide_env_values = true
-    )]
+    /// An OpenTelemetry collector to send traces to, over HTTP: `/v1/traces` is appended; also
+    /// `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`, which is taken as it is, and
+    /// `OTEL_EXPORTER_OTLP_ENDPOINT`, which is appended to
+    #[arg(long, value_name = "URL")]
     pub otlp: Option<String>,
 
     /// Which part of the traces that begin here are kept, 0 to 1
@@ -208,7 +277,7 @@ pub struct ObserveArgs {
     /// How often a root activates Healthcheck and Heartbeat; not at all unless told
     #[arg(long, env = "AM_HEALTHCHECK", value_name = "TIME", value_parser = healthcheck,
         hide_env_values = true)]
-    pub healthcheck: Option<Option<Duration>>,
+    pub healthcheck: Option<OptionalPeriod>,
 }
 
 impl ObserveArgs {
@@ -224,12 +293,32 @@ impl ObserveArgs {
         config.compat = self.compat_metrics;
         config.state_metrics.clone_from(&self.state_metrics);
         config.loki = given(&self.loki, "AM_LOKI_ADDR");
-        config.otlp = given(&self.otlp, "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT");
+        config.otlp = self.collector(|name| std::env::var(name).ok());
         config.trace_ratio = self.trace_ratio;
-        config.healthcheck = self.healthcheck.flatten();
+        config.healthcheck = self.healthcheck.and_then(|period| period.0);
         config
     }
+
+    /// The collector of traces: of what `--otlp` and the standard variables say, the flag wins, then the
+    /// variable that is for traces alone. What goes with them is no flag: others could read it.
+    fn collector(&self, variable: impl Fn(&str) -> Option<String>) -> Option<OtlpConfig> {
+        let given = |name: &str| variable(name).filter(|value| !value.is_empty());
+        let base = |base: String| OtlpConfig::at_base(&base);
+        let otlp = match &self.otlp {
+            Some(flag) => Some(flag.clone()).filter(|flag| !flag.is_empty()).map(base),
+            None => given("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+                .map(OtlpConfig::at)
+                .or_else(|| given("OTEL_EXPORTER_OTLP_ENDPOINT").map(base)),
+        };
+        let mut otlp = otlp?.with_headers(&given(OTLP_HEADERS).unwrap_or_default());
+        let ms = given("OTEL_EXPORTER_OTLP_TIMEOUT").and_then(|ms| ms.trim().parse().ok());
+        otlp.timeout = ms.filter(|ms| *ms > 0).map(Duration::from_millis);
+        Some(otlp)
+    }
 }
+
+/// The headers of every request to a collector.
+const OTLP_HEADERS: &str = "OTEL_EXPORTER_OTLP_HEADERS";
 
 /// Options of `flights tree`.
 #[derive(Args, Clone, Debug)]
@@ -267,9 +356,9 @@ pub struct TreeArgs {
     #[command(flatten)]
     pub observe: ObserveArgs,
 
-    /// What the nodes log, where they are processes: what `--log` says.
+    /// What the nodes log, where they are processes.
     #[arg(skip)]
-    pub log: String,
+    pub log: LogArgs,
 }
 
 /// Options of `flights node`.
@@ -380,6 +469,10 @@ pub struct MutateArgs {
     #[arg(long, default_value = "10s", value_name = "TIME", value_parser = patience)]
     pub timeout: Duration,
 
+    /// The span that it is part of, as W3C Trace Context writes it; also `TRACEPARENT`
+    #[arg(long, value_name = "VALUE")]
+    pub traceparent: Option<TraceContext>,
+
     /// The node to ask.
     #[command(flatten)]
     pub by: NodeRef,
@@ -426,12 +519,60 @@ impl From<String> for Secret {
         Self(secret)
     }
 }
+/// Options of `flights top`.
+#[derive(Args, Clone, Debug)]
+pub struct TopArgs {
+    /// The nodes' HTTP addresses [default: those that answer at localhost:18700 to 18731]
+    #[arg(long, value_delimiter = ',', value_name = "HOST:PORT,…")]
+    pub node: Vec<Addr>,
+
+    /// How often they are asked
+    #[arg(long, default_value = "1s", value_name = "TIME", value_parser = period)]
+    pub every: Duration,
+
+    /// Prints one table, of two samples, and ends; so it is too where standard output is no terminal
+    #[arg(long)]
+    pub once: bool,
+
+    /// Prints JSON, an object a node, again and again unless `--once`
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl TopArgs {
+    /// What is to be looked at, and how.
+    pub fn look(&self, is_terminal: bool) -> Look {
+        let guessed = self.node.is_empty();
+        let ports = HTTP_PORT..HTTP_PORT + GUESSES;
+        let nodes = if guessed {
+            ports.map(|port| format!("localhost:{port}")).collect()
+        } else {
+            self.node.iter().map(Addr::to_string).collect()
+        };
+        Look {
+            nodes,
+            guessed,
+            every: self.every,
+            once: self.once || !(is_terminal || self.json),
+            json: self.json,
+        }
+    }
+}
+
+/// How many ports are looked at for nodes.
+const GUESSES: u16 = 32;
 
 impl MutateArgs {
     /// What to do.
     pub fn op(&self) -> Op {
         let op = OPS.into_iter().find(|op| op.name() == self.op);
         op.unwrap_or(Op::Add)
+    }
+
+    /// The span that it is part of. A variable that names none says nothing, as it is not ours.
+    pub fn trace(&self) -> Option<TraceContext> {
+        let variable = || std::env::var("TRACEPARENT").ok()?.parse().ok();
+        self.traceparent.or_else(variable)
     }
 }
 
@@ -485,6 +626,10 @@ impl FromStr for OptionalAddr {
     }
 }
 
+/// A time that may be none.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct OptionalPeriod(pub Option<Duration>);
+
 fn period(text: &str) -> Result<Duration, String> {
     let period = match text.parse() {
         Ok(micros) => Duration::from_micros(micros),
@@ -512,12 +657,13 @@ fn ratio(text: &str) -> Result<f64, String> {
 }
 
 /// `1` is what the example of asyncmachine-go does: every 5 s.
-fn healthcheck(text: &str) -> Result<Option<Duration>, String> {
-    match text {
-        "" | "0" => Ok(None),
-        "1" => Ok(Some(Duration::from_secs(5))),
-        time => period(time).map(Some),
-    }
+fn healthcheck(text: &str) -> Result<OptionalPeriod, String> {
+    let period = match text {
+        "" | "0" => None,
+        "1" => Some(Duration::from_secs(5)),
+        time => Some(period(time)?),
+    };
+    Ok(OptionalPeriod(period))
 }
 
 fn json(text: &str) -> Result<String, String> {
@@ -558,6 +704,37 @@ mod tests {
     }
 
     #[test]
+    fn a_collector_is_the_flag_before_what_is_for_traces_before_what_is_for_all() {
+        let collector = |flag: &[&str], variables: &[(&str, &str)]| {
+            let cli = Cli::try_parse_from([&["flights"], flag].concat()).unwrap();
+            let variable = |name: &str| {
+                let found = variables.iter().find(|(known, _)| *known == name);
+                found.map(|(_, value)| (*value).to_owned())
+            };
+            cli.tree.observe.collector(variable)
+        };
+        let traces = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://t/x");
+        let all = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://a");
+        let url = |flag: &[&str], variables: &[(&str, &str)]| {
+            collector(flag, variables).map(|collector| collector.url)
+        };
+        let flag = ["--otlp", "http://f"];
+        assert_eq!(url(&flag, &[traces, all]).unwrap(), "http://f/v1/traces");
+        assert_eq!(url(&[], &[traces, all]).unwrap(), "http://t/x");
+        assert_eq!(url(&[], &[all]).unwrap(), "http://a/v1/traces");
+        assert_eq!(
+            url(&[], &[(traces.0, ""), all]).unwrap(),
+            "http://a/v1/traces"
+        );
+        assert_eq!(url(&["--otlp="], &[traces, all]), None);
+        assert_eq!(url(&[], &[]), None);
+        let rest = [(OTLP_HEADERS, "a=b"), ("OTEL_EXPORTER_OTLP_TIMEOUT", "250")];
+        let told = collector(&flag, &rest).unwrap();
+        assert_eq!(told.headers, [("a".to_owned(), "b".to_owned())]);
+        assert_eq!(told.timeout, Some(Duration::from_millis(250)));
+    }
+
+    #[test]
     fn an_address_without_a_host_is_loopback() {
         assert_eq!(
             ":19700".parse::<Addr>().unwrap().as_str(),
@@ -566,6 +743,26 @@ mod tests {
         assert_eq!("[::1]:1".parse::<Addr>().unwrap().as_str(), "[::1]:1");
         assert!("19700".parse::<Addr>().is_err());
         assert!("localhost:x".parse::<Addr>().is_err());
+    }
+
+    #[test]
+    fn reports_are_as_the_flags_say() {
+        let config = |args: &[&str]| {
+            let cli = Cli::try_parse_from([&["flights"], args].concat()).unwrap();
+            cli.tree.observe.config()
+        };
+        for (flag, period) in [
+            ("--healthcheck=", None),
+            ("--healthcheck=0", None),
+            ("--healthcheck=1", Some(5)),
+            ("--healthcheck=2s", Some(2)),
+        ] {
+            assert_eq!(config(&[flag]).healthcheck, period.map(Duration::from_secs));
+        }
+        let config = config(&["--push-gateway=", "--compat-metrics", "--state-metrics=A,B"]);
+        assert_eq!(config.push_gateway, None);
+        assert!(config.compat);
+        assert_eq!(config.state_metrics, ["A", "B"]);
     }
 
     #[test]

@@ -7,13 +7,14 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches};
-use flights::cli::{Cli, Command, TreeArgs, Usage};
+use flights::cli::{Cli, Command, ObserveArgs, TreeArgs, Usage};
 use flights::{dashboard, run};
 use machine_node::client::{Canceled, NoRoot, Unknown, Unreachable};
 use machine_node::dashboard::push::Unreachable as NoGrafana;
 use machine_node::status::Lines;
 use machine_node::telemetry;
 use machine_node::terminal::Terminal;
+use machine_node::top::Nobody;
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::Instant;
 
@@ -54,7 +55,10 @@ fn main() -> ExitCode {
 }
 
 fn is_unreachable(error: &anyhow::Error) -> bool {
-    error.is::<Unreachable>() || error.is::<NoRoot>() || error.is::<NoGrafana>()
+    error.is::<Unreachable>()
+        || error.is::<NoRoot>()
+        || error.is::<Nobody>()
+        || error.is::<NoGrafana>()
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
@@ -74,20 +78,26 @@ fn try_main() -> anyhow::Result<()> {
     let command = cli.command.unwrap_or(Command::Tree(cli.tree));
     let lines = Lines::default();
     let live = matches!(command, Command::Tree(_)) && Terminal::new().is_live();
-    telemetry::start(&cli.log, live.then(|| lines.clone()))?;
+    let (mut config, switches) = cli.log.config(reports(&command))?;
+    config.loki &= !matches!(&command, Command::Tree(args) if args.processes);
+    let logs = telemetry::start(&config, live.then(|| lines.clone()))?;
+    if !is_supervised() && matches!(command, Command::Tree(_) | Command::Node(_)) {
+        switches.warn();
+    }
     match command {
         Command::Tree(args) => {
             let args = TreeArgs {
                 log: cli.log,
                 ..args
             };
-            on(several_threads()?, run::tree(args, lines, started))
+            on(several_threads()?, run::tree(args, logs, lines, started))
         }
-        Command::Node(args) => on(one_thread()?, run::node(args)),
+        Command::Node(args) => on(one_thread()?, run::node(args, logs)),
         Command::Get(args) => on(one_thread()?, run::get(args)),
         Command::Watch(args) => on(one_thread()?, run::watch(args)),
         Command::Mutate(args) => on(one_thread()?, run::mutate(args)),
         Command::Dashboard(args) => on(one_thread()?, dashboard::make(args)),
+        Command::Top(args) => on(one_thread()?, run::top(args)),
         Command::Bench(args) => flights_bench::run(&args),
         Command::BenchPart(args) => flights_bench::part::run(args),
         Command::Completions { shell } => {
@@ -105,7 +115,8 @@ fn parse() -> anyhow::Result<Cli> {
     if let Some((name, _)) = matches.subcommand() {
         let said = |id: &&clap::Id| {
             let source = matches.value_source(id.as_str());
-            *id != "log" && source == Some(ValueSource::CommandLine)
+            !["log", "log_format"].contains(&id.as_str())
+                && source == Some(ValueSource::CommandLine)
         };
         if let Some(id) = matches.ids().find(said) {
             let flag = id.as_str().replace('_', "-");
@@ -119,12 +130,26 @@ fn parse() -> anyhow::Result<Cli> {
 /// `.env` fills in what the environment does not say. A node of a tree in processes has been told
 /// everything by its supervisor.
 fn load_env_file() -> anyhow::Result<()> {
-    if std::env::args_os().any(|arg| arg == "--supervised") {
+    if is_supervised() {
         return Ok(());
     }
     match dotenvy::dotenv() {
         Err(error) if !error.not_found() => Err(error).context("cannot read .env"),
         _ => Ok(()),
+    }
+}
+
+/// Whether another process of ours has started this one.
+fn is_supervised() -> bool {
+    std::env::args_os().any(|arg| arg == "--supervised")
+}
+
+/// To whom this process, or those that it starts, report what they do.
+fn reports(command: &Command) -> Option<&ObserveArgs> {
+    match command {
+        Command::Tree(args) => Some(&args.observe),
+        Command::Node(args) => Some(&args.observe),
+        _ => None,
     }
 }
 

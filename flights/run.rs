@@ -3,11 +3,15 @@
 use std::time::Duration;
 
 use anyhow::Context;
+use machine_runtime::observe::Observers;
 use machine_runtime::{Machine, States};
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 
-use crate::cli::{Addr, GetArgs, MutateArgs, NodeArgs, NodeRef, SHIPPED, TreeArgs, Usage, VERSION};
+use crate::cli::{
+    Addr, GetArgs, MutateArgs, NodeArgs, NodeRef, ObserveArgs, SHIPPED, TopArgs, TreeArgs, Usage,
+    VERSION,
+};
 use crate::narrator::narrate;
 use crate::states::Flights;
 use crate::tower::Tower;
@@ -15,9 +19,13 @@ use crate::traffic::{SERVES_ON, Traffic};
 use crate::tree::Tree;
 use machine_node::client;
 use machine_node::node::{self, Node, NodeConfig, Origin, Sockets};
+use machine_node::observe::ObserveConfig;
 use machine_node::shutdown::{PATIENCE, Signals, Tasks, input_ends};
 use machine_node::status::{Lines, Row};
+use machine_node::telemetry::{Logs, Role};
 use machine_node::terminal::Terminal;
+use machine_node::top;
+use machine_node::{health, log};
 
 /// How soon after the first a second signal is the same one told twice: `timeout` and shells
 /// signal a process and its group.
@@ -28,7 +36,12 @@ const REPEAT: Duration = Duration::from_millis(100);
 /// # Errors
 ///
 /// If it cannot be started.
-pub async fn tree(mut args: TreeArgs, lines: Lines, started: Instant) -> anyhow::Result<()> {
+pub async fn tree(
+    mut args: TreeArgs,
+    logs: Logs,
+    lines: Lines,
+    started: Instant,
+) -> anyhow::Result<()> {
     if args.feed.replay.is_none() && args.feed.random.is_none() {
         args.feed.replay = Some(SHIPPED.into());
     }
@@ -41,7 +54,7 @@ pub async fn tree(mut args: TreeArgs, lines: Lines, started: Instant) -> anyhow:
     // Random load in plain lines would be nothing but them.
     let narrates = terminal.is_live() || args.feed.replay.is_some();
     let tree = tokio::select! {
-        tree = Tree::start(&args, narrates, &tasks, &lines) => tree?,
+        tree = Tree::start(&args, narrates, &tasks, &logs, &lines) => tree?,
         () = signals.next() => return end(&tasks, &mut signals).await,
     };
     let hints = curl_lines(&tree.rows());
@@ -101,7 +114,7 @@ pub async fn tree(mut args: TreeArgs, lines: Lines, started: Instant) -> anyhow:
 /// # Errors
 ///
 /// If it cannot be started.
-pub async fn node(args: NodeArgs) -> anyhow::Result<()> {
+pub async fn node(args: NodeArgs, logs: Logs) -> anyhow::Result<()> {
     let parent = args
         .parent
         .and_then(|parent| parent.0)
@@ -111,6 +124,7 @@ pub async fn node(args: NodeArgs) -> anyhow::Result<()> {
         let why = "--replay and --random are for a root, whose states everybody else copies";
         return Err(Usage(format!("{why}; this node follows {parent}")).into());
     }
+    let observe = reports(&args.observe)?;
     let traffic = Traffic::new(&args.feed)?;
     let mut signals = Signals::listen()?;
     let tasks = Tasks::default();
@@ -125,18 +139,28 @@ pub async fn node(args: NodeArgs) -> anyhow::Result<()> {
         (None, None) => "root".to_owned(),
         (None, Some(_)) => args.addr.to_string(),
     };
+    logs.push(&observe, Some(&name), &tasks)?;
     let mut root = None;
     let origin = if let Some(addr) = parent {
+        logs.add_node(&name, Role::Replicant);
         Origin::Parent(Flights::schema().clone(), addr)
     } else {
-        let root = root.insert(node::start_machine(Machine::new().with(Tower), &tasks).await?);
-        Origin::Machine(root.untyped())
+        logs.add_node(&name, Role::Root);
+        let (machine, observers) = (Machine::new().with(Tower), Observers::new());
+        log::attach(&observers, Flights::schema(), &name, Role::Root, &tasks);
+        let root = root.insert(node::start_machine(machine, &observers, &tasks).await?);
+        if let Some(every) = observe.healthcheck {
+            health::start(root, every, &tasks)?;
+        }
+        Origin::Machine(root.untyped(), observers)
     };
     let config = NodeConfig {
         name,
         version: VERSION,
         origin,
         push_interval: args.link.push_interval,
+        observe,
+        exports: logs.exports(),
     };
     let lines = Lines::default();
     let followers = rpc.local_addr().context("a socket without an address")?;
@@ -194,6 +218,15 @@ pub async fn watch(from: NodeRef) -> anyhow::Result<()> {
     client::watch(from.node.as_str(), from.json).await
 }
 
+/// Shows how nodes do until it is interrupted, or once.
+///
+/// # Errors
+///
+/// As [`top::show`].
+pub async fn top(args: TopArgs) -> anyhow::Result<()> {
+    top::show(args.look(Terminal::new().is_live())).await
+}
+
 /// Has a node pass a mutation on to the root, and prints what came of it.
 ///
 /// # Errors
@@ -206,8 +239,21 @@ pub async fn mutate(args: MutateArgs) -> anyhow::Result<()> {
         payload: args.payload.as_deref(),
         key: args.key.as_deref(),
         within: args.timeout,
+        trace: args.trace(),
     };
     client::mutate(args.by.node.as_str(), wanted, args.by.json).await
+}
+
+/// To whom the nodes report.
+///
+/// # Errors
+///
+/// [`Usage`] if that cannot be.
+pub(crate) fn reports(args: &ObserveArgs) -> Result<ObserveConfig, Usage> {
+    let config = args.config();
+    let checked = config.check(Flights::schema());
+    checked.map_err(|error| Usage(format!("{error:#}")))?;
+    Ok(config)
 }
 
 async fn listen(addr: &Addr) -> anyhow::Result<TcpListener> {

@@ -8,15 +8,20 @@ use std::time::Duration;
 
 use anyhow::Context;
 use machine_node::node::{self, Node, NodeConfig, Origin, Sockets};
+use machine_node::observe::ObserveConfig;
 use machine_node::places::{Place, places};
 use machine_node::processes::{NodeProcess, Processes};
 use machine_node::shutdown::Tasks;
 use machine_node::status::{Lines, Row};
+use machine_node::telemetry::{Logs, Role};
+use machine_node::{health, log};
+use machine_runtime::observe::Observers;
 use machine_runtime::{Handle, Machine, States};
 use tokio::net::TcpListener;
 
 use crate::cli::{HTTP_PORT, RPC_PORT, TreeArgs, Usage, VERSION};
 use crate::narrator::narrate;
+use crate::run::reports;
 use crate::states::Flights;
 use crate::tower::Tower;
 use crate::traffic::OVER;
@@ -40,8 +45,10 @@ impl Tree {
         args: &TreeArgs,
         narrates: bool,
         tasks: &Tasks,
+        logs: &Logs,
         lines: &Lines,
     ) -> anyhow::Result<Self> {
+        let observe = reports(&args.observe)?;
         let places = places(&args.fanout).map_err(|error| Usage(format!("--fanout: {error}")))?;
         let deepest = places.iter().map(|place| place.tier).max();
         let first_leaf = places.iter().position(|place| Some(place.tier) == deepest);
@@ -67,25 +74,49 @@ impl Tree {
                         name: place.name.clone(),
                         tier: place.tier,
                         http: *http,
-                        args: node_args(place, parent, *rpc, *http, narrator == Some(i), args),
+                        args: [
+                            node_args(place, parent, *rpc, *http, narrator == Some(i), args),
+                            report_args(&observe),
+                        ]
+                        .concat(),
                     }
                 });
-            let processes = Processes::start(nodes.collect(), &args.log, Some(OVER), tasks, lines)?;
+            let processes = Processes::start(
+                nodes.collect(),
+                &environment(args, &observe),
+                logs,
+                Some(OVER),
+                tasks,
+                lines,
+            )?;
             return Ok(Self::Processes(processes));
         }
-        let root = node::start_machine(Machine::new().with(Tower), tasks).await?;
+        logs.push(&observe, None, tasks)?;
+        let observers = Observers::new();
+        if let Some(root) = places.first() {
+            log::attach(&observers, Flights::schema(), &root.name, Role::Root, tasks);
+        }
+        let machine = Machine::new().with(Tower);
+        let root = node::start_machine(machine, &observers, tasks).await?;
+        if let Some(every) = observe.healthcheck {
+            health::start(&root, every, tasks)?;
+        }
         let mut nodes = Vec::new();
         for (i, (place, (rpc, http))) in places.iter().zip(sockets).enumerate() {
+            let role = place.parent.map_or(Role::Root, |_| Role::Replicant);
+            logs.add_node(&place.name, role);
             let config = NodeConfig {
                 name: place.name.clone(),
                 version: VERSION,
                 origin: match place.parent {
-                    None => Origin::Machine(root.untyped()),
+                    None => Origin::Machine(root.untyped(), observers.clone()),
                     Some(parent) => {
                         Origin::Parent(Flights::schema().clone(), addrs[parent].0.to_string())
                     }
                 },
                 push_interval: args.link.push_interval,
+                observe: observe.clone(),
+                exports: logs.exports(),
             };
             let http = Some(http);
             let node = Node::start(config, Sockets { rpc, http }, tasks)?;
@@ -161,6 +192,11 @@ fn node_args(
     flag("--http-addr", http.to_string().into());
     let push = humantime::format_duration(args.link.push_interval).to_string();
     flag("--push-interval", push.into());
+    // What else there is to say about it may be secret, and is in the environment, which the process
+    // has as well.
+    if let Some(collector) = &args.observe.otlp {
+        flag("--otlp", collector.into());
+    }
     if let Some(parent) = parent {
         flag("--parent", parent.to_string().into());
     } else {
@@ -176,6 +212,38 @@ fn node_args(
         flag("--speed", args.feed.speed.to_string().into());
         flag("--seed", args.feed.seed.to_string().into());
     }
+    list
+}
+
+/// The flags of a node that reports so. All that have a value are there, though it be empty: what
+/// the environment says has been read already.
+fn report_args(config: &ObserveConfig) -> Vec<OsString> {
+    let time = |time| humantime::format_duration(time).to_string();
+    let server = |server: &Option<String>| server.clone().unwrap_or_default();
+    let mut list: Vec<OsString> = Vec::new();
+    let mut flag = |name: &str, value: String| list.push(format!("--{name}={value}").into());
+    flag("service", config.service.clone());
+    flag("push-gateway", server(&config.push_gateway));
+    flag("push-every", time(config.push_every));
+    flag("trace-ratio", config.trace_ratio.to_string());
+    flag(
+        "healthcheck",
+        config.healthcheck.map_or_else(|| "0".to_owned(), time),
+    );
+    if !config.state_metrics.is_empty() {
+        flag("state-metrics", config.state_metrics.join(","));
+    }
+    if config.compat {
+        list.push("--compat-metrics".into());
+    }
+    list
+}
+
+/// What the environment of a node of the tree says where it is a process: what is logged, and where
+/// it goes, as that may have a password.
+fn environment(args: &TreeArgs, observe: &ObserveConfig) -> Vec<(&'static str, Option<String>)> {
+    let mut list = Vec::from(args.log.environment());
+    list.push(("LOKI_ADDR", Some(observe.loki.clone().unwrap_or_default())));
     list
 }
 

@@ -18,6 +18,7 @@ use crate::handlers::{BoxError, Cause};
 #[cfg(doc)]
 use crate::machine::Machine;
 use crate::mutation::{IntoStates, Mutation, Outcome, StateList};
+use crate::observe::Refused;
 use crate::queue::{Waiting, error_mutation};
 #[cfg(feature = "replica")]
 use crate::replica::Uplink;
@@ -193,7 +194,7 @@ impl<S: State> Handle<S> {
                 jobs.try_send(Job::One(call, reply))
                     .map_err(|error| match error {
                         mpsc::error::TrySendError::Closed(_) => not_run(),
-                        mpsc::error::TrySendError::Full(_) => busy(),
+                        mpsc::error::TrySendError::Full(_) => self.busy(),
                     })?;
                 Ok(Self::typed(answer.await.map_err(|_dropped| unknown())?))
             }
@@ -269,7 +270,11 @@ impl<S: State> Handle<S> {
     /// Runs a write, or passes it on. Its states have to be the schema's.
     pub(crate) async fn write(&self, write: Write, until: Until) -> Written {
         match &self.target {
-            Target::Owner(jobs) => send(jobs, write, until).await,
+            Target::Owner(jobs) => {
+                let permit = timeout_at(until.room, jobs.reserve()).await;
+                let permit = permit.map_err(|_elapsed| self.busy())?;
+                send(permit.map_err(|_closed| not_run())?, write, until).await
+            }
             #[cfg(feature = "replica")]
             Target::Uplink(uplink) => uplink.write(write, until).await,
         }
@@ -379,6 +384,24 @@ impl<S: State> Handle<S> {
         self.ask(Job::Errors).await.unwrap_or_default()
     }
 
+    /// How many requests wait for the machine, and how many can ([`CHANNEL`]). None on a replica.
+    pub fn queued(&self) -> Option<(usize, usize)> {
+        match &self.target {
+            Target::Owner(jobs) => Some((jobs.max_capacity() - jobs.capacity(), CHANNEL)),
+            #[cfg(feature = "replica")]
+            Target::Uplink(_) => None,
+        }
+    }
+
+    /// A request found no room.
+    fn busy(&self) -> MutateError {
+        if let Some(observers) = self.view.shared().observers() {
+            observers.stats().count_refused(Refused::Busy, 1);
+        }
+        let may_have_run = false;
+        MutateError::Busy { may_have_run }
+    }
+
     /// Asks the task that owns the machine.
     async fn ask<T>(&self, job: impl FnOnce(oneshot::Sender<T>) -> Job) -> Option<T> {
         match &self.target {
@@ -403,13 +426,9 @@ impl<S: State> Handle<S> {
 }
 
 /// Sends a write to the machine of a root and waits for what comes of it.
-async fn send(jobs: &mpsc::Sender<Job>, write: Write, until: Until) -> Written {
-    let permit = timeout_at(until.room, jobs.reserve()).await;
-    let permit = permit
-        .map_err(|_elapsed| busy())?
-        .map_err(|_closed| not_run())?;
+async fn send(room: mpsc::Permit<'_, Job>, write: Write, until: Until) -> Written {
     let (reply, answer) = oneshot::channel();
-    permit.send(Job::Write(write, reply));
+    room.send(Job::Write(write, reply));
     let may_have_run = true;
     timeout_at(until.answer, answer)
         .await
@@ -427,9 +446,4 @@ fn not_run() -> MutateError {
 fn unknown() -> MutateError {
     let may_have_run = true;
     MutateError::Closed { may_have_run }
-}
-
-fn busy() -> MutateError {
-    let may_have_run = false;
-    MutateError::Busy { may_have_run }
 }

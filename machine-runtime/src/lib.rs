@@ -121,7 +121,7 @@ pub use handlers::{
 };
 #[cfg(feature = "tokio")]
 pub use keys::KEYS;
-pub use machine::{MAX_ROUNDS, MAX_RUN, Machine, Transition};
+pub use machine::{HandlerRun, MAX_ROUNDS, MAX_RUN, Machine, Measured, Transition};
 pub use mutation::{
     IntoStates, MAX_PAYLOAD, Mutation, Op, Outcome, Payloads, Reason, Refusal, StateList,
 };
@@ -147,6 +147,7 @@ pub use state::{DynState, State, States, UnknownState, Words};
 pub use tickets::TICKETS;
 #[cfg(feature = "tokio")]
 pub use trace::{InvalidTrace, TraceContext};
+pub use transition::Times;
 #[cfg(feature = "tokio")]
 pub use view::{Changes, STALE_AFTER, Snapshot, View, ViewOptions};
 #[cfg(feature = "tokio")]

@@ -30,11 +30,11 @@ use crate::schema::EXCEPTION;
 use crate::schema::Schema;
 use crate::set::StateSet;
 use crate::state::{DynState, State, States, Words};
-use crate::transition::{End, Request, Stage, Status};
+use crate::transition::{End, Request, Stage, Status, Times};
 
 mod ran;
 
-pub use ran::Transition;
+pub use ran::{HandlerRun, Transition};
 
 /// A machine whose states are of type `S`.
 ///
@@ -73,10 +73,26 @@ pub struct Machine<S: State> {
     errors: Errors,
     limits: Limits,
     stopwatch: Option<Stopwatch>,
+    /// Whether runs of handlers are noted, and whether transitions are timed as well.
+    measured: Measured,
+    /// When the transition under way had changed its ticks, if it is timed and has final handlers.
+    changed: Option<Duration>,
     /// Until when, on the stopwatch, mutations from outside are canceled.
     backing_off: Option<Duration>,
     /// How many mutations in a row the machine put in front itself.
     rounds: u32,
+}
+
+/// What of a transition is measured, where a stopwatch was lent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Measured {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// The runs of handlers, which are timed anyway (rule R27).
+    Handlers,
+    /// The transition as well, which costs two or three looks at the stopwatch.
+    All,
 }
 
 /// How many mutations in a row, auto ones and adds of `Exception` after panics, a machine makes by
@@ -124,6 +140,8 @@ impl<S: State> Machine<S> {
             errors: Errors::default(),
             limits: Limits::default(),
             stopwatch: None,
+            measured: Measured::Nothing,
+            changed: None,
             backing_off: None,
             rounds: 0,
         }
@@ -161,6 +179,11 @@ impl<S: State> Machine<S> {
     /// timeouts (rule R27). Reading it costs time, twice per handler.
     pub fn set_stopwatch(&mut self, stopwatch: impl Fn() -> Duration + Send + 'static) {
         self.stopwatch = Some(Box::new(stopwatch));
+    }
+
+    /// What is measured from now on; see [`Transition::times`] and [`Transition::handler_runs`].
+    pub fn set_measured(&mut self, measured: Measured) {
+        self.measured = measured;
     }
 
     /// How long handlers may take.
@@ -318,6 +341,7 @@ impl<S: State> Machine<S> {
             limits,
             cause: Cause::Call,
             overdue: None,
+            runs: None,
         };
         let mut asking = Asking::new(dispatch, &mut caller);
         status.check(schema.compiled(), request, Some(asking.negotiator()))
@@ -511,7 +535,8 @@ impl<S: State> Machine<S> {
         let log = &self.status.log;
         log.records
             .iter()
-            .map(|record| Transition::new(record, log))
+            .enumerate()
+            .map(|(place, record)| Transition::new(record, log, place))
     }
 
     /// A context that ends once `state` ticks.
@@ -531,10 +556,14 @@ impl<S: State> Machine<S> {
         self.handlers.is_some()
     }
 
-    /// Whether there are handlers but no clock.
     #[cfg(feature = "tokio")]
-    pub(crate) fn lacks_stopwatch(&self) -> bool {
-        self.handlers.is_some() && self.stopwatch.is_none()
+    pub(crate) fn has_stopwatch(&self) -> bool {
+        self.stopwatch.is_some()
+    }
+
+    /// How many mutations a full queue has refused so far (rule R33).
+    pub fn refused_count(&self) -> u64 {
+        self.queue.refused
     }
 
     #[cfg(feature = "tokio")]
@@ -684,6 +713,7 @@ impl<S: State> Machine<S> {
     /// One transition. What the machine itself wants next is in front then.
     fn one(&mut self, job: Job<'_>, queue_tick: u64) -> Result<(), Reason<u32>> {
         let before = self.status.revision();
+        let measuring = (self.measured != Measured::Nothing).then(|| self.begin_measure());
         let request = Request {
             op: decided(job.op, job.called, self.status.active().bits()),
             called: job.called,
@@ -703,6 +733,9 @@ impl<S: State> Machine<S> {
             queue_tick,
         };
         self.status.close(request, end);
+        if let Some((began, runs)) = measuring {
+            self.end_measure(began, runs);
+        }
         if result.is_ok()
             && !request.auto
             && self.status.revision() != before
@@ -713,6 +746,31 @@ impl<S: State> Machine<S> {
             self.auto_next = true;
         }
         result
+    }
+
+    /// The time on the stopwatch, if transitions are timed, and how many runs of handlers are noted.
+    #[inline(never)]
+    fn begin_measure(&mut self) -> (Option<Duration>, usize) {
+        self.changed = None;
+        (self.time(), self.status.log.runs.len())
+    }
+
+    #[inline(never)]
+    fn end_measure(&mut self, began: Option<Duration>, runs: usize) {
+        let ended = self.time();
+        let times = began.zip(ended).map(|(began, ended)| Times {
+            began,
+            changed: self.changed.unwrap_or(ended),
+            ended,
+        });
+        self.status.log.measure(times, runs);
+    }
+
+    /// The time, where transitions are timed.
+    fn time(&self) -> Option<Duration> {
+        let stopwatch = self.stopwatch.as_ref();
+        let timed = stopwatch.filter(|_| self.measured == Measured::All);
+        timed.map(|now| now())
     }
 
     /// A transition of a machine with handlers.
@@ -726,12 +784,15 @@ impl<S: State> Machine<S> {
             limits,
             stopwatch,
             contexts,
+            measured,
+            changed,
             #[cfg(feature = "tokio")]
             work,
             ..
         } = self;
         let c = schema.compiled();
         let dispatch = handlers.as_mut().expect("the caller looked");
+        let mut runs = std::mem::take(&mut status.log.runs);
         let mut caller = Caller {
             schema,
             queue,
@@ -740,6 +801,7 @@ impl<S: State> Machine<S> {
             limits,
             cause,
             overdue: None,
+            runs: (*measured != Measured::Nothing).then_some(&mut runs),
         };
         let mut asking = Asking::new(dispatch, &mut caller);
         let mut result = status.run(c, request, Some(asking.negotiator()));
@@ -747,6 +809,9 @@ impl<S: State> Machine<S> {
         // Rule R18: before any final handler.
         end_contexts(contexts, status);
         if result.is_ok() && status.plan.concerns {
+            if *measured == Measured::All {
+                *changed = stopwatch.as_ref().map(|now| now());
+            }
             let plan = std::mem::take(&mut status.plan);
             let stage = Stage {
                 request,
@@ -775,6 +840,7 @@ impl<S: State> Machine<S> {
             status.plan = plan;
         }
         let overdue = caller.overdue;
+        status.log.runs = runs;
         if let Some(error) = panic {
             let waiting = error_mutation::<S>(schema, &[], &error, Cause::Panic);
             self.errors.push(*error);

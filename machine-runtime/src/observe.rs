@@ -9,9 +9,14 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+#[cfg(feature = "replica")]
+use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use tokio::sync::mpsc;
+
+#[cfg(feature = "replica")]
+use crate::write::Written;
 
 mod event;
 mod histogram;
@@ -99,16 +104,35 @@ impl Observers {
         self.inner.wanted.load(Ordering::Relaxed) & interest.bits() != 0
     }
 
-    /// Tells whoever is interested, and has room, what `make` makes; it is called once at most.
-    #[inline]
-    pub fn tell(&self, interest: Interest, make: impl FnOnce() -> Event) {
-        if self.wants(interest) {
-            self.tell_all(interest, make);
+    /// Whether anybody who wants any of this has room for it.
+    pub(crate) fn has_room(&self, interest: Interest) -> bool {
+        let has_room =
+            |one: &Arc<Attached>| one.interest.meets(interest) && one.events.capacity() > 0;
+        self.wants(interest) && self.inner.attached.load().iter().any(has_room)
+    }
+
+    /// Counts events that were not even made, as nobody who wants them had room.
+    #[cold]
+    pub(crate) fn lose(&self, interest: Interest, events: u64) {
+        if !self.wants(interest) {
+            return;
+        }
+        for attached in self.inner.attached.load().iter() {
+            if attached.interest.meets(interest) {
+                attached.lost.fetch_add(events, Ordering::Relaxed);
+            }
         }
     }
 
+    /// Tells whoever is interested, and has room, what `make` makes; it is called once at most. False
+    /// if nobody was told.
+    #[inline]
+    pub fn tell(&self, interest: Interest, make: impl FnOnce() -> Event) -> bool {
+        self.wants(interest) && self.tell_all(interest, make)
+    }
+
     #[cold]
-    fn tell_all(&self, interest: Interest, make: impl FnOnce() -> Event) {
+    fn tell_all(&self, interest: Interest, make: impl FnOnce() -> Event) -> bool {
         let mut make = Some(make);
         let mut event = None;
         for attached in self.inner.attached.load().iter() {
@@ -117,8 +141,9 @@ impl Observers {
             }
             match attached.events.try_reserve() {
                 Ok(permit) => {
-                    let made = make.take().map(|make| Arc::new(make()));
-                    event = made.or(event);
+                    if let Some(make) = make.take() {
+                        event = Some(Arc::new(make()));
+                    }
                     if let Some(event) = &event {
                         permit.send(Arc::clone(event));
                     }
@@ -128,6 +153,44 @@ impl Observers {
                 }
             }
         }
+        event.is_some()
+    }
+
+    #[cfg(feature = "replica")]
+    pub(crate) fn tell_link(&self, side: Side, peer: String, change: LinkChange) {
+        self.tell(Interest::LINKS, || {
+            let at = SystemTime::now();
+            Event::Link(LinkEvent {
+                at,
+                side,
+                peer,
+                change,
+            })
+        });
+    }
+
+    /// Tells of one side of a hop of a write, if it is traced.
+    #[cfg(feature = "replica")]
+    pub(crate) fn tell_hop(
+        &self,
+        traced: Option<Traced>,
+        kind: SpanKind,
+        began: SystemTime,
+        written: &Written,
+    ) {
+        let Some(traced) = traced else { return };
+        self.tell(Interest::TRACES, || {
+            let mut span = Span::ended(traced, kind, "mutate", began);
+            match written {
+                Ok(receipts) => {
+                    let position = receipts.last().map(|receipt| receipt.position.to_string());
+                    span.attributes
+                        .extend(position.map(|position| ("machine.position", position)));
+                }
+                Err(error) => span.error = Some(error.to_string()),
+            }
+            Event::Span(span)
+        });
     }
 
     fn change(&self, change: impl Fn(&mut Vec<Arc<Attached>>)) {

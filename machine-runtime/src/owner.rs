@@ -12,19 +12,23 @@ use crate::handlers::{Cause, Work};
 use crate::keys::{Keys, content};
 use crate::machine::Machine;
 use crate::mutation::{Outcome, Reason};
+use crate::observe::Refused;
 use crate::position::{Epoch, Position};
 use crate::publisher::Publisher;
 use crate::queue::Waiting;
 use crate::schema::as_index;
 use crate::state::State;
 use crate::tickets::Tickets;
+use crate::trace::TraceContext;
 use crate::view::{Snapshot, View, ViewOptions};
 use crate::workers::Workers;
 use crate::write::{MutateError, Receipt, Write, Written};
 
 use self::replay::Replay;
+use self::telling::Telling;
 
 mod replay;
+mod telling;
 
 /// Owns a machine and runs what its handles send.
 #[derive(Debug)]
@@ -41,6 +45,8 @@ pub struct Owner<S: State> {
     tickets: Tickets,
     /// A handle for work, which does not keep the machine running.
     to_self: (mpsc::WeakSender<Job>, View<S>),
+    /// Who is told, if anybody.
+    telling: Option<Telling>,
 }
 
 impl<S: State> Owner<S> {
@@ -49,7 +55,8 @@ impl<S: State> Owner<S> {
     /// A machine with handlers gets a stopwatch of tokio's clock, if it has none of its own, and so
     /// the timeouts of rule R27.
     pub fn new(mut machine: Machine<S>, epoch: Epoch, options: ViewOptions) -> (Handle<S>, Self) {
-        if machine.lacks_stopwatch() {
+        let observers = options.observers.clone();
+        if (machine.has_handlers() || observers.is_some()) && !machine.has_stopwatch() {
             let start = Instant::now();
             machine.set_stopwatch(move || start.elapsed());
         }
@@ -78,6 +85,7 @@ impl<S: State> Owner<S> {
                 workers: Workers::default(),
                 tickets: Tickets::default(),
                 to_self,
+                telling: observers.map(Telling::new),
             },
         )
     }
@@ -121,10 +129,13 @@ impl<S: State> Owner<S> {
     /// Runs a batch of jobs, publishes once, then answers.
     fn work(&mut self, jobs: &mut Vec<Job>, answers: &mut Answers) {
         let before = self.machine.revision();
+        if let Some(telling) = &mut self.telling {
+            telling.begin_batch();
+        }
         for job in jobs.drain(..) {
             match job {
                 Job::One(call, reply) if !reply.is_closed() => {
-                    let receipt = self.mutate(&call);
+                    let receipt = self.mutate(&call, None);
                     answers.one.push((reply, receipt));
                 }
                 Job::Many(calls, reply) if !reply.is_closed() => {
@@ -132,7 +143,7 @@ impl<S: State> Owner<S> {
                     let mut call = Waiting::default();
                     for i in 0..calls.len() {
                         calls.read(i, &mut call);
-                        receipts.push(self.mutate(&call));
+                        receipts.push(self.mutate(&call, None));
                     }
                     answers.many.push((reply, receipts));
                 }
@@ -156,6 +167,9 @@ impl<S: State> Owner<S> {
                     let _ = reply.send(self.machine.errors().cloned().collect());
                 }
             }
+        }
+        if let Some(telling) = &mut self.telling {
+            telling.end_batch();
         }
         self.publish(before);
         answers.send();
@@ -188,7 +202,15 @@ impl<S: State> Owner<S> {
     fn fail(&mut self, error: MachineError) {
         // If the machine refuses it, it is among its errors all the same.
         let before = self.machine.revision();
+        if let Some(telling) = &mut self.telling {
+            telling.begin_batch();
+        }
         let _ = self.machine.add_error(&[][..], error);
+        if let Some(telling) = &mut self.telling {
+            let traces = self.publisher.shared().traces();
+            telling.run(&self.machine, self.epoch, None, traces);
+            telling.end_batch();
+        }
         self.look();
         self.publish(before);
     }
@@ -199,21 +221,34 @@ impl<S: State> Owner<S> {
             let may_have_run = false;
             return Err(MutateError::EpochChanged { may_have_run });
         }
+        let trace = write.trace;
         let Some(key) = write.key else {
-            return Ok(write.calls.iter().map(|call| self.mutate(call)).collect());
+            let calls = write.calls.iter();
+            return Ok(calls.map(|call| self.mutate(call, trace)).collect());
         };
         let content = content(&write.calls);
         let known = self.keys.receipts(&key, content);
         if let Some(known) = known.map_err(|_reused| MutateError::KeyReused)? {
             return Ok(known.to_vec());
         }
-        let receipts: Vec<_> = write.calls.iter().map(|call| self.mutate(call)).collect();
+        let calls = write.calls.iter();
+        let receipts: Vec<_> = calls.map(|call| self.mutate(call, trace)).collect();
         self.keys.remember(key, content, receipts.clone());
         Ok(receipts)
     }
 
-    fn mutate(&mut self, call: &Waiting) -> Receipt<u32> {
+    fn mutate(&mut self, call: &Waiting, trace: Option<TraceContext>) -> Receipt<u32> {
+        if let Some(telling) = &mut self.telling {
+            telling.before(&mut self.machine, trace.is_some());
+        }
         let outcome = outcome(self.machine.run_call(call));
+        if let Some(telling) = &mut self.telling {
+            if let Outcome::Canceled(Reason::BackingOff) = outcome {
+                telling.stats().count_refused(Refused::BackingOff, 1);
+            }
+            let traces = self.publisher.shared().traces();
+            telling.run(&self.machine, self.epoch, trace, traces);
+        }
         self.look();
         Receipt {
             outcome,

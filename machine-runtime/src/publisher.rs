@@ -9,6 +9,8 @@ use tokio::sync::watch;
 
 use crate::context::Contexts;
 use crate::machine::Machine;
+#[cfg(feature = "replica")]
+use crate::observe::Interest;
 use crate::position::Position;
 use crate::ring::Ring;
 use crate::schema::Schema;
@@ -96,7 +98,6 @@ impl Publisher {
         (view, publisher)
     }
 
-    #[cfg(feature = "replica")]
     pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.shared
     }
@@ -137,6 +138,31 @@ impl Publisher {
         all.extend_from_slice(changes);
         all_payloads.extend_from_slice(payloads);
         deltas.push((revision, digest, all.len(), all_payloads.len()));
+    }
+
+    /// Counts what was noted since the last publication, and returns it, each state once, if anybody
+    /// wants to know; `ticks` are those that it led to.
+    #[cfg(feature = "replica")]
+    pub(crate) fn observed_changes(&self, ticks: &[u64]) -> Option<Vec<Change>> {
+        let observers = self.shared.observers()?;
+        let (mut began, mut ended) = (0, 0);
+        for change in &self.batch.changes {
+            let begins = change.begins(ticks[change.state as usize] % 2 == 1);
+            began += begins;
+            ended += u64::from(change.ticks) - begins;
+        }
+        observers.stats().count_changes(began, ended);
+        observers.wants(Interest::CHANGES).then(|| {
+            let mut summed = BTreeMap::new();
+            for change in &self.batch.changes {
+                let ticks = summed.entry(change.state).or_insert(0_u32);
+                *ticks = ticks.wrapping_add(change.ticks);
+            }
+            let summed = summed.into_iter();
+            summed
+                .map(|(state, ticks)| Change { state, ticks })
+                .collect()
+        })
     }
 
     /// Publishes what the noted transitions led to.

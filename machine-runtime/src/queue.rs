@@ -198,6 +198,8 @@ pub(crate) struct Queue {
     pub(crate) when_full: FullQueue,
     /// The queue ticks of those that were displaced since this was last taken.
     pub(crate) displaced: Vec<u64>,
+    /// How many a full queue has refused so far.
+    pub(crate) refused: u64,
 }
 
 impl Queue {
@@ -207,6 +209,7 @@ impl Queue {
             tick: 1,
             when_full: FullQueue::default(),
             displaced: Vec::new(),
+            refused: 0,
         }
     }
 
@@ -269,6 +272,7 @@ impl Queue {
             // An error is not given up for what comes.
             let error = self.waiting.front().is_some_and(|oldest| oldest.is_error);
             if self.when_full == FullQueue::Refuse || error {
+                self.refused += 1;
                 return Enqueued::Full;
             }
             self.pop();

@@ -374,6 +374,7 @@ impl<S: State> Reactor<S> {
             limits: &self.limits,
             cause,
             overdue: None,
+            runs: None,
         };
         let published = |state: u32| view.shared().current().map_or(0, |now| now.tick(state));
         let mut leave = Leave {

@@ -1,7 +1,10 @@
 //! The trace that a mutation belongs to, as it travels over HTTP, over links, and down again.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// One span of a trace, for whoever works on its behalf: the `traceparent` of W3C Trace Context.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -22,6 +25,27 @@ impl TraceContext {
             span: fastrand::u64(1..),
             sampled,
         }
+    }
+
+    /// Its 24 bytes on the wire, where only what is kept travels.
+    #[cfg(feature = "replica")]
+    pub(crate) fn to_bytes(self) -> [u8; 24] {
+        let mut bytes = [0; 24];
+        bytes[..16].copy_from_slice(&self.trace.to_be_bytes());
+        bytes[16..].copy_from_slice(&self.span.to_be_bytes());
+        bytes
+    }
+
+    /// Reads what [`Self::to_bytes`] wrote.
+    #[cfg(feature = "replica")]
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (trace, span) = bytes.split_first_chunk::<16>()?;
+        let context = Self {
+            trace: u128::from_be_bytes(*trace),
+            span: u64::from_be_bytes(span.try_into().ok()?),
+            sampled: true,
+        };
+        (context.trace != 0 && context.span != 0).then_some(context)
     }
 
     /// Another span of the same trace.
@@ -71,6 +95,57 @@ impl FromStr for TraceContext {
             span: u64::try_from(span).map_err(|_long| InvalidTrace)?,
             sampled: flags & 1 == 1,
         })
+    }
+}
+
+/// How many traced revisions a node remembers for its followers.
+pub(crate) const TRACES: usize = 64;
+
+/// What led to a revision.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Led {
+    pub(crate) revision: u64,
+    /// The span at this node: the transition on the root, else that it became visible.
+    pub(crate) context: TraceContext,
+    /// The span of the root's transition.
+    pub(crate) transition: u64,
+}
+
+/// The traces of recent revisions, for followers to be told along with the deltas.
+#[derive(Debug, Default)]
+pub(crate) struct Traces {
+    /// The newest traced revision, so that all others cost one look.
+    newest: AtomicU64,
+    // Nothing awaits under it; touched by what is traced only.
+    recent: Mutex<VecDeque<Led>>,
+}
+
+impl Traces {
+    /// Remembers what led to a revision.
+    pub(crate) fn remember(&self, led: Led) {
+        let mut recent = self.recent();
+        if recent.len() == TRACES {
+            recent.pop_front();
+        }
+        recent.push_back(led);
+        self.newest.store(led.revision, Ordering::Release);
+    }
+
+    /// What led to the revisions after the one, up to the other.
+    #[cfg(feature = "replica")]
+    pub(crate) fn between(&self, after: u64, last: u64) -> Vec<Led> {
+        if self.newest.load(Ordering::Acquire) <= after {
+            return Vec::new();
+        }
+        let recent = self.recent();
+        let known = recent.iter().copied();
+        known
+            .filter(|led| (after + 1..=last).contains(&led.revision))
+            .collect()
+    }
+
+    fn recent(&self) -> MutexGuard<'_, VecDeque<Led>> {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

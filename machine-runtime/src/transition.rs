@@ -21,7 +21,8 @@ mod general;
 mod log;
 mod negotiate;
 
-pub(crate) use log::{Change, End, Log, Record};
+pub use log::Times;
+pub(crate) use log::{Change, End, Log, Record, Run};
 pub(crate) use negotiate::{Answer, Ask, Bound, Negotiator, Pair, Plan, Stage};
 
 /// What a machine is at one moment.

@@ -31,6 +31,7 @@ use crate::ring::{RING_BYTES, RING_DELTAS, Ring, summed};
 use crate::schema::{Schema, as_index};
 use crate::set::{StateSet, ones};
 use crate::state::{DynState, State, Words};
+use crate::trace::Traces;
 use crate::transition::{Change, Request, Status};
 use crate::when::Waiters;
 
@@ -215,6 +216,7 @@ pub(crate) struct Shared {
     pub(crate) freshened: tokio::sync::Notify,
     /// How many links there are to the root; `NO_TIER` until that is known.
     tier: AtomicU32,
+    traces: Traces,
 }
 
 const NO_TIER: u32 = u32::MAX;
@@ -245,6 +247,7 @@ impl Shared {
             #[cfg(feature = "replica")]
             freshened: tokio::sync::Notify::new(),
             tier: AtomicU32::new(if root { 0 } else { NO_TIER }),
+            traces: Traces::default(),
         }
     }
 
@@ -278,6 +281,10 @@ impl Shared {
 
     pub(crate) fn observers(&self) -> Option<&Observers> {
         self.options.observers.as_ref()
+    }
+
+    pub(crate) fn traces(&self) -> &Traces {
+        &self.traces
     }
 
     pub(crate) fn ring(&self) -> MutexGuard<'_, Ring> {

@@ -237,6 +237,8 @@ fn doubt(may_have_run: bool) -> &'static str {
 pub(crate) struct Write {
     pub(crate) key: Option<Key>,
     pub(crate) epoch: Option<Epoch>,
+    /// The trace that it belongs to, if that is kept.
+    pub(crate) trace: Option<TraceContext>,
     pub(crate) calls: Vec<Waiting>,
 }
 
@@ -245,6 +247,7 @@ impl Write {
         Self {
             key: options.key,
             epoch: options.epoch,
+            trace: options.trace.filter(|trace| trace.sampled),
             calls,
         }
     }

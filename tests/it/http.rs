@@ -10,11 +10,14 @@ use hyper::client::conn::http1;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use machine_node::http::Http;
+use machine_node::observe::{ObserveConfig, Observed};
 use machine_node::shutdown::Tasks;
+use machine_runtime::observe::Observers;
 use machine_runtime::replica::{Link, Source, SourceOptions, SourceStats};
 use machine_runtime::{Epoch, Handle, Machine, Mutation, Owner, ViewOptions, states};
 use tokio::net::{TcpListener, TcpStream};
 
+use crate::exposition::Exposition;
 use crate::support::PATIENCE;
 
 // Broken requests, limits, slow readers.
@@ -91,7 +94,8 @@ impl Node {
         source: SourceStats,
     ) -> Self {
         let name = if link.is_some() { "rep-1" } else { "root" };
-        let http = Http::new(name, "1.0.0", handle, link, source);
+        let observed = Observed::new(ObserveConfig::new("house"), Observers::new());
+        let http = Http::new(name, "1.0.0", handle, link, source, observed).unwrap();
         let addr = listener.local_addr().unwrap();
         let tasks = Tasks::default();
         let (served, stopped) = (http.clone(), tasks.stopped());
@@ -102,6 +106,12 @@ impl Node {
     /// Asks for `path` and reads the answer.
     async fn get(&self, path: &str) -> Answer {
         self.ask("GET", path, &[]).await
+    }
+
+    /// Waits until the samples of a metric come to so many.
+    async fn until_metric(&self, name: &str, count: u32) {
+        let value = Some(f64::from(count));
+        until(async || self.get("/metrics").await.metric(name, &[]) == value).await;
     }
 
     /// Asks with a method and headers and reads the answer.
@@ -256,6 +266,12 @@ impl Answer {
 
     fn text(&self) -> &str {
         std::str::from_utf8(&self.body).unwrap()
+    }
+
+    /// The sum of a metric's samples that have these labels.
+    #[track_caller]
+    fn metric(&self, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
+        Exposition::classic(self.text()).sum(name, labels)
     }
 
     fn header(&self, name: &str) -> &str {

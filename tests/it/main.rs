@@ -6,16 +6,24 @@
 mod cli;
 // The dashboard: what is made, what is committed, how Grafana takes it.
 mod dashboard;
+// Reading what `/metrics` has, strictly.
+mod exposition;
 // Real departures on a real machine.
 mod feed;
 // What nodes answer over HTTP.
 mod http;
+// What is logged, and what a Loki is sent of it.
+mod logs;
+// Metrics: for those who ask, and for a Pushgateway.
+mod metrics;
 // What a replica tells a person.
 mod narrator;
 // Running the program, reading what it prints, asking its nodes.
 mod support;
 // Gates and delays: what the root's handlers refuse, and what they do.
 mod tower;
+// What an OpenTelemetry collector is told of mutations.
+mod traces;
 // Whole trees, in one process and in one each.
 mod tree;
 // Many writers at once.

@@ -13,13 +13,16 @@ pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 pub(crate) fn command(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_flights"));
     for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("TST_") {
+        let name_of = name.to_string_lossy();
+        let ours = ["TST_", "AM_", "PUSH_", "LOKI_", "OTEL_"];
+        if ours.iter().any(|start| name_of.starts_with(start)) {
             command.env_remove(name);
         }
     }
     command
         .args(args)
         .env_remove("RUST_LOG")
+        .env_remove("TRACEPARENT")
         .stdin(Stdio::null());
     command
 }

@@ -13,8 +13,10 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use flights_bench::states::Published148;
 use machine_node::node::{Node, NodeConfig, Origin, Sockets, start_machine};
+use machine_node::observe::{Exports, ObserveConfig};
 use machine_node::random::RandomTraffic;
 use machine_node::shutdown::Tasks;
+use machine_runtime::observe::Observers;
 use machine_runtime::{DynState, Handle, Machine, Mutation, States, View};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -212,8 +214,9 @@ fn http(counter: &mut Counter) -> anyhow::Result<()> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let tasks = Tasks::default();
     let mut reader = runtime.block_on(async {
-        let root: Handle<Published148> = start_machine(Machine::new(), &tasks).await?;
-        let (addr, _node) = start(Origin::Machine(root.untyped()), &tasks).await?;
+        let observers = Observers::new();
+        let root: Handle<Published148> = start_machine(Machine::new(), &observers, &tasks).await?;
+        let (addr, _node) = start(Origin::Machine(root.untyped(), observers), &tasks).await?;
         anyhow::Ok(TcpStream::connect(addr.http).await?)
     })?;
     let mut answer = vec![0; 4096];
@@ -239,8 +242,9 @@ fn link(counter: &mut Counter) -> anyhow::Result<()> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let tasks = Tasks::default();
     let (root, view) = runtime.block_on(async {
-        let root: Handle<Published148> = start_machine(Machine::new(), &tasks).await?;
-        let (addr, _root) = start(Origin::Machine(root.untyped()), &tasks).await?;
+        let observers = Observers::new();
+        let root: Handle<Published148> = start_machine(Machine::new(), &observers, &tasks).await?;
+        let (addr, _root) = start(Origin::Machine(root.untyped(), observers), &tasks).await?;
         let schema = Published148::schema().clone();
         let (_, replicant) = start(Origin::Parent(schema, addr.rpc.to_string()), &tasks).await?;
         anyhow::Ok((root, replicant.view().clone()))
@@ -290,6 +294,8 @@ async fn start(origin: Origin, tasks: &Tasks) -> anyhow::Result<(Addrs, Node)> {
         version: "1.0.0",
         origin,
         push_interval: Duration::ZERO,
+        observe: ObserveConfig::new("bench"),
+        exports: Exports::default(),
     };
     let http = Some(http);
     Ok((addrs, Node::start(config, Sockets { rpc, http }, tasks)?))

@@ -17,8 +17,10 @@ use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use machine_node::node::{self, Node, NodeConfig, Origin, Sockets};
+use machine_node::observe::{Exports, ObserveConfig};
 use machine_node::random::RandomTraffic;
 use machine_node::shutdown::{PATIENCE, Tasks, input_ends};
+use machine_runtime::observe::Observers;
 use machine_runtime::{Machine, States};
 use tokio::net::TcpListener;
 use tokio::runtime::Builder;
@@ -103,14 +105,17 @@ async fn run_node(args: NodeArgs) -> anyhow::Result<()> {
     let origin = if let Some(parent) = args.parent {
         Origin::Parent(Published148::schema().clone(), parent)
     } else {
-        let root = root.insert(node::start_machine(Machine::<Published148>::new(), &tasks).await?);
-        Origin::Machine(root.untyped())
+        let (machine, observers) = (Machine::<Published148>::new(), Observers::new());
+        let root = root.insert(node::start_machine(machine, &observers, &tasks).await?);
+        Origin::Machine(root.untyped(), observers)
     };
     let config = NodeConfig {
         name: args.name,
         version: env!("CARGO_PKG_VERSION"),
         origin,
         push_interval: Duration::ZERO,
+        observe: ObserveConfig::new("bench"),
+        exports: Exports::default(),
     };
     let http = Some(http);
     let _node = Node::start(config, Sockets { rpc, http }, &tasks)?;

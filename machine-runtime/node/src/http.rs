@@ -12,8 +12,10 @@ use std::future::Future;
 use std::sync::Arc;
 
 use machine_runtime::replica::{Link, SourceStats};
-use machine_runtime::{DynState, Handle, State, View};
+use machine_runtime::{DynState, Handle, State, UnknownState, View};
 use tokio::net::TcpListener;
+
+use crate::observe::Observed;
 
 mod accept;
 mod answer;
@@ -30,12 +32,14 @@ mod routes;
 mod schema;
 mod server;
 mod similar;
+mod traces;
 mod traffic;
 mod wait;
 mod write;
 
-use self::metrics::Metrics;
+use self::metrics::{Format, Metrics};
 use self::pages::Pages;
+pub use self::traces::Traces;
 use self::traffic::Traffic;
 
 /// Answers readers from what a view shows. Cheap to clone.
@@ -52,6 +56,7 @@ struct Site {
     link: Option<Link>,
     pages: Pages,
     traffic: Arc<Traffic>,
+    traces: Traces,
     metrics: Metrics,
 }
 
@@ -66,13 +71,19 @@ struct Node {
 impl Http {
     /// The HTTP side of the node called `name`, of a program of this `version`, which shows the view
     /// of `handle` and sends it mutations. A node without a link to a parent is a root.
+    ///
+    /// # Errors
+    ///
+    /// If a state that is to have a metric of its own is none.
     pub fn new<S: State>(
         name: &str,
         version: &'static str,
         handle: &Handle<S>,
         link: Option<Link>,
         source: SourceStats,
-    ) -> Self {
+        observed: Observed,
+    ) -> Result<Self, UnknownState> {
+        let traces = Traces::new(&observed.observers, observed.config.trace_ratio);
         let role = if link.is_some() { "replicant" } else { "root" };
         let node = Node {
             name: name.to_owned(),
@@ -82,9 +93,9 @@ impl Http {
         let handle = handle.untyped();
         let view = handle.view().clone();
         let traffic = Arc::new(Traffic::default());
-        let metrics = Metrics::new(&node, &view, link.as_ref(), source, &traffic);
+        let metrics = Metrics::new(&node, &handle, link.as_ref(), source, &traffic, observed)?;
         let pages = Pages::default();
-        Self {
+        Ok(Self {
             site: Arc::new(Site {
                 node,
                 view,
@@ -92,9 +103,10 @@ impl Http {
                 link,
                 pages,
                 traffic,
+                traces,
                 metrics,
             }),
-        }
+        })
     }
 
     /// Answers whoever connects to `listener` until `stop` resolves; then nobody new is let in,
@@ -102,6 +114,11 @@ impl Http {
     /// all connections.
     pub async fn serve(&self, listener: TcpListener, stop: impl Future<Output = ()>) {
         server::serve(&self.site, listener, stop).await;
+    }
+
+    /// What `/metrics` shows in the classic format.
+    pub(crate) fn metrics(&self) -> String {
+        self.site.metrics.render(Format::Classic)
     }
 
     /// How many requests were answered.
@@ -116,4 +133,20 @@ impl fmt::Debug for Http {
             .field("node", &self.site.node)
             .finish_non_exhaustive()
     }
+}
+
+/// A root that nobody follows.
+#[cfg(test)]
+fn of_root<S: State>(handle: &Handle<S>) -> Http {
+    let config = crate::observe::ObserveConfig::new("test");
+    let observed = Observed::new(config, machine_runtime::observe::Observers::new());
+    Http::new(
+        "root",
+        "1.0.0",
+        handle,
+        None,
+        SourceStats::default(),
+        observed,
+    )
+    .unwrap()
 }

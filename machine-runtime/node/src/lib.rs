@@ -5,26 +5,32 @@
 //!   another node; [`http`] is its readers' side.
 //! * [`places`] says which nodes a tree has, [`processes`] runs nodes in processes of their own and
 //!   starts those again that end.
-//! * [`client`] asks nodes over HTTP, [`random`] is traffic for a root.
-//! * [`observe`] says to whom a node reports, [`metrics`] which metrics it has,
-//!   [`dashboard`] makes pictures and alerts of these.
+//! * [`client`] asks nodes over HTTP, [`top`] shows how they do, [`random`] is traffic for a root.
+//! * [`observe`] says to whom a node reports, [`metrics`] which metrics it has, [`log`] what of it is
+//!   logged; `otlp` sends traces. [`health`] is a root's pulse, and [`dashboard`] makes pictures and
+//!   alerts of metrics.
 //! * [`shutdown`], [`telemetry`], [`status`] and [`terminal`] are how a program of nodes ends,
 //!   logs, and shows how it goes.
 
 pub mod client;
 pub mod dashboard;
+pub mod health;
 pub mod http;
+pub mod log;
 pub mod metrics;
 pub mod node;
 pub mod observe;
+mod otlp;
 mod outbound;
 pub mod places;
 pub mod processes;
+mod push;
 pub mod random;
 pub mod shutdown;
 pub mod status;
 pub mod telemetry;
 pub mod terminal;
+pub mod top;
 
 #[cfg(test)]
 mod fixture;

@@ -108,7 +108,7 @@ catalogue! {
     BUILD_INFO = Metric::gauge("build_info", "1; the version of the program that runs is a label")
         .by(&["version"]);
     /// Which place the node has in the tree.
-    NODE_INFO = Metric::gauge("node_info", "1; the node's parent is a label, empty on a root and while it is not known")
+    NODE_INFO = Metric::gauge("node_info", "1; the node's parent is a label, empty on a root and until it is known")
         .by(&["parent"]);
     /// When the process began.
     START_TIME = Metric::gauge("start_time_seconds", "When the node was started, in seconds since 1970");
@@ -217,17 +217,113 @@ catalogue! {
         .by(&["exporter", "result"]);
 }
 
+/// What `--compat-metrics` adds: the base of each name, which begins with `am_` and ends with the node's
+/// name, and what it means. All are gauges without labels; averages are those of the last window of
+/// 15 s or more.
+pub const COMPAT: [(&str, &str); 15] = [
+    ("states", "The states of the schema"),
+    (
+        "relations",
+        "The lists of relations in the schema that are not empty",
+    ),
+    ("ref_states", "The states that these lists have together"),
+    (
+        "queue_size",
+        "Requests that wait for the machine, at the end of the window",
+    ),
+    (
+        "tx_ticks",
+        "By how much the sum of all ticks grew with a transition, on average",
+    ),
+    ("exceptions", "Errors in the window"),
+    (
+        "transitions",
+        "Transitions that were carried out in the window; on a replicant, deltas",
+    ),
+    (
+        "states_added",
+        "States that began with a transition, on average",
+    ),
+    (
+        "states_removed",
+        "States that ended with a transition, on average",
+    ),
+    (
+        "states_touched",
+        "States that a transition changed or called, whichever are more, on average",
+    ),
+    ("steps", "0: steps of transitions are not recorded"),
+    ("handlers", "Handlers that ran in a transition, on average"),
+    (
+        "tx_time",
+        "How long a transition took in microseconds, on average",
+    ),
+    (
+        "states_active",
+        "States that are active, the average of both ends of the window",
+    ),
+    ("states_inactive", "States that are not, likewise"),
+];
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// Where the tables are.
+    const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/metrics.md");
+
+    /// What sets the tables apart from what is written by hand.
+    const MARKS: [&str; 2] = ["<!-- tables -->\n", "<!-- end of tables -->\n"];
+
+    fn row(cells: &[&str]) -> String {
+        format!("| {} |\n", cells.join(" | "))
+    }
+
+    fn tables() -> String {
+        let mut out =
+            String::from("| name | kind | labels | on | meaning |\n|---|---|---|---|---|\n");
+        for metric in ALL {
+            let name = metric.full_name();
+            let kind = format!("{:?}", metric.kind).to_lowercase();
+            let labels: Vec<_> = metric.labels.iter().map(|l| format!("`{l}`")).collect();
+            let on = format!("{:?}", metric.on).to_lowercase();
+            let (labels, help) = (labels.join(", "), metric.help);
+            out += &row(&[&format!("`{name}`"), &kind, &labels, &on, help]);
+        }
+        out += "\nWith `--compat-metrics`, of a node called `rep-1`:\n\n| name | meaning |\n|---|---|\n";
+        for (base, help) in COMPAT {
+            out += &row(&[&format!("`am_{base}_rep_1`"), help]);
+        }
+        out
+    }
+
     #[test]
-    fn names_are_those_of_promethean_custom() {
+    fn the_page_has_the_tables() {
+        let page = std::fs::read_to_string(PAGE).unwrap();
+        let (before, rest) = page.split_once(MARKS[0]).unwrap();
+        let (shown, after) = rest.split_once(MARKS[1]).unwrap();
+        let tables = tables();
+        if std::env::var_os("WRITE_DOCS").is_some() {
+            let page = [before, MARKS[0], &tables, MARKS[1], after].concat();
+            std::fs::write(PAGE, page).unwrap();
+        } else {
+            let how = "WRITE_DOCS=1 cargo test -p machine-node the_page_has_the_tables";
+            assert!(
+                shown == tables,
+                "docs/metrics.md is of other metrics: {how}"
+            );
+        }
+    }
+
+    #[test]
+    fn names_are_as_prometheus_wants_them() {
         for (i, metric) in ALL.iter().enumerate() {
             let name = metric.full_name();
             let known = |byte: u8| byte.is_ascii_lowercase() || byte == b'_';
             assert!(name.bytes().all(known), "{name}");
             assert!(!metric.help.ends_with('.'), "{name}");
+            // It is written as it is, here and in a table.
+            assert!(!metric.help.contains(['\\', '"', '\n', '|']), "{name}");
             assert!(!metric.name.ends_with("_total"), "{name}");
             assert_eq!(
                 metric.kind == Kind::Counter,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use machine_runtime::observe::Observers;
 use machine_runtime::replica::{
     Follower, FollowerOptions, Link, LinkState, Source, SourceOptions, Tcp,
 };
@@ -14,8 +15,14 @@ use machine_runtime::{
 use tokio::net::TcpListener;
 
 use crate::http::Http;
+use crate::log;
+use crate::observe::{Exports, ObserveConfig, Observed};
+use crate::otlp::{self, Otlp};
+use crate::outbound;
+use crate::push::Gateway;
 use crate::shutdown::Tasks;
 use crate::status::Row;
+use crate::telemetry::Role;
 
 /// What makes a node the one it is.
 #[derive(Clone, Debug)]
@@ -28,28 +35,37 @@ pub struct NodeConfig {
     pub origin: Origin,
     /// The least time between two pushes to a follower.
     pub push_interval: Duration,
+    /// To whom it reports.
+    pub observe: ObserveConfig,
+    /// What the program's exporters have told: those of the log and of spans are of all its nodes.
+    pub exports: Exports,
 }
 
 /// Where the states of a node come from.
 #[derive(Clone, Debug)]
 pub enum Origin {
-    /// From a machine, of which this is a handle: the node is a root.
-    Machine(Handle<DynState>),
+    /// From a machine, of which this is a handle, and which tells these: the node is a root. Whoever
+    /// started it has [attached](log::attach) the log before.
+    Machine(Handle<DynState>, Observers),
     /// From the node at this tarpc address, which shows states of this schema.
     Parent(Arc<Schema>, String),
 }
 
-/// Starts `machine` for a root to show, and brings it up where it has states for that. It runs
-/// until `tasks` are stopped, whether anybody holds its handle or not.
+/// Starts `machine` for a root to show, and brings it up where it has states for that. It tells
+/// `observers` from the start, and runs until `tasks` are stopped, whether anybody holds its handle or
+/// not.
 ///
 /// # Errors
 ///
 /// If it ended or refused to become ready.
 pub async fn start_machine<S: States>(
     machine: Machine<S>,
+    observers: &Observers,
     tasks: &Tasks,
 ) -> anyhow::Result<Handle<S>> {
-    let (handle, owner) = Owner::new(machine, Epoch::random(), ViewOptions::default());
+    let mut options = ViewOptions::default();
+    options.observers = Some(observers.clone());
+    let (handle, owner) = Owner::new(machine, Epoch::random(), options);
     let (stopped, held) = (tasks.stopped(), handle.clone());
     tasks.spawn(async move {
         owner.run(stopped).await;
@@ -91,18 +107,29 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// If a socket has no address.
+    /// If a socket has no address, or as [`ObserveConfig::check`].
     pub fn start(config: NodeConfig, sockets: Sockets, tasks: &Tasks) -> anyhow::Result<Self> {
-        let (handle, link) = match config.origin {
-            Origin::Machine(handle) => (handle, None),
+        let (handle, link, observers) = match config.origin {
+            Origin::Machine(handle, observers) => {
+                config.observe.check(handle.view().schema())?;
+                (handle, None, observers)
+            }
             Origin::Parent(schema, addr) => {
-                let options = FollowerOptions::new(&config.name);
+                config.observe.check(&schema)?;
+                let observers = Observers::new();
+                let mut options = FollowerOptions::new(&config.name);
+                options.view.observers = Some(observers.clone());
+                log::attach(&observers, &schema, &config.name, Role::Replicant, tasks);
                 let (_, follower) = Follower::new::<DynState>(schema, options);
                 let (handle, link) = (follower.handle(), follower.link().clone());
                 tasks.spawn(follower.run(Tcp { addr }, tasks.stopped()));
-                (handle, Some(link))
+                (handle, Some(link), observers)
             }
         };
+        let gateway = Gateway::new(&config.observe, &config.name)?;
+        let mut observed = Observed::new(config.observe, observers);
+        observed.exports = config.exports.of_node();
+        let reports = observed.clone();
         let mut options = SourceOptions::new(&config.name);
         options.push_interval = config.push_interval;
         let source = Source::new(handle.view(), options).with_writes(&handle);
@@ -112,7 +139,26 @@ impl Node {
             &handle,
             link.clone(),
             source.stats().clone(),
-        );
+            observed,
+        )?;
+        if let Some(gateway) = gateway {
+            let (http, client) = (http.clone(), outbound::client()?);
+            let exports = reports.exports.clone();
+            let push = gateway.push(client, move || http.metrics(), exports, tasks.stopped());
+            tasks.spawn(push);
+        }
+        if let Some(collector) = &reports.config.otlp {
+            let origin = otlp::Origin {
+                service: &reports.config.service,
+                node: &config.name,
+                version: config.version,
+                role: if link.is_some() { "replicant" } else { "root" },
+            };
+            let schema = Arc::clone(handle.view().schema());
+            let (observers, exports) = (&reports.observers, reports.exports.clone());
+            let otlp = Otlp::new(collector, &origin, schema, observers, exports)?;
+            tasks.spawn(otlp.run(tasks.stopped()));
+        }
         let stopped = tasks.stopped();
         tasks.spawn(async move { source.serve(sockets.rpc, stopped).await });
         let mut http_addr = None;
@@ -142,6 +188,11 @@ impl Node {
     /// Sends mutations to the root, from wherever the node is.
     pub fn handle(&self) -> &Handle<DynState> {
         &self.handle
+    }
+
+    /// What the node's `/metrics` show.
+    pub fn metrics(&self) -> String {
+        self.http.metrics()
     }
 
     /// How the node is.

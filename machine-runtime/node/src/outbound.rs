@@ -1,6 +1,7 @@
 //! Requests to servers that are told how a node is.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -35,17 +36,101 @@ pub(crate) fn url(server: &str, path: &str) -> String {
     format!("{scheme}{}{path}", server.trim_end_matches('/'))
 }
 
-/// What exporters have told other servers, shared by all of a node's. Cheap to clone.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Exports(pub(crate) Arc<[Export; 3]>);
+/// Who tells other servers how a node is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Exporter {
+    /// Lines of the log to a Loki.
+    Loki,
+    /// Spans to a collector of traces.
+    Otlp,
+    /// Metrics to a Pushgateway.
+    Pushgateway,
+}
 
-/// What one exporter has told.
+impl Exporter {
+    /// All of them.
+    pub(crate) const ALL: [Self; 3] = [Self::Loki, Self::Otlp, Self::Pushgateway];
+
+    /// The exporter's name in metrics and logs.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Loki => "loki",
+            Self::Otlp => "otlp",
+            Self::Pushgateway => "pushgateway",
+        }
+    }
+}
+
+/// What the exporters of a program have told other servers. Cheap to clone; made once, and given to
+/// all of its nodes.
+#[derive(Clone, Debug, Default)]
+pub struct Exports([Arc<Export>; Exporter::ALL.len()]);
+
+impl Exports {
+    /// What one exporter has told.
+    pub(crate) fn of(&self, exporter: Exporter) -> &Export {
+        &self.0[exporter as usize]
+    }
+
+    /// The same for one of the program's nodes, which pushes its metrics itself.
+    pub(crate) fn of_node(&self) -> Self {
+        let mut exports = self.clone();
+        exports.0[Exporter::Pushgateway as usize] = Arc::default();
+        exports
+    }
+}
+
+/// What one exporter has told. Each of what it was to tell is counted once.
 #[derive(Debug, Default)]
 pub(crate) struct Export {
-    /// What arrived.
-    pub(crate) sent: std::sync::atomic::AtomicU64,
-    /// What found no room to wait in.
-    pub(crate) dropped: std::sync::atomic::AtomicU64,
-    /// What was given up on after some attempts.
-    pub(crate) failed: std::sync::atomic::AtomicU64,
+    sent: AtomicU64,
+    dropped: AtomicU64,
+    failed: AtomicU64,
+}
+
+impl Export {
+    /// Counts `n` that arrived.
+    pub(crate) fn sent(&self, n: u64) {
+        self.sent.fetch_add(n, Ordering::Relaxed);
+    }
+
+    /// Counts `n` that found no room to wait in.
+    pub(crate) fn dropped(&self, n: u64) {
+        self.dropped.fetch_add(n, Ordering::Relaxed);
+    }
+
+    /// Counts `n` that were given up on.
+    pub(crate) fn failed(&self, n: u64) {
+        self.failed.fetch_add(n, Ordering::Relaxed);
+    }
+
+    /// The counts, each with the result's name in metrics.
+    pub(crate) fn read(&self) -> [(&'static str, u64); 3] {
+        let counts = [
+            ("sent", &self.sent),
+            ("dropped", &self.dropped),
+            ("failed", &self.failed),
+        ];
+        counts.map(|(name, count)| (name, count.load(Ordering::Relaxed)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exporters_count_apart_and_clones_together() {
+        let exports = Exports::default();
+        let clone = exports.clone();
+        clone.of(Exporter::Loki).sent(3);
+        clone.of(Exporter::Loki).dropped(1);
+        clone.of(Exporter::Otlp).failed(2);
+        let node = exports.of_node();
+        node.of(Exporter::Pushgateway).sent(1);
+        let counts = Exporter::ALL.map(|exporter| exports.of(exporter).read().map(|(_, n)| n));
+        assert_eq!(counts, [[3, 1, 0], [0, 0, 2], [0, 0, 0]]);
+        assert_eq!(node.of(Exporter::Loki).read()[0], ("sent", 3));
+        assert_eq!(node.of(Exporter::Pushgateway).read()[0], ("sent", 1));
+    }
 }

@@ -18,8 +18,10 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::client;
+use crate::metrics::HTTP_REQUESTS;
 use crate::shutdown::Tasks;
 use crate::status::{Lines, Row};
+use crate::telemetry::Logs;
 
 /// The first pause before a process is started again; it doubles up to `RESTART_MOST`.
 const RESTART_LEAST: Duration = Duration::from_millis(100);
@@ -30,8 +32,8 @@ const RESTART_MOST: Duration = Duration::from_secs(5);
 /// A process that ran for this long is started again after the shortest pause.
 const HEALTHY: Duration = Duration::from_secs(5);
 
-/// How long a process may take to end.
-const END: Duration = Duration::from_millis(500);
+/// How long a process may take to end: a little longer than it takes to send its last lines.
+const END: Duration = Duration::from_millis(600);
 
 /// How often a node is asked how it is.
 const LOOK: Duration = Duration::from_millis(100);
@@ -60,15 +62,17 @@ pub struct Processes {
 }
 
 impl Processes {
-    /// Starts a process for each node, which log what the filter `log` lets through. `over`: how
-    /// the line begins with which one of them says that its traffic is over, if it ever is.
+    /// Starts a process for each node, whose environment is this one's but for `environment`: what has
+    /// no value there they do not have. What they log goes where `logs` does, or is among `lines`. `over`:
+    /// how the line begins with which one of them says that its traffic is over, if it ever is.
     ///
     /// # Errors
     ///
     /// If this program cannot be found to start it again.
     pub fn start(
         nodes: Vec<NodeProcess>,
-        log: &str,
+        environment: &[(&'static str, Option<String>)],
+        logs: &Logs,
         over: Option<&'static str>,
         tasks: &Tasks,
         lines: &Lines,
@@ -94,7 +98,8 @@ impl Processes {
             let process = Process {
                 node,
                 program: program.clone().into(),
-                log: log.to_owned(),
+                environment: environment.to_vec(),
+                logs: logs.clone(),
                 lines: lines.clone(),
                 over,
                 traffic_over: traffic_over.clone(),
@@ -122,7 +127,8 @@ impl Processes {
 struct Process {
     node: NodeProcess,
     program: OsString,
-    log: String,
+    environment: Vec<(&'static str, Option<String>)>,
+    logs: Logs,
     lines: Lines,
     over: Option<&'static str>,
     traffic_over: CancellationToken,
@@ -171,9 +177,14 @@ impl Process {
         for name in settings {
             command.env_remove(name);
         }
+        for (name, value) in &self.environment {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
         command
             .args(&self.node.args)
-            .env("RUST_LOG", &self.log)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -185,14 +196,21 @@ impl Process {
     /// Passes on what the process says until it ends.
     async fn attend(&self, child: &mut Child) -> String {
         let (out, err) = (child.stdout.take(), child.stderr.take());
-        let (ended, (), ()) = tokio::join!(child.wait(), self.pass_on(out), self.pass_on(err));
+        let (ended, (), ()) = tokio::join!(
+            child.wait(),
+            self.pass_on(out, false),
+            self.pass_on(err, true)
+        );
         ended.map_or_else(|error| format!("is lost: {error}"), ended_how)
     }
 
-    async fn pass_on(&self, output: Option<impl AsyncRead + Unpin>) {
+    async fn pass_on(&self, output: Option<impl AsyncRead + Unpin>, logged: bool) {
         let Some(output) = output else { return };
         let mut output = BufReader::new(output).lines();
         while let Ok(Some(line)) = output.next_line().await {
+            if logged && self.logs.pass_on(&line) {
+                continue;
+            }
             self.lines.push(format!("{}: {line}", self.node.name));
             if self.over.is_some_and(|over| line.starts_with(over)) {
                 self.traffic_over.cancel();
@@ -282,9 +300,8 @@ async fn look(addr: &str) -> anyhow::Result<Row> {
 
 /// The sum over all routes of the requests in a node's metrics.
 fn requests(metrics: &str) -> u64 {
-    let counts = metrics
-        .lines()
-        .filter(|line| line.starts_with("machine_http_requests_total{"));
+    let family = HTTP_REQUESTS.full_name() + "{";
+    let counts = metrics.lines().filter(|line| line.starts_with(&family));
     counts
         .filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
         .sum()

@@ -1,56 +1,186 @@
-//! Where log lines go: to standard error, or into the live status while that has the terminal.
+//! What is logged, and where it goes: to standard error, or into the live status while that has the
+//! terminal, and to a Loki as well where there is one.
 
 use std::io::{self, Write};
 use std::str::FromStr;
 
 use anyhow::Context;
-use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::MakeWriter;
-use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing_subscriber::registry::Registry;
 use tracing_subscriber::util::SubscriberInitExt;
 
+use crate::observe::ObserveConfig;
+use crate::outbound::Exports;
+use crate::shutdown::Tasks;
 use crate::status::Lines;
 
-/// What is logged unless told otherwise.
-pub const DEFAULT: &str = "warn";
+pub(crate) mod levels;
+mod line;
+mod loki;
+mod switches;
 
-/// Starts logging by a filter such as `info` or `warn,machine_runtime=debug`. Where `lines` is
-/// given, they go there.
+pub use levels::{DEFAULT, Filter, FilterError};
+pub use loki::{InvalidLoki, LokiAddr};
+pub use switches::Switches;
+
+/// How a program logs.
+#[derive(Clone, Debug)]
+pub struct LogConfig {
+    /// Which lines are logged.
+    pub filter: Filter,
+    /// What a line looks like.
+    pub format: Format,
+    /// Whether they are collected for a Loki, see [`Logs::push`].
+    pub loki: bool,
+}
+
+/// What a logged line looks like.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Format {
+    /// As people read it.
+    #[default]
+    Text,
+    /// A JSON object.
+    Json,
+}
+
+impl Format {
+    /// The format's name in flags.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Json => "json",
+        }
+    }
+}
+
+impl FromStr for Format {
+    type Err = String;
+
+    /// Nothing is text.
+    fn from_str(name: &str) -> Result<Self, String> {
+        match name {
+            "" | "text" => Ok(Self::Text),
+            "json" => Ok(Self::Json),
+            _ => Err("it is text or json".to_owned()),
+        }
+    }
+}
+
+/// Starts logging. Where `lines` is given, lines go there.
 ///
 /// # Errors
 ///
-/// If `filter` is none.
-pub fn start(filter: &str, lines: Option<Lines>) -> anyhow::Result<()> {
-    let targets = Targets::from_str(filter).with_context(|| {
-        format!("`{filter}` is no log filter; try `info` or `warn,machine_runtime=debug`")
-    })?;
-    // tarpc logs as errors what a peer does and we tell in better words.
-    let targets = if filter.contains("tarpc") {
-        targets
-    } else {
-        targets.with_target("tarpc", LevelFilter::OFF)
-    };
-    let to_lines = lines.is_some();
-    let layer = tracing_subscriber::fmt::layer()
-        .with_target(false)
-        .with_ansi(false);
+/// If it was started before.
+pub fn start(config: &LogConfig, lines: Option<Lines>) -> anyhow::Result<Logs> {
     let writer = Writer { lines };
-    let registry = tracing_subscriber::registry();
-    let started = if to_lines {
-        registry
-            .with(layer.without_time().with_writer(writer))
-            .with(targets)
-            .try_init()
-    } else {
-        registry
-            .with(layer.with_writer(writer))
-            .with(targets)
-            .try_init()
+    let lines = tracing_subscriber::fmt::layer()
+        .with_target(false)
+        .with_ansi(false)
+        .with_writer(writer.clone());
+    let lines: Box<dyn Layer<Registry> + Send + Sync> = match config.format {
+        Format::Json => lines.event_format(line::Json).boxed(),
+        // In the live status a line has little room.
+        Format::Text if writer.lines.is_some() => lines.without_time().boxed(),
+        Format::Text => lines.boxed(),
     };
-    started.context("logging was already started")
+    let mut layers = vec![lines.with_filter(config.filter.targets()).boxed()];
+    let exports = Exports::default();
+    let loki = config.loki.then(|| {
+        let (layer, loki) = loki::new(&exports);
+        layers.push(
+            layer
+                .with_filter(config.filter.for_loki().targets())
+                .boxed(),
+        );
+        loki
+    });
+    tracing_subscriber::registry()
+        .with(layers)
+        .try_init()
+        .context("logging was already started")?;
+    Ok(Logs {
+        writer,
+        format: config.format,
+        loki,
+        exports,
+    })
 }
 
-#[derive(Clone)]
+/// Where logged lines go. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Logs {
+    writer: Writer,
+    format: Format,
+    loki: Option<loki::Loki>,
+    exports: Exports,
+}
+
+impl Logs {
+    /// Says that lines of a node of this name are a root's, or a replicant's.
+    pub fn add_node(&self, name: &str, role: Role) {
+        if let Some(loki) = &self.loki {
+            loki.add_node(name, role);
+        }
+    }
+
+    /// What of them was sent: for all nodes of the program, whose other exporters count there as well.
+    pub fn exports(&self) -> Exports {
+        self.exports.clone()
+    }
+
+    /// Begins to send what was logged, and what will be, to the Loki of `config`, if it has one. The
+    /// task is among `tasks`. Lines that name no node are those of `node`, where the program is one.
+    ///
+    /// # Errors
+    ///
+    /// If the address is none, or nothing can be sent at all.
+    pub fn push(
+        &self,
+        config: &ObserveConfig,
+        node: Option<&str>,
+        tasks: &Tasks,
+    ) -> anyhow::Result<()> {
+        if let (Some(loki), Some(addr)) = (&self.loki, &config.loki) {
+            loki.push(&addr.parse()?, &config.service, node, tasks)?;
+        }
+        Ok(())
+    }
+
+    /// Passes on a line that another process of ours has logged, as it is. Returns whether that is to
+    /// be done with it: lines for people are told in other ways.
+    pub(crate) fn pass_on(&self, line: &str) -> bool {
+        let json = self.format == Format::Json && line.starts_with('{');
+        // Nobody is left to be told that nobody reads standard error.
+        json && self
+            .writer
+            .clone()
+            .write_all(format!("{line}\n").as_bytes())
+            .is_ok()
+    }
+}
+
+/// What a node is to the others.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Role {
+    /// It owns the machine.
+    Root,
+    /// It follows another node.
+    Replicant,
+}
+
+impl Role {
+    /// The role's name in logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Root => "root",
+            Self::Replicant => "replicant",
+        }
+    }
+}
+
+#[derive(Clone, Debug, Default)]
 struct Writer {
     lines: Option<Lines>,
 }

@@ -97,17 +97,37 @@ impl Terminal {
         lines: &Lines,
         hints: &[String],
     ) -> io::Result<Vec<u8>> {
-        let mut out = Vec::new();
         if !self.live {
+            let mut out = Vec::new();
             for line in lines.take() {
                 writeln!(out, "{line}")?;
             }
             return Ok(out);
         }
+        self.redrawn(|size| render(&rows(), lines, hints, size))
+    }
+
+    /// Draws a picture for a screen of so many columns and lines over the one before.
+    ///
+    /// # Errors
+    ///
+    /// If nobody reads standard output any more.
+    pub(crate) async fn draw(
+        &mut self,
+        picture: impl FnOnce((usize, usize)) -> Vec<String>,
+    ) -> io::Result<()> {
+        let frame = self.redrawn(picture)?;
+        write(frame).await
+    }
+
+    fn redrawn(
+        &mut self,
+        picture: impl FnOnce((usize, usize)) -> Vec<String>,
+    ) -> io::Result<Vec<u8>> {
+        let mut out = Vec::new();
         let (width, height) = terminal::size().unwrap_or((80, 24));
         // The last line of the terminal stays empty: that is where the cursor waits.
-        let size = (width.into(), usize::from(height.max(2) - 1));
-        let picture = render(&rows(), lines, hints, size);
+        let picture = picture((width.into(), usize::from(height.max(2) - 1)));
         if self.size != (width, height) {
             // Another size has put what was drawn somewhere else.
             if self.size != (0, 0) {

@@ -16,7 +16,7 @@ use crate::mutation::{Reason, Refusal};
 use crate::queue::{Append, Queue};
 use crate::schema::{Schema, as_index};
 use crate::state::State;
-use crate::transition::{Answer, Ask, Bound, Negotiator, Pair, Stage};
+use crate::transition::{Answer, Ask, Bound, Negotiator, Pair, Run, Stage};
 
 #[cfg(feature = "tokio")]
 use super::Work;
@@ -199,6 +199,8 @@ pub(crate) struct Caller<'a> {
     pub(crate) cause: Cause,
     /// The first handler that took longer than the deadline (rule R27).
     pub(crate) overdue: Option<Box<MachineError>>,
+    /// Where runs are noted, if they are.
+    pub(crate) runs: Option<&'a mut Vec<Run>>,
 }
 
 /// How a handler ended.
@@ -212,6 +214,7 @@ impl<'c> Caller<'c> {
     /// Runs a handler.
     fn call<T>(
         &mut self,
+        (phase, state): (Phase, Option<u32>),
         ongoing: &dyn Fn(MachineError) -> MachineError,
         revision: u64,
         handler: impl FnOnce(&mut Queue, &mut Errors) -> T,
@@ -224,6 +227,15 @@ impl<'c> Caller<'c> {
             .stopwatch
             .zip(start)
             .map(|(now, start)| now().saturating_sub(start));
+        if let Some(runs) = &mut self.runs {
+            let (began, took) = (start.unwrap_or_default(), took.unwrap_or_default());
+            runs.push(Run {
+                phase,
+                state,
+                began,
+                took,
+            });
+        }
         match result {
             Err(panic) => {
                 let error = MachineError::new(ErrorKind::Panic, panic_message(panic), revision);
@@ -321,18 +333,21 @@ impl<S: State> Ask for Asking<'_, '_, S> {
             let set = &self.dispatch.sets[target.set as usize];
             let blame = |error| ongoing.blame(error);
             let remote = self.caller.cause.is_followed();
-            let ended = self.caller.call(&blame, scene.revision, |queue, errors| {
-                let mut cx = Negotiation {
-                    ongoing,
-                    append: Append {
-                        queue,
-                        errors,
-                        remote,
-                    },
-                };
-                set.ask(target.slot, &mut cx)
-            });
             let named = ongoing.state().map(|state: S| as_index(state.index()));
+            let at = (phase, named);
+            let ended = self
+                .caller
+                .call(at, &blame, scene.revision, |queue, errors| {
+                    let mut cx = Negotiation {
+                        ongoing,
+                        append: Append {
+                            queue,
+                            errors,
+                            remote,
+                        },
+                    };
+                    set.ask(target.slot, &mut cx)
+                });
             match ended {
                 Ended::With(Verdict::Accept) => {}
                 Ended::With(Verdict::Refuse(why)) => {
@@ -421,7 +436,9 @@ impl<S: State> Dispatch<S> {
                 let set = &mut self.sets[target.set as usize];
                 let blame = |error| ongoing.blame(error);
                 let remote = caller.cause.is_followed();
-                let ended = caller.call(&blame, scene.revision, |queue, errors| {
+                let named = ongoing.state().map(|state: S| as_index(state.index()));
+                let at = (phase, named);
+                let ended = caller.call(at, &blame, scene.revision, |queue, errors| {
                     let mut cx = Final {
                         ongoing,
                         append: Append {
@@ -438,7 +455,6 @@ impl<S: State> Dispatch<S> {
                     let finished = set.tell(target.slot, &mut cx);
                     cx.take(finished);
                 });
-                let named = ongoing.state().map(|state: S| as_index(state.index()));
                 let (reason, panic) = match ended {
                     Ended::With(()) => continue,
                     // There is nothing to take back on a replica; the error is noted.

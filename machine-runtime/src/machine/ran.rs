@@ -2,31 +2,60 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::handlers::Cause;
+use crate::handlers::{Cause, Phase};
 #[cfg(doc)]
 use crate::machine::Machine;
 use crate::mutation::{Op, Reason};
 use crate::state::State;
-use crate::transition::{Change, Log, Record};
+use crate::transition::{Change, Log, Record, Times};
 
 use super::state_at;
+
+/// One run of a handler.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct HandlerRun<S> {
+    /// The phase.
+    pub phase: Phase,
+    /// The state that it was for; of a pair the one after.
+    pub state: Option<S>,
+    /// When it began, on the machine's stopwatch.
+    pub began: Duration,
+    /// How long it ran; none of both without a stopwatch.
+    pub took: Duration,
+}
+
+impl<S> HandlerRun<S> {
+    /// The same run in terms of another state type.
+    pub fn map<T>(self, state_of: impl Fn(S) -> T) -> HandlerRun<T> {
+        HandlerRun {
+            phase: self.phase,
+            state: self.state.map(state_of),
+            began: self.began,
+            took: self.took,
+        }
+    }
+}
 
 /// One transition of [`Machine::last_run`].
 #[derive(Clone, Copy)]
 pub struct Transition<'a, S> {
     record: &'a Record,
     log: &'a Log,
+    place: usize,
     states: PhantomData<S>,
 }
 
 impl<'a, S: State> Transition<'a, S> {
-    pub(super) fn new(record: &'a Record, log: &'a Log) -> Self {
+    pub(super) fn new(record: &'a Record, log: &'a Log, place: usize) -> Self {
         Self {
             record,
             log,
+            place,
             states: PhantomData,
         }
     }
@@ -100,6 +129,22 @@ impl<'a, S: State> Transition<'a, S> {
     pub fn brought(&self) -> impl ExactSizeIterator<Item = (S, &'a Bytes)> {
         let brought = self.log.brought(self.record).iter();
         brought.map(|(state, payload)| (state_at(*state), payload))
+    }
+
+    /// Its moments on the stopwatch, if it was timed ([`Measured::All`](super::Measured)).
+    pub fn times(&self) -> Option<Times> {
+        self.log.measured(self.place).0
+    }
+
+    /// The runs of its handlers, in order, if they were noted.
+    pub fn handler_runs(&self) -> impl ExactSizeIterator<Item = HandlerRun<S>> + 'a {
+        let (_, runs) = self.log.measured(self.place);
+        runs.iter().map(|run| HandlerRun {
+            phase: run.phase,
+            state: run.state.map(state_at),
+            began: run.began,
+            took: run.took,
+        })
     }
 
     pub(crate) fn raw_payloads(&self) -> &'a [(u32, Option<Bytes>)] {

@@ -4,11 +4,12 @@ use std::ops::BitOr;
 use std::time::{Duration, SystemTime};
 
 use crate::errors::MachineError;
-use crate::handlers::{Cause, Phase};
+use crate::handlers::Cause;
 use crate::mutation::{Op, Reason};
 use crate::position::Position;
 use crate::state::DynState;
 use crate::trace::TraceContext;
+use crate::transition::Times;
 
 /// What an observer wants to be told.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -104,6 +105,15 @@ pub struct Timing {
 }
 
 impl Timing {
+    /// What a transition took by its moments.
+    pub(crate) fn of(times: Times) -> Self {
+        Self {
+            began: times.began,
+            negotiation: times.changed.saturating_sub(times.began),
+            finals: times.ended.saturating_sub(times.changed),
+        }
+    }
+
     /// Both phases together.
     pub fn total(&self) -> Duration {
         self.negotiation + self.finals
@@ -111,18 +121,7 @@ impl Timing {
 }
 
 /// One run of a handler.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[non_exhaustive]
-pub struct HandlerRun {
-    /// The phase.
-    pub phase: Phase,
-    /// The state that it was for; of a pair the one after.
-    pub state: Option<DynState>,
-    /// When it began, on the machine's stopwatch.
-    pub began: Duration,
-    /// How long it ran.
-    pub took: Duration,
-}
+pub type HandlerRun = crate::machine::HandlerRun<DynState>;
 
 /// The span of something within a trace, and the span that caused it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -10,8 +10,10 @@ use tarpc::serde_transport::{self, Transport};
 use tarpc::tokio_serde::{Deserializer, Serializer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::codec::LengthDelimitedCodec;
+use tokio_util::io::{InspectReader, InspectWriter};
 
 use crate::mutation::MAX_PAYLOAD;
+use crate::observe::{Observers, Side};
 use crate::schema::Schema;
 
 /// The least that the longest frame is, in bytes, unless told otherwise.
@@ -31,16 +33,26 @@ pub(super) fn frame(schema: &Schema) -> usize {
     snapshot.clamp(FRAME, MOST)
 }
 
-/// A tarpc transport over `io`.
-pub(super) fn transport<T, Item, SinkItem>(
-    io: T,
+/// A tarpc transport over `io`, whose bytes are counted as those of `side` if anybody wants to know.
+pub(super) fn transport<Item, SinkItem>(
+    io: impl AsyncRead + AsyncWrite,
     max_frame: usize,
-) -> Transport<T, Item, SinkItem, Postcard<Item, SinkItem>>
+    side: Side,
+    observers: Option<Observers>,
+) -> Transport<impl AsyncRead + AsyncWrite, Item, SinkItem, Postcard<Item, SinkItem>>
 where
-    T: AsyncRead + AsyncWrite,
     Item: for<'de> Deserialize<'de>,
     SinkItem: Serialize,
 {
+    let count = move |out| {
+        let observers = observers.clone();
+        move |bytes: &[u8]| {
+            if let Some(observers) = &observers {
+                observers.stats().count_bytes(side, out, bytes.len());
+            }
+        }
+    };
+    let io = InspectReader::new(InspectWriter::new(io, count(true)), count(false));
     let framed = LengthDelimitedCodec::builder()
         .length_field_length(3)
         .max_frame_length(max_frame)

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use tarpc::client;
@@ -13,13 +13,16 @@ use tarpc::context::{self, Context};
 use tokio::time::{sleep, timeout};
 
 use crate::handle::{Handle, Target};
+use crate::handlers::Cause;
+use crate::observe::{Event, Followed, Interest, LinkChange, Side, Span, SpanKind, Traced};
 use crate::position::Position;
 use crate::publisher::Publisher;
 use crate::relations::factor;
 use crate::ring::Delta;
 use crate::schema::{Difference, Fingerprint, Schema, as_index};
-use crate::state::State;
-use crate::transition::payload_digest;
+use crate::state::{DynState, State};
+use crate::trace::{Led, TRACES, TraceContext};
+use crate::transition::{Change, payload_digest};
 use crate::view::{Snapshot, View, ViewOptions};
 use crate::when::Now;
 
@@ -128,6 +131,8 @@ pub struct Follower {
     ticks: Vec<u64>,
     retained: BTreeMap<u32, Bytes>,
     digest: u64,
+    /// The parent's name, once it said so.
+    parent: String,
     /// Why the next question asks for a snapshot.
     resync: Option<Resync>,
 }
@@ -155,6 +160,7 @@ impl Follower {
             position: None,
             retained: BTreeMap::new(),
             digest: 0,
+            parent: String::new(),
             resync: None,
         };
         (view, follower)
@@ -201,6 +207,8 @@ impl Follower {
                 known = None;
                 pause = self.options.retry_least;
                 tracing::info!(node = self.options.name, error = %lost, "lost the parent");
+                let why = lost.to_string();
+                self.tell_link(LinkChange::Lost { why });
             }
             failures += 1;
             let told = lost.to_string();
@@ -209,6 +217,8 @@ impl Follower {
                 let node = &self.options.name;
                 if matches!(lost, Lost::Refused(_)) {
                     tracing::error!(node, error = told, "the parent refuses us");
+                    let why = told.clone();
+                    self.tell_link(LinkChange::Refused { why });
                 } else {
                     tracing::info!(node, error = told, "cannot follow the parent");
                 }
@@ -245,6 +255,8 @@ impl Follower {
             self.options
                 .max_frame
                 .unwrap_or_else(|| frame(&self.schema)),
+            Side::Up,
+            self.publisher.shared().observers().cloned(),
         );
         let mut config = client::Config::default();
         // Calls that were dropped count until that has been written. Our own question goes into the
@@ -297,6 +309,8 @@ impl Follower {
         self.take(welcome.news)?;
         self.link.count_connect();
         tracing::info!(node = self.options.name, parent = welcome.node, "following");
+        self.parent.clone_from(&welcome.node);
+        self.tell_link(LinkChange::Connected);
         self.link.set(LinkState::Following {
             parent: welcome.node,
         });
@@ -341,6 +355,23 @@ impl Follower {
                 self.replace(snapshot, reason.unwrap_or(Resync::First))?;
                 age_ms
             }
+            News::Traced {
+                age_ms,
+                deltas,
+                traces,
+            } => {
+                let began = SystemTime::now();
+                let mut visible = our_spans(&traces);
+                // Followers of ours that look in between are told all the same.
+                for (led, _) in &visible {
+                    self.publisher.shared().traces().remember(*led);
+                }
+                self.apply(&deltas);
+                let position = self.position;
+                visible.retain(|(led, _)| position.is_some_and(|at| at.revision >= led.revision));
+                self.tell_visible(&visible, began);
+                age_ms
+            }
             News::Closing => return Err(Lost::Closing),
         };
         if self.resync.is_none() {
@@ -378,8 +409,12 @@ impl Follower {
         }
         if position != start {
             self.position = Some(position);
+            let changes = self.publisher.observed_changes(&self.ticks);
             self.publisher
                 .publish(position, self.digest, &self.ticks, &self.retained);
+            if let Some(changes) = changes {
+                self.tell_changes(Some(start), position, Cause::Delta, changes);
+            }
         }
     }
 
@@ -448,12 +483,98 @@ impl Follower {
             return Err(Lost::NotReady);
         }
         self.link.count_resync(reason);
-        self.position = Some(position);
+        let before = self.position.replace(position);
+        let changes = self.snapshot_changes(&snapshot);
         self.digest = snapshot.digest();
         self.ticks.copy_from_slice(snapshot.ticks());
         self.retained.clone_from(snapshot.retained());
         self.publisher.replace(snapshot);
+        let reason = reason.name();
+        self.tell_link(LinkChange::Resynced { reason });
+        if let Some(changes) = changes {
+            self.tell_changes(before, position, Cause::Snapshot, changes);
+        }
         Ok(())
+    }
+
+    fn tell_link(&self, change: LinkChange) {
+        if let Some(observers) = self.publisher.shared().observers() {
+            observers.tell_link(Side::Up, self.parent.clone(), change);
+        }
+    }
+
+    /// Tells that traced revisions are shown now, which began to come at `began`.
+    fn tell_visible(&self, visible: &[(Led, Traced)], began: SystemTime) {
+        let shared = self.publisher.shared();
+        let (Some(observers), Some(position)) = (shared.observers(), self.position) else {
+            return;
+        };
+        for (led, traced) in visible {
+            observers.tell(Interest::TRACES, || {
+                let mut span = Span::ended(*traced, SpanKind::Consumer, "visible", began);
+                let led_to = Position {
+                    revision: led.revision,
+                    ..position
+                };
+                span.attributes = vec![
+                    ("machine.position", led_to.to_string()),
+                    ("machine.shown", position.to_string()),
+                ];
+                let span_of_transition = TraceContext {
+                    span: led.transition,
+                    ..led.context
+                };
+                span.links = vec![span_of_transition];
+                Event::Span(span)
+            });
+        }
+    }
+
+    /// What a snapshot changes, if anybody wants to know.
+    fn snapshot_changes(&self, snapshot: &Snapshot) -> Option<Vec<Change>> {
+        let observers = self.publisher.shared().observers()?;
+        observers.wants(Interest::CHANGES).then(|| {
+            let both = self.ticks.iter().zip(snapshot.ticks()).enumerate();
+            let changed = both.filter(|(_, (before, after))| before != after);
+            // Whether it is odd says whether the state is as active as before.
+            let change = |(state, (before, after)): (usize, (&u64, &u64))| Change {
+                state: as_index(state),
+                ticks: if before % 2 == after % 2 { 2 } else { 1 },
+            };
+            changed.map(change).collect()
+        })
+    }
+
+    fn tell_changes(
+        &self,
+        from: Option<Position>,
+        position: Position,
+        cause: Cause,
+        changes: Vec<Change>,
+    ) {
+        let Some(observers) = self.publisher.shared().observers() else {
+            return;
+        };
+        observers.tell(Interest::CHANGES, || {
+            let (mut on, mut off, mut again) = (Vec::new(), Vec::new(), Vec::new());
+            for change in changes {
+                let state = DynState(change.state);
+                match (change.ticks % 2 == 1, self.ticks[change.state as usize] % 2) {
+                    (true, 1) => on.push(state),
+                    (true, _) => off.push(state),
+                    (false, _) => again.push(state),
+                }
+            }
+            Event::Followed(Followed {
+                at: SystemTime::now(),
+                from,
+                position,
+                cause,
+                on,
+                off,
+                again,
+            })
+        });
     }
 
     async fn refused(&self, client: &ReplicationClient, refusal: Refusal) -> Result<Lost, Lost> {
@@ -502,6 +623,26 @@ impl Follower {
             }
         }
     }
+}
+
+/// What led to the revisions of an answer, with spans of our own.
+fn our_spans(traces: &[(u64, u128, u64, u64)]) -> Vec<(Led, Traced)> {
+    let traces = traces.iter().take(TRACES);
+    let ours = traces.map(|(revision, trace, span, transition)| {
+        let at_parent = TraceContext {
+            trace: *trace,
+            span: *span,
+            sampled: true,
+        };
+        let traced = Traced::within(at_parent);
+        let led = Led {
+            revision: *revision,
+            context: traced.context,
+            transition: *transition,
+        };
+        (led, traced)
+    });
+    ours.collect()
 }
 
 /// Makes a call and gives up after `patience` in any case: a deadline of tarpc's only starts once

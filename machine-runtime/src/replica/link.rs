@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 
 use super::wire::SnapshotCause;
 
@@ -102,6 +102,7 @@ pub struct Link {
 #[derive(Debug)]
 struct Inner {
     state: ArcSwap<LinkState>,
+    parent: ArcSwapOption<String>,
     deltas: AtomicU64,
     connects: AtomicU64,
     resyncs: [AtomicU64; Resync::ALL.len()],
@@ -117,6 +118,7 @@ impl Link {
         Self {
             inner: Arc::new(Inner {
                 state,
+                parent: ArcSwapOption::empty(),
                 deltas,
                 connects,
                 resyncs,
@@ -127,6 +129,11 @@ impl Link {
     /// Where the link stands.
     pub fn state(&self) -> Arc<LinkState> {
         self.inner.state.load_full()
+    }
+
+    /// The parent's name, as it last said it.
+    pub fn parent(&self) -> Option<Arc<String>> {
+        self.inner.parent.load_full()
     }
 
     /// How many deltas were applied.
@@ -145,6 +152,10 @@ impl Link {
     }
 
     pub(super) fn set(&self, state: LinkState) {
+        if let LinkState::Following { parent } = &state {
+            let parent = Arc::new(parent.clone());
+            self.inner.parent.store(Some(parent));
+        }
         self.inner.state.store(Arc::new(state));
     }
 

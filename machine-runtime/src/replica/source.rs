@@ -6,7 +6,7 @@ use std::io;
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tarpc::context::Context;
 use tarpc::server::{BaseChannel, Channel};
@@ -16,10 +16,12 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::handle::Handle;
+use crate::observe::{LinkChange, Side, SpanKind, Traced};
 use crate::position::Position;
 use crate::ring::Since;
 use crate::schema::{StateShape, as_index};
 use crate::state::{DynState, State};
+use crate::trace::TraceContext;
 use crate::view::{Shared, View};
 use crate::write::{MutateError, Until};
 
@@ -87,14 +89,34 @@ struct Stats {
     snapshots: AtomicU64,
     refusals: AtomicU64,
     // Touched when a follower comes or goes, never while one is served.
-    followers: Mutex<BTreeMap<u64, String>>,
+    followers: Mutex<BTreeMap<u64, FollowerSeen>>,
     connections: AtomicU64,
+}
+
+/// A follower that is served.
+#[derive(Debug)]
+struct FollowerSeen {
+    name: String,
+    /// The revision that it has last asked beyond.
+    has: Arc<AtomicU64>,
 }
 
 impl SourceStats {
     /// The names of the followers that are served now.
     pub fn followers(&self) -> Vec<String> {
-        self.table().values().cloned().collect()
+        let table = self.table();
+        table.values().map(|seen| seen.name.clone()).collect()
+    }
+
+    /// How many revisions each follower that is served now has not asked beyond yet, while `newest`
+    /// is shown.
+    pub fn lags(&self, newest: Position) -> Vec<(String, u64)> {
+        let table = self.table();
+        let lag = |seen: &FollowerSeen| {
+            let has = seen.has.load(Ordering::Relaxed);
+            (seen.name.clone(), newest.revision.saturating_sub(has))
+        };
+        table.values().map(lag).collect()
     }
 
     /// How many deltas were sent.
@@ -112,7 +134,7 @@ impl SourceStats {
         self.inner.refusals.load(Ordering::Relaxed)
     }
 
-    fn table(&self) -> std::sync::MutexGuard<'_, BTreeMap<u64, String>> {
+    fn table(&self) -> std::sync::MutexGuard<'_, BTreeMap<u64, FollowerSeen>> {
         self.inner
             .followers
             .lock()
@@ -193,8 +215,9 @@ impl Source {
             source: self.clone(),
             id,
             last: Arc::new(Mutex::new(None)),
+            has: Arc::default(),
             _leave: Arc::new(Leave {
-                stats: self.stats.clone(),
+                source: self.clone(),
                 id,
             }),
         };
@@ -204,12 +227,20 @@ impl Source {
         };
         let max_frame = self.options.max_frame;
         let max_frame = max_frame.unwrap_or_else(|| frame(self.shared.schema()));
-        let channel = BaseChannel::new(config, transport(io, max_frame));
+        let observers = self.shared.observers().cloned();
+        let transport = transport(io, max_frame, Side::Down, observers);
+        let channel = BaseChannel::new(config, transport);
         channel
             .max_concurrent_requests(CALLS)
             .execute(peer.serve())
             .for_each_concurrent(None, |answer| answer)
             .await;
+    }
+
+    fn tell(&self, peer: String, change: LinkChange) {
+        if let Some(observers) = self.shared.observers() {
+            observers.tell_link(Side::Down, peer, change);
+        }
     }
 
     fn age_ms(&self) -> u32 {
@@ -229,6 +260,8 @@ impl Source {
                     Since::OtherEpoch => SnapshotCause::Epoch,
                     Since::Compacted { oldest } => SnapshotCause::Compacted(oldest),
                     Since::Deltas(deltas) => {
+                        let last = deltas.last().map_or(0, |delta| delta.revision);
+                        let traces = self.shared.traces().between(after.revision, last);
                         self.stats
                             .inner
                             .deltas
@@ -237,6 +270,18 @@ impl Source {
                             .into_iter()
                             .map(|delta| encode_delta(&delta.tidy()))
                             .collect();
+                        if !traces.is_empty() {
+                            let traces = traces.into_iter();
+                            let traces = traces.map(|led| {
+                                let TraceContext { trace, span, .. } = led.context;
+                                (led.revision, trace, span, led.transition)
+                            });
+                            return Some(News::Traced {
+                                age_ms,
+                                deltas,
+                                traces: traces.collect(),
+                            });
+                        }
                         return Some(match deltas.pop() {
                             Some(delta) if deltas.is_empty() => News::Delta { age_ms, delta },
                             last => {
@@ -331,20 +376,24 @@ struct Peer {
     id: u64,
     /// When the last delta was sent. Nothing awaits under it.
     last: Arc<Mutex<Option<Instant>>>,
+    /// The revision that the follower has last asked beyond.
+    has: Arc<AtomicU64>,
     _leave: Arc<Leave>,
 }
 
 /// Strikes a follower off the list when its connection ends.
 struct Leave {
-    stats: SourceStats,
+    source: Source,
     id: u64,
 }
 
 impl Drop for Leave {
     fn drop(&mut self) {
-        let left = self.stats.table().remove(&self.id);
+        let left = self.source.stats.table().remove(&self.id);
         if let Some(follower) = left {
-            tracing::debug!(follower, "follower left");
+            tracing::debug!(follower = follower.name, "follower left");
+            let why = "the connection ended".to_owned();
+            self.source.tell(follower.name, LinkChange::Lost { why });
         }
     }
 }
@@ -358,6 +407,8 @@ impl Peer {
     }
 
     fn refuse(&self, refusal: Refusal) -> Refusal {
+        let why = format!("{refusal:?}");
+        self.source.tell(String::new(), LinkChange::Refused { why });
         self.source
             .stats
             .inner
@@ -399,7 +450,15 @@ impl Replication for Peer {
             });
         self.note(&news);
         tracing::debug!(follower = hello.node, "follower came");
-        source.stats.table().insert(self.id, hello.node);
+        source.tell(hello.node.clone(), LinkChange::Connected);
+        if let Some(position) = hello.position {
+            self.has.store(position.revision, Ordering::Relaxed);
+        }
+        let seen = FollowerSeen {
+            name: hello.node,
+            has: Arc::clone(&self.has),
+        };
+        source.stats.table().insert(self.id, seen);
         let welcome = Welcome {
             node: source.options.name.clone(),
             tier: source.shared.tier().unwrap_or(0),
@@ -409,6 +468,7 @@ impl Replication for Peer {
     }
 
     async fn watch(self, _: Context, watch: Watch) -> News {
+        self.has.store(watch.after.revision, Ordering::Relaxed);
         let hold = Duration::from_millis(watch.hold_ms.into()).min(LONGEST_HOLD);
         let interval = self.source.options.push_interval;
         let last = *self.last.lock().unwrap_or_else(PoisonError::into_inner);
@@ -441,9 +501,12 @@ impl Replication for Peer {
         let Some(handle) = &self.source.writes else {
             return Err(MutateError::Refused).into();
         };
-        let Ok(write) = decode_write(&write, self.source.shared.schema().len()) else {
+        let Ok(mut write) = decode_write(&write, self.source.shared.schema().len()) else {
             return Err(MutateError::Refused).into();
         };
+        let traced = write.trace.map(Traced::within);
+        write.trace = traced.map(|traced| traced.context).or(write.trace);
+        let began = SystemTime::now();
         let left = ctx
             .deadline
             .saturating_duration_since(std::time::Instant::now())
@@ -452,6 +515,10 @@ impl Replication for Peer {
             let may_have_run = false;
             return Err(MutateError::Expired { may_have_run }).into();
         }
-        handle.write(write, Until::within(left)).await.into()
+        let written = handle.write(write, Until::within(left)).await;
+        if let Some(observers) = self.source.shared.observers() {
+            observers.tell_hop(traced, SpanKind::Server, began, &written);
+        }
+        written.into()
     }
 }

@@ -2,13 +2,14 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tarpc::client::RpcError;
 use tarpc::context;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, timeout_at};
 
+use crate::observe::{Refused, SpanKind, Traced};
 use crate::position::Epoch;
 use crate::view::Shared;
 use crate::write::{Key, MutateError, Until, WRITE_BYTES, WRITE_CALLS, Write, Written};
@@ -83,6 +84,23 @@ impl Uplink {
     ///
     /// If dropped, the parent is told to drop it too.
     pub(crate) async fn write(&self, mut write: Write, until: Until) -> Written {
+        let traced = write.trace.map(Traced::within);
+        write.trace = traced.map(|traced| traced.context).or(write.trace);
+        let began = traced.map(|_| SystemTime::now());
+        let written = self.pass_on(write, until).await;
+        let Some(observers) = self.shared.observers() else {
+            return written;
+        };
+        if let Some(began) = began {
+            observers.tell_hop(traced, SpanKind::Client, began, &written);
+        }
+        if matches!(written, Err(MutateError::Busy { .. })) {
+            observers.stats().count_refused(Refused::Busy, 1);
+        }
+        written
+    }
+
+    async fn pass_on(&self, mut write: Write, until: Until) -> Written {
         let epoch = write.epoch.or_else(|| self.epoch());
         let size = size(&write);
         if size > WRITE_BYTES || write.calls.len() > WRITE_CALLS {

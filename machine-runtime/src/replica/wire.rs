@@ -110,6 +110,13 @@ pub(super) enum News {
     Deltas { age_ms: u32, deltas: Vec<Blob> },
     /// The parent shuts down.
     Closing,
+    /// Deltas, of which some are the work of mutations whose traces are kept: revisions, each with the
+    /// trace, the span at the parent, and that of the root's transition.
+    Traced {
+        age_ms: u32,
+        deltas: Vec<Blob>,
+        traces: Vec<(u64, u128, u64, u64)>,
+    },
 }
 
 /// Why a follower gets a snapshot instead of a delta.

@@ -1,10 +1,11 @@
 //! What the transitions of one run did, in buffers that are used again.
 
 use std::ops::Range;
+use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::handlers::Cause;
+use crate::handlers::{Cause, Phase};
 use crate::mutation::{Op, Reason};
 
 use super::{Request, as_index};
@@ -15,6 +16,10 @@ pub(crate) struct Log {
     pub(crate) changes: Vec<Change>,
     pub(crate) called: Vec<u32>,
     pub(crate) records: Vec<Record>,
+    /// How long each took, where that is measured; else empty.
+    measures: Vec<Measure>,
+    /// The runs of handlers, where they are measured.
+    pub(crate) runs: Vec<Run>,
     /// What most transitions have none of.
     rare: Rare,
     /// Whether `rare` has anything.
@@ -33,11 +38,48 @@ struct Rare {
     dropped: Vec<(u64, Reason<u32>)>,
 }
 
+/// How long one transition took, if anybody looked at the stopwatch, and its handlers among `runs`.
+#[derive(Clone, Debug)]
+pub(crate) struct Measure {
+    pub(crate) times: Option<Times>,
+    runs: Range<u32>,
+}
+
+/// Moments of a transition on the machine's stopwatch.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub struct Times {
+    /// Its begin.
+    pub began: Duration,
+    /// When relations and negotiation handlers were through and ticks changed.
+    pub changed: Duration,
+    /// Its end, after final handlers.
+    pub ended: Duration,
+}
+
+/// One run of a handler.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Run {
+    pub(crate) phase: Phase,
+    pub(crate) state: Option<u32>,
+    pub(crate) began: Duration,
+    pub(crate) took: Duration,
+}
+
 /// A state that ticked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Change {
     pub(crate) state: u32,
     pub(crate) ticks: u32,
+}
+
+impl Change {
+    /// How often the state began, if it is active (`on`) now or not; as often as the rest it ended.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn begins(self, on: bool) -> u64 {
+        let ticks = u64::from(self.ticks);
+        if on { ticks.div_ceil(2) } else { ticks / 2 }
+    }
 }
 
 /// One transition; ranges point into the log's buffers.
@@ -99,6 +141,10 @@ impl Log {
         self.changes.clear();
         self.called.clear();
         self.records.clear();
+        if !self.measures.is_empty() {
+            self.measures.clear();
+            self.runs.clear();
+        }
         if self.any_rare {
             self.clear_rare();
         }
@@ -133,6 +179,20 @@ impl Log {
 
     pub(crate) fn brought(&self, record: &Record) -> &[(u32, Bytes)] {
         &self.rare.brought[range(&record.brought)]
+    }
+
+    /// Notes how long the transition took that was closed last; its handlers ran since `runs`.
+    pub(crate) fn measure(&mut self, times: Option<Times>, runs: usize) {
+        let runs = span(runs, self.runs.len());
+        self.measures.push(Measure { times, runs });
+    }
+
+    /// How long the transition at `place` took, if it was measured, and the runs of its handlers.
+    pub(crate) fn measured(&self, place: usize) -> (Option<Times>, &[Run]) {
+        match self.measures.get(place) {
+            Some(measure) => (measure.times, &self.runs[range(&measure.runs)]),
+            None => (None, &[]),
+        }
     }
 
     /// Why a transition was canceled.

@@ -9,7 +9,7 @@ use tokio::time::{Instant, timeout};
 use crate::support::PATIENCE;
 
 use super::events::Events;
-use super::{House, Node, Root, at, until};
+use super::{House, Node, Root, at};
 
 /// Sends bytes on a connection of their own, and reads what the node says until it closes it.
 async fn talk(node: &Node, bytes: &[u8]) -> String {
@@ -151,13 +151,9 @@ async fn who_sends_half_a_request_or_reads_nothing_does_not_hold_up_a_stop() {
     let request = "GET /v1/schema HTTP/1.1\r\nhost: x\r\n\r\n".repeat(10_000);
     // More than the buffers between us hold; the rest is never sent.
     let writing = deaf.write_all(request.as_bytes());
-    let count = |state: &'static str| {
-        let node = &root.node;
-        async move { node.get("/metrics").await.text().contains(state) }
-    };
     tokio::select! {
         written = writing => written.unwrap(),
-        () = until(|| count("machine_http_connections 3\n")) => {}
+        () = root.node.until_metric("machine_http_connections", 3) => {}
     }
     assert_eq!(root.node.tasks.finish(PATIENCE).await, 0);
 }
@@ -172,14 +168,8 @@ async fn a_wait_ends_with_its_machine() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let node = Node::on(listener, &handle, None, SourceStats::default());
     let path = format!("/v1/states?after={}&wait=60", at(0));
-    let waiting = || async {
-        node.get("/metrics")
-            .await
-            .text()
-            .contains("http_waiting 1\n")
-    };
     let end = async {
-        until(waiting).await;
+        node.until_metric("machine_http_waiting", 1).await;
         drop(owner);
     };
     let (answer, ()) = tokio::join!(node.get(&path), end);

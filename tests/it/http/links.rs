@@ -106,8 +106,7 @@ async fn a_new_life_ends_waits_with_a_conflict_and_streams_go_on_with_a_snapshot
     let [past, reached] = [format!("after={}", at(2)), format!("min_rev={}", at(9))]
         .map(|query| format!("/v1/states?{query}&wait=60"));
     let anew = async {
-        let line = "machine_http_waiting 2\n";
-        until(async || replica.node.get("/metrics").await.text().contains(line)).await;
+        replica.node.until_metric("machine_http_waiting", 2).await;
         replica.begin_anew();
     };
     let (past, reached, ()) = join!(replica.node.get(&past), replica.node.get(&reached), anew);

@@ -1,10 +1,8 @@
-use std::collections::{BTreeMap, BTreeSet};
-
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::replica::synced;
 use super::{Root, at};
+use crate::exposition::Exposition;
 
 #[tokio::test]
 async fn a_root_is_alive_and_ready() {
@@ -18,38 +16,6 @@ async fn a_root_is_alive_and_ready() {
         assert_eq!(answer.header("cache-control"), "no-store");
         assert_eq!(root.node.ask("HEAD", path, &[]).await.status(), 200);
     }
-}
-
-/// Reads the classic text format as strictly as Prometheus does.
-fn samples(text: &str) -> BTreeMap<&str, f64> {
-    let mut samples = BTreeMap::new();
-    let mut family = ("", "");
-    assert!(text.ends_with('\n'));
-    for line in text.lines() {
-        if let Some(help) = line.strip_prefix("# HELP ") {
-            family = (help.split_once(' ').unwrap().0, "");
-        } else if let Some(kind) = line.strip_prefix("# TYPE ") {
-            let (name, kind) = kind.split_once(' ').unwrap();
-            assert_eq!(name, family.0, "the type follows the help");
-            assert_eq!(
-                kind == "counter",
-                name.ends_with("_total"),
-                "{name} is a {kind}"
-            );
-            family.1 = kind;
-        } else {
-            let (sample, value) = line.rsplit_once(' ').unwrap();
-            let name = sample.split_once('{').map_or(sample, |(name, _)| name);
-            assert_eq!(name, family.0, "samples follow their family");
-            assert!(matches!(family.1, "counter" | "gauge"), "{line}");
-            assert!(name.starts_with("machine_"), "{name}");
-            assert!(
-                samples.insert(sample, value.parse().unwrap()).is_none(),
-                "{sample} twice"
-            );
-        }
-    }
-    samples
 }
 
 #[tokio::test]
@@ -68,65 +34,48 @@ async fn metrics_are_in_the_format_that_every_tool_reads() {
         answer.header("content-type"),
         "text/plain; version=0.0.4; charset=utf-8"
     );
-    let samples = samples(answer.text());
-    for (name, value) in [
-        ("machine_revision", 2.0),
-        ("machine_states_active", 3.0),
-        ("machine_states", 11.0),
-        ("machine_tier", 0.0),
-        ("machine_stale", 0.0),
-        ("machine_age_seconds", 0.0),
-        ("machine_ring_deltas", 2.0),
-        ("machine_followers", 0.0),
-        ("machine_deltas_sent_total", 0.0),
-        ("machine_snapshots_sent_total", 0.0),
-        ("machine_node_info{node=\"root\",role=\"root\"}", 1.0),
+    let requests = "machine_http_requests_total";
+    let counted = |route, status| vec![("route", route), ("status", status)];
+    for (name, labels, value) in [
+        ("machine_revision", vec![], 2.0),
+        ("machine_states_active", vec![], 3.0),
+        ("machine_states", vec![], 11.0),
+        ("machine_tier", vec![], 0.0),
+        ("machine_stale", vec![], 0.0),
+        ("machine_lag_seconds", vec![], 0.0),
+        ("machine_ring_deltas", vec![], 2.0),
+        ("machine_followers", vec![], 0.0),
+        ("machine_deltas_total", vec![("link", "down")], 0.0),
+        ("machine_snapshots_total", vec![("link", "down")], 0.0),
         (
-            "machine_http_requests_total{route=\"/\",status=\"200\"}",
-            2.0,
-        ),
-        (
-            "machine_http_requests_total{route=\"/\",status=\"304\"}",
+            "machine_node_info",
+            vec![("machine", "root"), ("role", "root"), ("parent", "")],
             1.0,
         ),
+        (requests, counted("/", "200"), 2.0),
+        (requests, counted("/", "304"), 1.0),
+        (requests, counted("/v1/states/NAME", "404"), 1.0),
+        (requests, counted("other", "404"), 1.0),
+        (requests, vec![], 5.0),
         (
-            "machine_http_requests_total{route=\"/v1/states/NAME\",status=\"404\"}",
+            "machine_http_request_seconds_count",
+            vec![("route", "/")],
+            3.0,
+        ),
+        ("machine_http_event_streams", vec![], 0.0),
+        (
+            "machine_build_info",
+            vec![("version", "1.0.0"), ("service", "house")],
             1.0,
         ),
-        (
-            "machine_http_requests_total{route=\"other\",status=\"404\"}",
-            1.0,
-        ),
-        ("machine_http_event_streams", 0.0),
     ] {
-        assert_eq!(samples.get(name), Some(&value), "{name}");
+        assert_eq!(
+            answer.metric(name, &labels),
+            Some(value),
+            "{name} {labels:?}"
+        );
     }
-    let build = samples
-        .keys()
-        .find(|name| name.starts_with("machine_build_info{version=\""));
-    assert!(build.is_some());
     assert_eq!(root.node.http.requests() - asked, 6);
-}
-
-#[tokio::test]
-async fn the_page_lists_every_metric_and_no_other() {
-    let page = include_str!("../../../docs/http.md");
-    let (_, page) = page.split_once("\n## Metrics\n").unwrap();
-    let words = page.split('`').filter(|word| word.starts_with("machine_"));
-    let listed: BTreeSet<_> = words.filter_map(|word| word.split('{').next()).collect();
-    let root = Root::with_a_door_open().await;
-    let (replica, _link) = synced(&root).await;
-    let mut shown = BTreeSet::new();
-    for node in [&root.node, &replica] {
-        let answer = node.get("/metrics").await;
-        let types = answer.text().lines();
-        let types = types.filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
-        shown.extend(types.map(str::to_owned));
-    }
-    assert_eq!(
-        shown.iter().map(String::as_str).collect::<BTreeSet<_>>(),
-        listed
-    );
 }
 
 #[tokio::test]
@@ -139,14 +88,10 @@ async fn open_metrics_are_for_who_asks_for_them() {
         .await;
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     assert_eq!(answer.header("content-type"), kind);
-    assert!(answer.text().ends_with("\n# EOF\n"));
-    assert!(
-        answer
-            .text()
-            .contains("# TYPE machine_http_requests counter\n")
-    );
+    let open = Exposition::open(answer.text());
+    assert_eq!(open.families["machine_http_requests"], "counter");
     let classic = root.node.ask("GET", "/metrics", &[("accept", "*/*")]).await;
-    samples(classic.text());
+    Exposition::classic(classic.text());
 }
 
 #[tokio::test]

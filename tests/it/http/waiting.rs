@@ -1,6 +1,6 @@
 use tokio::join;
 
-use super::{House, Root, at, until};
+use super::{House, Root, at};
 
 #[tokio::test]
 async fn what_is_past_already_is_told_at_once() {
@@ -107,8 +107,7 @@ async fn a_position_that_does_not_come_is_a_timeout() {
 
 /// Waits until the node says that so many requests wait.
 async fn waiting(root: &Root, count: u32) {
-    let line = format!("machine_http_waiting {count}\n");
-    until(async || root.node.get("/metrics").await.text().contains(&line)).await;
+    root.node.until_metric("machine_http_waiting", count).await;
 }
 
 #[tokio::test]

@@ -318,10 +318,11 @@ async fn without_the_root_a_writer_learns_so_in_time() {
     assert_eq!(answer.header("retry-after"), "1");
     assert_eq!(answer.header("machine-position"), at(2));
     let metrics = root.node.get("/metrics").await;
-    assert!(metrics.text().contains("machine_http_writing 0\n"));
+    assert_eq!(metrics.metric("machine_http_writing", &[]), Some(0.0));
     let metrics = replica.get("/metrics").await;
-    let counted = "machine_http_requests_total{route=\"/v1/mutations\",status=\"503\"} 1\n";
-    assert!(metrics.text().contains(counted), "{}", metrics.text());
+    let counted = [("route", "/v1/mutations"), ("status", "503")];
+    let counted = metrics.metric("machine_http_requests_total", &counted);
+    assert_eq!(counted, Some(1.0));
 }
 
 #[tokio::test]
@@ -347,13 +348,9 @@ async fn who_hangs_up_takes_the_mutation_back() {
          content-length: {len}\r\n\r\n{body}"
     );
     stream.write_all(request.as_bytes()).await.unwrap();
-    let under_way = async |count: u8| {
-        let line = format!("machine_http_writing {count}\n");
-        until(async || node.get("/metrics").await.text().contains(&line)).await;
-    };
-    under_way(1).await;
+    node.until_metric("machine_http_writing", 1).await;
     drop(stream);
-    under_way(0).await;
+    node.until_metric("machine_http_writing", 0).await;
     let machine = owner.run(std::future::ready(())).await;
     assert_eq!(machine.revision(), 0);
 }

@@ -6,6 +6,7 @@ use std::hint::black_box;
 use std::pin::pin;
 use std::task::{Context, Waker};
 
+use machine_runtime::observe::{Interest, Observers};
 use machine_runtime::{
     EXCEPTION, Epoch, Handle, Machine, Mutation, Owner, Relation, States, ViewOptions, When,
 };
@@ -30,16 +31,21 @@ const BATCH: usize = 1_000;
 
 pub(crate) fn measure(report: &mut Report) {
     let calls = report.effort(100_000, 1_000_000);
-    let mut figures = [const { Vec::new() }; 8];
+    let mut figures = [const { Vec::new() }; 10];
     let mut masks = Masks::new::<Published148>();
     let mut small = Machine::new();
     let mut one = Machine::new().with(handlers::One);
     let mut all = Machine::new().with(handlers::All);
     let mut middle = Machine::new();
     let mut large = Machine::new();
-    let mut alone = Owned::<Published148>::new();
-    let mut awaited = Owned::<Published148>::new();
+    let mut alone = Owned::<Published148>::new(None);
+    let mut awaited = Owned::<Published148>::new(None);
     let waiting = awaited.wait();
+    let mut counted = Owned::<Published148>::new(Some(Observers::new()));
+    let observers = Observers::new();
+    // Nobody ever takes what it is told.
+    let hangs = observers.attach("hangs", Interest::CHANGES | Interest::TRACES, 4096);
+    let mut ignored = Owned::<Published148>::new(Some(observers));
     for round in 0..=ROUNDS {
         report.progress(&format!("core: round {round} of {ROUNDS}"));
         // All sizes in each round: what the machine is doing meanwhile hits them alike.
@@ -52,6 +58,8 @@ pub(crate) fn measure(report: &mut Report) {
             time(&mut large, &drawn::<Published15k>(calls)),
             alone.time(calls),
             awaited.time(calls),
+            counted.time(calls),
+            ignored.time(calls),
         ];
         // The first warms up.
         if round > 0 {
@@ -61,7 +69,19 @@ pub(crate) fn measure(report: &mut Report) {
         }
     }
     awaited.check(waiting);
-    let [masks, small, one, all, middle, large, alone, awaited] = figures.map(Samples::new);
+    drop(hangs);
+    let [
+        masks,
+        small,
+        one,
+        all,
+        middle,
+        large,
+        alone,
+        awaited,
+        counted,
+        ignored,
+    ] = figures.map(Samples::new);
     let floor = Baseline::new("bit masks alone", masks.median());
     let above = Baseline::new("core.add3.148", small.median());
     report.row("core.add3.148", "ns", small, floor);
@@ -70,7 +90,10 @@ pub(crate) fn measure(report: &mut Report) {
     report.row("core.add3.1394", "ns", middle, above.clone());
     report.row("core.add3.15k", "ns", large, above);
     let alone = Baseline::new("nobody waiting", alone.median());
-    report.row("core.waiters.100k", "ns", awaited, alone);
+    report.row("core.waiters.100k", "ns", awaited, alone.clone());
+    let unseen = Baseline::new("not observed", alone.value);
+    report.row("core.observed.metrics", "ns", counted, unseen.clone());
+    report.row("core.observed.hung", "ns", ignored, unseen);
 }
 
 /// A machine with a task, on a runtime of this thread.
@@ -84,10 +107,12 @@ struct Owned<S: States> {
 }
 
 impl<S: States> Owned<S> {
-    fn new() -> Self {
+    fn new(observers: Option<Observers>) -> Self {
         let runtime = Builder::new_current_thread().build();
         let runtime = runtime.expect("a runtime of one thread needs nothing from the system");
-        let (handle, owner) = Owner::new(Machine::new(), Epoch(0), ViewOptions::default());
+        let mut options = ViewOptions::default();
+        options.observers = observers;
+        let (handle, owner) = Owner::new(Machine::new(), Epoch(0), options);
         let mut tasks = JoinSet::new();
         tasks.spawn_on(owner.run(std::future::pending()), runtime.handle());
         let schema = S::schema();

@@ -7,7 +7,7 @@ use anyhow::Context;
 use http_body_util::Full;
 use hyper::Request;
 use hyper::header::CONTENT_TYPE;
-use machine_runtime::{Key, Op};
+use machine_runtime::{Key, Op, TraceContext};
 use serde::Serialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -28,6 +28,8 @@ pub struct Wanted<'a> {
     pub key: Option<&'a str>,
     /// How long the node may try, 1 to 60 s.
     pub within: Duration,
+    /// The span that it is part of.
+    pub trace: Option<TraceContext>,
 }
 
 /// The root refused the mutation, as has been printed.
@@ -65,10 +67,13 @@ pub async fn mutate(addr: &str, wanted: Wanted<'_>, json: bool) -> anyhow::Resul
         key: key.to_owned(),
     };
     let (mut sender, _connection) = connect(addr).await?;
-    let request = Request::post(path)
+    let mut request = Request::post(path)
         .header(hyper::header::HOST, addr)
-        .header(CONTENT_TYPE, "application/json")
-        .body(Full::from(body))?;
+        .header(CONTENT_TYPE, "application/json");
+    if let Some(trace) = wanted.trace {
+        request = request.header("traceparent", trace.to_string());
+    }
+    let request = request.body(Full::from(body))?;
     let patience = wanted.within + PATIENCE;
     let answer = timeout(patience, async {
         whole(sender.send_request(request).await?).await

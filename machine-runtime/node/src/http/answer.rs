@@ -1,6 +1,7 @@
 //! From a call to a response.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, VARY};
@@ -47,8 +48,9 @@ pub(super) struct Later {
 }
 
 impl Site {
-    /// Answers a call and counts it, unless it has to wait.
+    /// Answers a call, counts and times it, unless it has to wait.
     pub(super) fn answer(self: &Arc<Self>, call: Call, stopping: &CancellationToken) -> Answer {
+        let began = Instant::now();
         let route = call.target.route();
         let response = match self.try_answer(call, stopping) {
             Ok(Answer::Later(later)) => return Answer::Later(later),
@@ -56,14 +58,20 @@ impl Site {
             Err(problem) => self.explain(problem),
         };
         self.traffic.count(route, response.status());
+        // A stream has only begun.
+        if route != Route::Events {
+            self.traffic.time(route, began);
+        }
         Answer::Now(response)
     }
 
-    /// Answers the usual request and counts it; None if there is nothing to show.
+    /// Answers the usual request, counts and times it; None if there is nothing to show.
     pub(super) fn usual(&self, Usual(route, representation): Usual) -> Option<Response> {
+        let began = Instant::now();
         let mut response = whole(&*self.page(representation)?);
         self.show_age(response.headers_mut());
         self.traffic.count(route, StatusCode::OK);
+        self.traffic.time(route, began);
         Some(response)
     }
 

@@ -1,20 +1,42 @@
 //! What Prometheus may want to know, collected when it asks.
+//!
+//! Which metrics there are is in [`crate::metrics`]; here is where their values come from. Whatever
+//! the labels of a metric can be is there from the start, at 0: what is not there yet cannot be told
+//! from what is never asked for.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
+use machine_runtime::observe::{HandlerKind, HistogramRead, Refused, Side, Stats, TransitionKind};
 use machine_runtime::replica::{Link, LinkState, Resync, SourceStats};
-use machine_runtime::{DynState, View};
+use machine_runtime::{DynState, ErrorKind, Handle, Snapshot, UnknownState};
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue, NoLabelSet, text};
-use prometheus_client::metrics::MetricType;
+use prometheus_client::encoding::{DescriptorEncoder, text};
 use prometheus_client::registry::Registry;
+
+use crate::metrics::{self as catalogue, COMMON, Metric, PREFIX};
+use crate::observe::{ObserveConfig, Observed};
+use crate::outbound::Exporter;
 
 use super::Node;
 use super::traffic::{Gauge, Traffic};
 
-/// What all names begin with.
-const PREFIX: &str = "machine";
+use self::compat::Compat;
+use self::lines::{classic, with_exemplars};
+use self::writer::Writer;
+
+mod compat;
+mod lines;
+mod writer;
+
+/// The observers that there may be, so that what they lost is there before they lose anything.
+const OBSERVERS: [&str; 3] = ["log", "otlp", "debug"];
+
+/// The most followers that are told apart.
+const MOST_FOLLOWERS: usize = 64;
 
 /// How metrics are written.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -37,81 +59,101 @@ impl Format {
 /// The metrics of a node.
 #[derive(Debug)]
 pub(super) struct Metrics {
-    registry: Registry,
+    labels: [String; COMMON.len()],
+    figures: Arc<Figures>,
+    compat: Option<Compat>,
 }
 
 impl Metrics {
+    /// # Errors
+    ///
+    /// If a state that is to have a series of its own is none.
     pub(super) fn new(
         node: &Node,
-        view: &View<DynState>,
+        handle: &Handle<DynState>,
         link: Option<&Link>,
         source: SourceStats,
         traffic: &Arc<Traffic>,
-    ) -> Self {
-        let mut registry = Registry::with_prefix(PREFIX);
-        registry.register_collector(Box::new(Figures {
+        observed: Observed,
+    ) -> Result<Self, UnknownState> {
+        let config = &observed.config;
+        let service = config.service.clone();
+        let watched = config.watched(handle.view().schema())?;
+        let compat = config.compat.then(|| Compat::new(&node.name));
+        let figures = Figures {
             node: node.clone(),
-            view: view.clone(),
+            started: SystemTime::now(),
+            handle: handle.clone(),
             link: link.cloned(),
             source,
             traffic: Arc::clone(traffic),
-        }));
-        Self { registry }
+            watched,
+            observed,
+        };
+        Ok(Self {
+            labels: [service, node.name.clone(), node.role.to_owned()],
+            figures: Arc::new(figures),
+            compat,
+        })
     }
 
     pub(super) fn render(&self, format: Format) -> String {
-        let mut metrics = String::new();
-        text::encode(&mut metrics, &self.registry).expect("a string takes all that is written");
+        let labels = COMMON.into_iter().map(Cow::Borrowed);
+        let labels = labels.zip(self.labels.iter().cloned().map(Cow::Owned));
+        let mut registry = Registry::with_prefix_and_labels(PREFIX, labels);
+        // What takes long is read once: the exemplars have to be those of the counts.
+        let timings: Arc<[Timing]> = self.figures.timings().into();
+        registry.register_collector(Box::new(Now {
+            figures: Arc::clone(&self.figures),
+            timings: Arc::clone(&timings),
+        }));
+        let mut open = String::new();
+        text::encode_registry(&mut open, &registry).expect("a string takes all that is written");
+        if let Some(compat) = &self.compat {
+            compat.write(&self.figures, &mut open);
+        }
         match format {
-            Format::Open => metrics,
-            Format::Classic => classic(&metrics),
+            Format::Open => {
+                let exemplars = timings.iter().flat_map(|timing| &timing.read.exemplars);
+                with_exemplars(&open, exemplars.map(Option::as_ref)) + "# EOF\n"
+            }
+            Format::Classic => classic(&open),
         }
     }
 }
 
-/// Rewrites `OpenMetrics` as the classic text format. They differ in what describes a family: a
-/// counter's name lacks `_total` there, and units and the end have lines of their own.
-fn classic(open: &str) -> String {
-    let mut out = String::with_capacity(open.len());
-    let mut help = "";
-    for line in open.lines() {
-        if line.starts_with("# HELP ") {
-            // Its name depends on the type, which comes next.
-            help = line;
-        } else if let Some(described) = line.strip_prefix("# TYPE ") {
-            let (name, kind) = described.rsplit_once(' ').unwrap_or((described, "untyped"));
-            let total = if kind == "counter" { "_total" } else { "" };
-            let kind = if kind == "unknown" { "untyped" } else { kind };
-            let told = help
-                .strip_prefix("# HELP ")
-                .and_then(|help| help.strip_prefix(name));
-            let told = told.unwrap_or_default();
-            out.extend([
-                "# HELP ",
-                name,
-                total,
-                told,
-                "\n# TYPE ",
-                name,
-                total,
-                " ",
-                kind,
-                "\n",
-            ]);
-        } else if !line.starts_with("# UNIT ") && line != "# EOF" {
-            out.extend([line, "\n"]);
+impl ObserveConfig {
+    /// The states that have a series of their own, as indices.
+    ///
+    /// # Errors
+    ///
+    /// If one of them is none.
+    pub(crate) fn watched(
+        &self,
+        schema: &machine_runtime::Schema,
+    ) -> Result<Vec<usize>, UnknownState> {
+        if self.state_metrics.iter().any(|name| name == "*") {
+            return Ok((0..schema.len()).collect());
         }
+        let names = self.state_metrics.iter().filter(|name| !name.is_empty());
+        let found = names.map(|name| schema.find_or_suggest(name));
+        let mut watched = found.collect::<Result<Vec<_>, _>>()?;
+        watched.sort_unstable();
+        watched.dedup();
+        Ok(watched)
     }
-    out
 }
 
 /// Where the figures come from.
 struct Figures {
     node: Node,
-    view: View<DynState>,
+    started: SystemTime,
+    handle: Handle<DynState>,
     link: Option<Link>,
     source: SourceStats,
     traffic: Arc<Traffic>,
+    watched: Vec<usize>,
+    observed: Observed,
 }
 
 impl fmt::Debug for Figures {
@@ -122,213 +164,212 @@ impl fmt::Debug for Figures {
     }
 }
 
-impl Collector for Figures {
+/// How long something takes, as it is at the moment.
+#[derive(Debug)]
+struct Timing {
+    metric: &'static Metric,
+    /// The value of its own label, if it has one.
+    label: Option<&'static str>,
+    read: HistogramRead,
+}
+
+/// The figures when they are asked for.
+#[derive(Debug)]
+struct Now {
+    figures: Arc<Figures>,
+    timings: Arc<[Timing]>,
+}
+
+impl Collector for Now {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let mut out = Writer { encoder };
-        out.gauges(
-            "build_info",
-            "The version of the program that runs, as a label",
-            [([("version", self.node.version)], 1)],
-        )?;
-        out.gauges(
-            "node_info",
-            "The node's name and role, as labels",
-            [([("node", &*self.node.name), ("role", self.node.role)], 1)],
-        )?;
-        self.encode_view(&mut out)?;
-        self.encode_links(&mut out)?;
-        self.encode_traffic(&mut out)
+        let (figures, mut out) = (&self.figures, Writer::new(encoder));
+        let out = &mut out;
+        let snapshot = figures.handle.view().snapshot();
+        figures.write_node(out)?;
+        figures.write_states(snapshot.as_deref(), out)?;
+        if figures.link.is_none() {
+            figures.write_machine(&self.timings, out)?;
+        }
+        let refusals = Refused::ALL.map(|why| ([why.name()], figures.stats().refused(why)));
+        out.each(&catalogue::QUEUE_REFUSALS, refusals)?;
+        figures.write_freshness(snapshot.as_deref(), out)?;
+        figures.write_links(out)?;
+        figures.write_traffic(&self.timings, out)?;
+        figures.write_reports(out)
     }
 }
 
 impl Figures {
-    fn encode_view(&self, out: &mut Writer<'_>) -> fmt::Result {
-        let now = self.view.snapshot();
-        if let Some(now) = &now {
-            let help = "The transitions of the root that what is shown includes";
-            out.gauge("revision", help, now.position().revision)?;
-            let active = now.active().count() as u64;
-            out.gauge("states_active", "The states that are active", active)?;
-        }
-        drop(now);
-        let states = self.view.schema().len() as u64;
-        out.gauge("states", "The states of the schema", states)?;
-        if let Some(tier) = self.view.tier() {
-            out.gauge("tier", "The links to the root, 0 on it", tier)?;
-        }
-        let stale = self.view.is_stale();
-        let help = "How long ago what is shown was known to be the root's newest";
-        out.gauge("age_seconds", help, self.view.age().as_secs_f64())?;
-        let help = "1 if that is too long ago or nothing is shown yet; such a node is not ready";
-        out.gauge("stale", help, u32::from(stale))?;
-        let (deltas, bytes) = self.view.ring_size();
-        out.gauge(
-            "ring_deltas",
-            "The deltas that can be resumed from",
-            deltas as u64,
-        )?;
-        out.gauge("ring_bytes", "The bytes that they take", bytes as u64)
+    fn stats(&self) -> &Stats {
+        self.observed.observers.stats()
     }
 
-    fn encode_links(&self, out: &mut Writer<'_>) -> fmt::Result {
-        let followers = self.source.followers().len() as u64;
-        out.gauge("followers", "The followers that are served", followers)?;
-        out.counter(
-            "deltas_sent",
-            "The deltas sent to followers",
-            self.source.deltas(),
-        )?;
-        out.counter(
-            "snapshots_sent",
-            "The snapshots sent to followers",
-            self.source.snapshots(),
-        )?;
-        out.counter(
-            "followers_refused",
-            "The handshakes refused",
-            self.source.refusals(),
-        )?;
-        let Some(link) = &self.link else {
-            return Ok(());
+    /// How far followers are behind what is shown, by name; of those that share one, that which is
+    /// furthest behind.
+    fn lags(&self) -> BTreeMap<String, u64> {
+        let newest = self.handle.view().position();
+        let all = newest.map_or_else(Vec::new, |newest| self.source.lags(newest));
+        let mut lags = BTreeMap::new();
+        for (name, lag) in all {
+            let known: &mut u64 = lags.entry(name).or_default();
+            *known = lag.max(*known);
+        }
+        lags
+    }
+
+    /// All that is timed here, in the order of the catalogue.
+    fn timings(&self) -> Vec<Timing> {
+        let timing = |metric, label, read| Timing {
+            metric,
+            label,
+            read,
         };
-        let following = matches!(*link.state(), LinkState::Following { .. });
-        let help = "1 if the parent serves this node";
-        out.gauge("link_up", help, u32::from(following))?;
-        out.counter(
-            "connects",
-            "How often the parent let this node in",
-            link.connects(),
-        )?;
-        out.counter("deltas_applied", "The deltas applied", link.deltas())?;
-        let resyncs = Resync::ALL.map(|why| ([("reason", why.name())], link.resyncs(why)));
-        out.counters(
-            "resyncs",
-            "The snapshots taken instead of deltas, by reason",
-            resyncs,
-        )
+        let mut timings = Vec::new();
+        if self.link.is_none() {
+            let transitions = self.stats().transition_time().read();
+            timings.push(timing(&catalogue::TRANSITION_SECONDS, None, transitions));
+            timings.extend(HandlerKind::ALL.map(|kind| {
+                let read = self.stats().handler_time(kind).read();
+                timing(&catalogue::HANDLER_SECONDS, Some(kind.name()), read)
+            }));
+        }
+        let routes = self.traffic.timings();
+        timings.extend(
+            routes.map(|(route, read)| timing(&catalogue::HTTP_SECONDS, Some(route), read)),
+        );
+        timings
     }
 
-    fn encode_traffic(&self, out: &mut Writer<'_>) -> fmt::Result {
-        let answers = self.traffic.answers().map(|(route, status, count)| {
-            (
-                [("route", route.to_owned()), ("status", status.to_string())],
-                count,
-            )
+    fn write_node(&self, out: &mut Writer<'_>) -> fmt::Result {
+        out.each(&catalogue::BUILD_INFO, [([self.node.version], 1)])?;
+        let parent = self.link.as_ref().and_then(Link::parent);
+        let parent = parent.as_deref().map_or("", String::as_str);
+        out.each(&catalogue::NODE_INFO, [([parent], 1)])?;
+        let started = self.started.duration_since(UNIX_EPOCH).unwrap_or_default();
+        out.real(&catalogue::START_TIME, started.as_secs_f64())
+    }
+
+    /// What is shown. Before there is anything most of it is not there.
+    fn write_states(&self, now: Option<&Snapshot>, out: &mut Writer<'_>) -> fmt::Result {
+        let schema = self.handle.view().schema();
+        out.one(&catalogue::STATES, schema.len() as u64)?;
+        if let Some(now) = now {
+            let active = now.active().count() as u64;
+            out.one(&catalogue::STATES_ACTIVE, active)?;
+            let exception = schema.find("Exception");
+            let exception = exception.is_some_and(|exception| now.is_active(exception));
+            out.one(&catalogue::EXCEPTION, u64::from(exception))?;
+        }
+        let ticks = [("on", self.stats().began()), ("off", self.stats().ended())];
+        out.each(&catalogue::TICKS, ticks.map(|(kind, n)| ([kind], n)))?;
+        if let Some(now) = now {
+            let watched = self.watched.iter();
+            let active = |&state: &usize| {
+                let name = schema.name_of(state);
+                ([name], u64::from(now.is_active(state)))
+            };
+            out.each(&catalogue::STATE_ACTIVE, watched.map(active))?;
+        }
+        Ok(())
+    }
+
+    fn write_machine(&self, timings: &[Timing], out: &mut Writer<'_>) -> fmt::Result {
+        let stats = self.stats();
+        let results = [("executed", true), ("canceled", false)];
+        let transitions = TransitionKind::ALL.into_iter().flat_map(|kind| {
+            results.map(|(name, executed)| ([kind.name(), name], stats.transitions(kind, executed)))
         });
-        out.counters(
-            "http_requests",
-            "The HTTP requests answered, by route and status",
-            answers,
-        )?;
-        let connections = self.traffic.gauge(Gauge::Connections);
-        out.gauge(
-            "http_connections",
-            "The HTTP connections that are open",
-            connections,
-        )?;
-        let streams = self.traffic.gauge(Gauge::Streams);
-        out.gauge(
-            "http_event_streams",
-            "The streams of events among them",
-            streams,
-        )?;
-        let waiting = self.traffic.gauge(Gauge::Waiting);
-        out.gauge(
-            "http_waiting",
-            "The HTTP requests that wait for a position",
-            waiting,
-        )?;
-        let under_way = self.traffic.gauge(Gauge::Writing);
-        let help = "The mutations under way for HTTP clients";
-        out.gauge("http_writing", help, under_way)?;
-        let help = "The HTTP connections that there was no room for";
-        out.counter("http_connections_refused", help, self.traffic.refused())
-    }
-}
-
-/// A label's name and value.
-type Label<V> = (&'static str, V);
-
-struct Writer<'a> {
-    encoder: DescriptorEncoder<'a>,
-}
-
-impl Writer<'_> {
-    fn gauge(
-        &mut self,
-        name: &str,
-        help: &str,
-        value: impl EncodeGaugeValue + Copy,
-    ) -> fmt::Result {
-        let mut metric = self
-            .encoder
-            .encode_descriptor(name, help, None, MetricType::Gauge)?;
-        metric.encode_gauge(&value)
+        out.each(&catalogue::TRANSITIONS, transitions)?;
+        let cancellations = stats.cancellations();
+        let cancellations = cancellations.map(|(reason, count)| ([reason], count));
+        out.each(&catalogue::CANCELLATIONS, cancellations)?;
+        out.timings(&catalogue::TRANSITION_SECONDS, timings)?;
+        out.timings(&catalogue::HANDLER_SECONDS, timings)?;
+        let errors = ErrorKind::ALL.map(|kind| ([kind.name()], stats.errors(kind)));
+        out.each(&catalogue::ERRORS, errors)?;
+        let (waiting, limit) = self.handle.queued().unwrap_or_default();
+        out.one(&catalogue::QUEUE_DEPTH, waiting as u64)?;
+        out.one(&catalogue::QUEUE_LIMIT, limit as u64)
     }
 
-    fn gauges<'a, const N: usize>(
-        &mut self,
-        name: &str,
-        help: &str,
-        values: impl IntoIterator<Item = ([Label<&'a str>; N], u64)>,
-    ) -> fmt::Result {
-        let mut metric = self
-            .encoder
-            .encode_descriptor(name, help, None, MetricType::Gauge)?;
-        for (labels, value) in values {
-            metric.encode_family(&labels)?.encode_gauge(&value)?;
+    fn write_freshness(&self, now: Option<&Snapshot>, out: &mut Writer<'_>) -> fmt::Result {
+        let view = self.handle.view();
+        if let Some(now) = now {
+            out.one(&catalogue::REVISION, now.position().revision)?;
         }
-        Ok(())
-    }
-
-    fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
-        let mut metric = self
-            .encoder
-            .encode_descriptor(name, help, None, MetricType::Counter)?;
-        metric.encode_counter::<NoLabelSet, _, f64>(&value, None)
-    }
-
-    fn counters<V, const N: usize>(
-        &mut self,
-        name: &str,
-        help: &str,
-        values: impl IntoIterator<Item = ([Label<V>; N], u64)>,
-    ) -> fmt::Result
-    where
-        Label<V>: prometheus_client::encoding::EncodeLabel,
-    {
-        let mut metric = self
-            .encoder
-            .encode_descriptor(name, help, None, MetricType::Counter)?;
-        for (labels, value) in values {
-            metric
-                .encode_family(&labels)?
-                .encode_counter::<NoLabelSet, _, f64>(&value, None)?;
+        if let Some(tier) = view.tier() {
+            out.one(&catalogue::TIER, tier.into())?;
         }
-        Ok(())
+        let age = view.age();
+        out.real(&catalogue::LAG_SECONDS, age.as_secs_f64())?;
+        out.one(&catalogue::STALE, view.is_stale().into())
+    }
+
+    fn write_links(&self, out: &mut Writer<'_>) -> fmt::Result {
+        let (link, source) = (self.link.as_ref(), &self.source);
+        let resyncs = |link: &Link| Resync::ALL.map(|why| ([why.name()], link.resyncs(why)));
+        if let Some(link) = link {
+            let following = matches!(*link.state(), LinkState::Following { .. });
+            out.one(&catalogue::LINK_UP, following.into())?;
+            out.one(&catalogue::CONNECTS, link.connects())?;
+            out.each(&catalogue::RESYNCS, resyncs(link))?;
+        }
+        let both = |up: Option<u64>, down| {
+            [
+                ([Side::Up.name()], up.unwrap_or(0)),
+                ([Side::Down.name()], down),
+            ]
+        };
+        let deltas = both(link.map(Link::deltas), source.deltas());
+        out.each(&catalogue::DELTAS, deltas)?;
+        let taken = link.map(|link| resyncs(link).iter().map(|(_, count)| count).sum());
+        out.each(&catalogue::SNAPSHOTS, both(taken, source.snapshots()))?;
+        let stats = self.stats();
+        let bytes = Side::ALL.map(|side| ([side.name()], stats.bytes_in(side)));
+        out.each(&catalogue::LINK_RECEIVED_BYTES, bytes)?;
+        let bytes = Side::ALL.map(|side| ([side.name()], stats.bytes_out(side)));
+        out.each(&catalogue::LINK_SENT_BYTES, bytes)?;
+        out.one(&catalogue::FOLLOWERS, source.followers().len() as u64)?;
+        let lags = self.lags();
+        let lags = lags.iter().map(|(name, lag)| ([name.as_str()], *lag));
+        out.each(&catalogue::FOLLOWER_LAG, lags.take(MOST_FOLLOWERS))?;
+        out.one(&catalogue::FOLLOWERS_REFUSED, source.refusals())?;
+        let (deltas, bytes) = self.handle.view().ring_size();
+        out.one(&catalogue::RING_DELTAS, deltas as u64)?;
+        out.one(&catalogue::RING_BYTES, bytes as u64)
+    }
+
+    fn write_traffic(&self, timings: &[Timing], out: &mut Writer<'_>) -> fmt::Result {
+        let traffic = &self.traffic;
+        let answers = traffic.answers().map(|(route, status, count)| {
+            let status = status.to_string();
+            ([Cow::Borrowed(route), Cow::Owned(status)], count)
+        });
+        out.each(&catalogue::HTTP_REQUESTS, answers)?;
+        out.timings(&catalogue::HTTP_SECONDS, timings)?;
+        for (metric, gauge) in [
+            (&catalogue::HTTP_CONNECTIONS, Gauge::Connections),
+            (&catalogue::HTTP_EVENT_STREAMS, Gauge::Streams),
+            (&catalogue::HTTP_WAITING, Gauge::Waiting),
+            (&catalogue::HTTP_WRITING, Gauge::Writing),
+        ] {
+            out.one(metric, traffic.gauge(gauge))?;
+        }
+        out.one(&catalogue::HTTP_CONNECTIONS_REFUSED, traffic.refused())
+    }
+
+    fn write_reports(&self, out: &mut Writer<'_>) -> fmt::Result {
+        let mut lost = BTreeMap::from(OBSERVERS.map(|name| (name, 0)));
+        lost.extend(self.observed.observers.lost());
+        let lost = lost.into_iter().map(|(name, count)| ([name], count));
+        out.each(&catalogue::OBSERVER_DROPPED, lost)?;
+        let exported = Exporter::ALL.into_iter().flat_map(|exporter| {
+            let counts = self.observed.exports.of(exporter).read();
+            counts.map(|(result, count)| ([exporter.name(), result], count))
+        });
+        out.each(&catalogue::EXPORTED, exported)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_classic_format_names_counters_by_their_samples() {
-        let open = "# HELP machine_deltas_sent Deltas.\n\
-                    # TYPE machine_deltas_sent counter\n\
-                    machine_deltas_sent_total{to=\"a\"} 3\n\
-                    # HELP machine_age_seconds Age.\n\
-                    # TYPE machine_age_seconds gauge\n\
-                    # UNIT machine_age_seconds seconds\n\
-                    machine_age_seconds 0.5\n\
-                    # EOF\n";
-        let expected = "# HELP machine_deltas_sent_total Deltas.\n\
-                        # TYPE machine_deltas_sent_total counter\n\
-                        machine_deltas_sent_total{to=\"a\"} 3\n\
-                        # HELP machine_age_seconds Age.\n\
-                        # TYPE machine_age_seconds gauge\n\
-                        machine_age_seconds 0.5\n";
-        assert_eq!(classic(open), expected);
-    }
-}
+mod tests;

@@ -33,6 +33,11 @@ impl Problem {
         }
     }
 
+    /// The problem in one word.
+    pub(super) fn code(&self) -> &'static str {
+        self.code
+    }
+
     pub(super) fn allowing<N: Into<String>>(
         mut self,
         allowed: impl IntoIterator<Item = N>,

@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use hyper::StatusCode;
+use machine_runtime::TraceContext;
+use machine_runtime::observe::{Histogram, HistogramRead};
 
 /// What requests are counted by.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -55,6 +58,28 @@ impl Route {
 /// The statuses that answers have; anything else is counted with the last.
 const STATUSES: [u16; 12] = [200, 304, 400, 404, 405, 408, 409, 413, 415, 503, 504, 500];
 
+/// Bounds for what takes microseconds unless it writes.
+static BOUNDS: [Duration; 18] = [
+    Duration::from_micros(25),
+    Duration::from_micros(50),
+    Duration::from_micros(100),
+    Duration::from_micros(250),
+    Duration::from_micros(500),
+    Duration::from_millis(1),
+    Duration::from_micros(2500),
+    Duration::from_millis(5),
+    Duration::from_millis(10),
+    Duration::from_millis(25),
+    Duration::from_millis(50),
+    Duration::from_millis(100),
+    Duration::from_millis(250),
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+    Duration::from_millis(2500),
+    Duration::from_secs(5),
+    Duration::from_secs(10),
+];
+
 /// What goes up and down.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Gauge {
@@ -69,14 +94,43 @@ pub(super) enum Gauge {
 }
 
 /// Counters that are resolved before a request comes.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Traffic {
     answers: [[AtomicU64; STATUSES.len()]; Route::ALL.len()],
+    times: [Histogram; Route::ALL.len()],
     gauges: [AtomicU64; 4],
     refused: AtomicU64,
 }
 
+impl Default for Traffic {
+    fn default() -> Self {
+        let (answers, gauges, refused) = Default::default();
+        Self {
+            answers,
+            times: Route::ALL.map(|_| Histogram::new(&BOUNDS)),
+            gauges,
+            refused,
+        }
+    }
+}
+
 impl Traffic {
+    /// Times a request that came at `began` and has been answered now.
+    pub(super) fn time(&self, route: Route, began: Instant) {
+        self.times[route as usize].observe(began.elapsed());
+    }
+
+    /// Times a request that was part of a trace.
+    pub(super) fn time_traced(&self, route: Route, began: Instant, trace: Option<TraceContext>) {
+        self.times[route as usize].observe_traced(began.elapsed(), trace);
+    }
+
+    /// How long requests took, by path.
+    pub(super) fn timings(&self) -> impl Iterator<Item = (&'static str, HistogramRead)> + '_ {
+        let routes = Route::ALL.into_iter().zip(&self.times);
+        routes.map(|(route, times)| (route.path(), times.read()))
+    }
+
     pub(super) fn count(&self, route: Route, status: StatusCode) {
         let status = STATUSES.iter().position(|known| *known == status.as_u16());
         let slot = status.unwrap_or(STATUSES.len() - 1);
@@ -92,13 +146,11 @@ impl Traffic {
             .sum()
     }
 
-    /// Counts of answers by path and status, where there are any.
+    /// Counts of answers by path and status.
     pub(super) fn answers(&self) -> impl Iterator<Item = (&'static str, u16, u64)> + '_ {
         Route::ALL.into_iter().flat_map(|route| {
             let counts = STATUSES.into_iter().zip(&self.answers[route as usize]);
-            counts
-                .map(move |(status, count)| (route.path(), status, count.load(Ordering::Relaxed)))
-                .filter(|(.., count)| *count > 0)
+            counts.map(move |(status, count)| (route.path(), status, count.load(Ordering::Relaxed)))
         })
     }
 

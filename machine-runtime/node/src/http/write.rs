@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Limited};
@@ -10,7 +10,8 @@ use hyper::Request;
 use hyper::body::Body;
 use hyper::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue};
 use machine_runtime::{
-    DynState, MutateError, Outcome, Reason, Receipt, Schema, WRITE_BYTES, WRITE_WITHIN,
+    DynState, MutateError, Outcome, Reason, Receipt, Schema, TraceContext, WRITE_BYTES,
+    WRITE_WITHIN,
 };
 use serde::Serialize;
 use tokio::time::timeout;
@@ -22,6 +23,7 @@ use super::pages::{POSITION, ascii, put_fresh};
 use super::problem::Problem;
 use super::query;
 use super::render::json_line;
+use super::traces::Requested;
 use super::traffic::{Gauge, Route};
 
 /// The most bytes that a body has.
@@ -34,7 +36,7 @@ const SHORTEST_WAIT: Duration = Duration::from_secs(1);
 const BODY_TIME: Duration = Duration::from_secs(10);
 
 impl Site {
-    /// Has the root run what a request asks for, and counts the answer. Every problem says whether
+    /// Has the root run what a request asks for, counts the answer and times it. Every problem says whether
     /// that may have been done all the same.
     ///
     /// # Cancel safety
@@ -49,11 +51,19 @@ impl Site {
         B: Body<Data = Bytes>,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
+        let began = Instant::now();
         let inside = self.traffic.enter(Gauge::Writing);
-        let written = self.try_write(request, params).await;
+        let span = self.traces.of_request(request.headers());
+        let trace = span.as_ref().map(Requested::context);
+        let written = self.try_write(request, params, trace).await;
         drop(inside);
-        let response = written.unwrap_or_else(|problem| self.explain(problem.of_write()));
+        let problem = written.as_ref().err().map(Problem::code);
+        let mut response = written.unwrap_or_else(|problem| self.explain(problem.of_write()));
+        if let Some(span) = span {
+            span.end(&mut response, problem);
+        }
         self.traffic.count(Route::Mutations, response.status());
+        self.traffic.time_traced(Route::Mutations, began, trace);
         response
     }
 
@@ -61,6 +71,7 @@ impl Site {
         &self,
         request: Request<B>,
         params: &[(String, String)],
+        trace: Option<TraceContext>,
     ) -> Result<Response, Problem>
     where
         B: Body<Data = Bytes>,
@@ -72,7 +83,8 @@ impl Site {
         let body = read(request).await?;
         let schema = self.view.schema();
         let Ask { mutation, options } = Ask::parse(&body, schema)?;
-        let options = options.with_time(within.unwrap_or(WRITE_WITHIN));
+        let mut options = options.with_time(within.unwrap_or(WRITE_WITHIN));
+        options.trace = trace;
         let receipt = self.handle.mutate_with(mutation, options).await;
         Ok(answer(&receipt.map_err(problem)?, schema))
     }
@@ -173,47 +185,38 @@ impl<'a> Canceled<'a> {
             .clone()
             .map(|state| Name(schema.name_of(state.0 as usize)));
         let message = reason.to_string();
-        let of = |code, state: Option<Name<'a>>| Self {
-            code,
+        let of = |state: Option<Name<'a>>| Self {
+            code: reason.code(),
             state: state.map(|name| name.0),
             ..Self::default()
         };
-        let why = match reason {
+        let why = match &reason {
             Reason::Blocked { state, by } => Self {
                 by: Some(by.0),
-                ..of("blocked", Some(state))
+                ..of(Some(*state))
             },
             Reason::Missing { state, requires } => Self {
                 requires: Some(requires.0),
-                ..of("missing", Some(state))
+                ..of(Some(*state))
             },
-            Reason::NoCandidate => of("no_candidate", None),
-            Reason::QueueFull => of("queue_full", None),
-            Reason::Displaced => of("displaced", None),
-            Reason::BackingOff => of("backing_off", None),
-            Reason::Runaway => of("runaway", None),
             Reason::Refused(refusal) => Self {
                 phase: Some(refusal.phase.name()),
-                why: refusal.why,
-                ..of("refused", refusal.state)
+                why: refusal.why.clone(),
+                ..of(refusal.state)
             },
-            Reason::Panicked { phase, state } => Self {
+            Reason::Panicked { phase, state } | Reason::TimedOut { phase, state } => Self {
                 phase: Some(phase.name()),
-                ..of("panicked", state)
+                ..of(*state)
             },
-            Reason::TimedOut { phase, state } => Self {
-                phase: Some(phase.name()),
-                ..of("timed_out", state)
-            },
-            Reason::PayloadTooLarge { .. } => of("payload_too_large", None),
-            Reason::PayloadUnwanted { state } => of("payload_unwanted", Some(state)),
-            _ => of("other", None),
+            Reason::PayloadUnwanted { state } => of(Some(*state)),
+            _ => of(None),
         };
         Self { message, ..why }
     }
 }
 
 /// A state as people call it.
+#[derive(Clone, Copy)]
 struct Name<'a>(&'a str);
 
 impl fmt::Debug for Name<'_> {

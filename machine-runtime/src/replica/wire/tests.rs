@@ -87,6 +87,17 @@ fn version_1_of_the_handshake_is_these_bytes() {
 }
 
 #[test]
+fn traces_travel_with_the_deltas_that_they_led_to() {
+    let news = News::Traced {
+        age_ms: 200,
+        deltas: vec![Blob(vec![7, 8])],
+        traces: vec![(300, 1, 2, 3)],
+    };
+    let bytes = [5, 0xc8, 1, 1, 2, 7, 8, 1, 0xac, 2, 1, 2, 3];
+    assert_eq!(postcard::to_stdvec(&news).unwrap(), bytes);
+}
+
+#[test]
 fn a_delta_of_four_states_is_small() {
     let delta = delta(&[(1, 1), (5, 1), (60, 1), (100, 1)], &[]);
     let news = News::Delta {

@@ -9,9 +9,11 @@ use crate::mutation::{Op, Outcome};
 use crate::position::{Epoch, Position};
 use crate::queue::Waiting;
 use crate::schema::as_index;
+use crate::trace::TraceContext;
 use crate::write::{Key, MutateError, Receipt, WRITE_BYTES, WRITE_CALLS, Write, Written};
 
-/// The body of `mutate` in version 1.
+/// The body of `mutate` in version 1. A write that belongs to a trace that is kept is followed by the
+/// trace and the span, 24 bytes.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 struct Body {
     /// Names the write on every link, and at the root.
@@ -81,7 +83,11 @@ pub(in crate::replica) fn encode_write(write: &Write, key: &Key, epoch: Epoch) -
         epoch,
         calls: calls.collect(),
     };
-    Blob(postcard::to_stdvec(&body).expect("numbers and bytes can always be encoded"))
+    let mut bytes = postcard::to_stdvec(&body).expect("numbers and bytes can always be encoded");
+    if let Some(trace) = write.trace {
+        bytes.extend(trace.to_bytes());
+    }
+    Blob(bytes)
 }
 
 /// How many bytes a write takes at most, encoded.
@@ -104,9 +110,13 @@ pub(in crate::replica) fn decode_write(blob: &Blob, states: usize) -> Result<Wri
     }
     let (body, rest): (Body, _) =
         postcard::take_from_bytes(&blob.0).map_err(|_malformed| malformed)?;
-    if !rest.is_empty() || body.calls.len() > WRITE_CALLS {
+    if body.calls.len() > WRITE_CALLS {
         return Err(malformed);
     }
+    let trace = match rest {
+        [] => None,
+        bytes => Some(TraceContext::from_bytes(bytes).ok_or(malformed)?),
+    };
     let key = Key::new(&body.key).map_err(|_invalid| malformed)?;
     let states = as_index(states);
     let mut calls = Vec::with_capacity(body.calls.len());
@@ -130,6 +140,7 @@ pub(in crate::replica) fn decode_write(blob: &Blob, states: usize) -> Result<Wri
     let write = Write {
         key: Some(key),
         epoch: Some(body.epoch),
+        trace,
         calls,
     };
     if size(&write) > WRITE_BYTES {
@@ -244,6 +255,7 @@ mod tests {
         Write {
             key: None,
             epoch: None,
+            trace: None,
             calls: vec![Waiting {
                 cause: Cause::Call,
                 is_error: false,
@@ -377,6 +389,24 @@ mod tests {
         for blob in bad {
             assert!(decode_write(&blob, 8).is_err(), "{:?}", &blob.0[..2]);
         }
+    }
+
+    #[test]
+    fn a_trace_that_is_kept_travels_behind_the_write_and_is_whole_or_malformed() {
+        let plain = encoded(&write(Op::Add, &[1], Payloads::new()));
+        let trace = TraceContext::root(true);
+        let traced = encoded(&Write {
+            trace: Some(trace),
+            ..write(Op::Add, &[1], Payloads::new())
+        });
+        assert_eq!(traced.0.len(), plain.0.len() + 24);
+        assert_eq!(decode_write(&traced, 8).unwrap().trace, Some(trace));
+        assert_eq!(decode_write(&plain, 8).unwrap().trace, None);
+        for len in plain.0.len() + 1..traced.0.len() {
+            assert!(decode_write(&Blob(traced.0[..len].to_vec()), 8).is_err());
+        }
+        let none = Blob([&plain.0[..], &[0; 24]].concat());
+        assert!(decode_write(&none, 8).is_err());
     }
 
     #[test]

@@ -10,6 +10,7 @@ use std::time::Duration;
 use machine_node::node::start_machine;
 use machine_node::random::RandomTraffic;
 use machine_node::shutdown::Tasks;
+use machine_runtime::observe::Observers;
 use machine_runtime::replica::{Connect, Follower, FollowerOptions, Source, SourceOptions, Tcp};
 use machine_runtime::{DynState, Handle, Machine, View};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -49,7 +50,8 @@ struct Bytes {
 /// Follows a root that has seen some traffic already, through `calls` more.
 async fn follow(calls: u32) -> anyhow::Result<Bytes> {
     let tasks = Tasks::default();
-    let root: Handle<Published148> = start_machine(Machine::new(), &tasks).await?;
+    let root: Handle<Published148> =
+        start_machine(Machine::new(), &Observers::new(), &tasks).await?;
     let mut traffic = RandomTraffic::new(fastrand::u64(..));
     let before: Vec<_> = (0..calls).map(|_| traffic.next(false)).collect();
     // A machine beside it, for what its traffic changes.

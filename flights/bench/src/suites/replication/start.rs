@@ -10,6 +10,7 @@ use machine_node::places::places;
 use machine_node::processes::{NodeProcess, Processes};
 use machine_node::shutdown::{PATIENCE, Tasks, input_ends};
 use machine_node::status::Lines;
+use machine_node::telemetry::Logs;
 use tokio::time::sleep;
 
 use super::{FANOUT, ROUNDS, wait_until_ready};
@@ -114,7 +115,14 @@ pub(crate) async fn run_tree() -> anyhow::Result<()> {
             args,
         }
     });
-    let processes = Processes::start(nodes.collect(), "warn", None, &tasks, &lines)?;
+    // What the environment says of logs is not what is measured.
+    let environment = [
+        ("RUST_LOG", Some("warn".to_owned())),
+        ("LOKI_ADDR", None),
+        ("AM_LOKI_ADDR", None),
+    ];
+    let logs = Logs::default();
+    let processes = Processes::start(nodes.collect(), &environment, &logs, None, &tasks, &lines)?;
     let ready = async {
         while !processes.rows().iter().all(|row| row.position.is_some()) {
             sleep(Duration::from_millis(1)).await;

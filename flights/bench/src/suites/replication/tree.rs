@@ -7,9 +7,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use machine_node::node::{self, Node, NodeConfig, Origin, Sockets};
+use machine_node::observe::{Exports, ObserveConfig};
 use machine_node::places::places;
 use machine_node::random::RandomTraffic;
 use machine_node::shutdown::Tasks;
+use machine_runtime::observe::Observers;
 use machine_runtime::{DynState, Handle, Machine, Mutation, States};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -57,10 +59,11 @@ struct Tree {
 impl Tree {
     async fn start() -> anyhow::Result<Self> {
         let tasks = Tasks::default();
-        let root = node::start_machine(Machine::<Published148>::new(), &tasks).await?;
+        let observers = Observers::new();
+        let root = node::start_machine(Machine::<Published148>::new(), &observers, &tasks).await?;
         let rpc = TcpListener::bind("127.0.0.1:0").await?;
         let addr = rpc.local_addr()?;
-        let origin = Origin::Machine(root.untyped());
+        let origin = Origin::Machine(root.untyped(), observers);
         start_node("root", origin, rpc, &tasks)?;
         let mut rpcs = vec![addr];
         let mut processes = Vec::new();
@@ -314,6 +317,8 @@ fn start_node(name: &str, origin: Origin, rpc: TcpListener, tasks: &Tasks) -> an
         version: env!("CARGO_PKG_VERSION"),
         origin,
         push_interval: Duration::ZERO,
+        observe: ObserveConfig::new("bench"),
+        exports: Exports::default(),
     };
     Node::start(config, Sockets { rpc, http: None }, tasks)
 }

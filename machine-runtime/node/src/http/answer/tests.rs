@@ -1,9 +1,7 @@
-use machine_runtime::replica::SourceStats;
 use machine_runtime::{Epoch, Machine, Owner, Position, ViewOptions};
 
 use super::*;
 use crate::fixture::Flights;
-use crate::http::Http;
 use crate::http::wait::Until;
 use crate::shutdown::Tasks;
 
@@ -15,7 +13,7 @@ async fn what_comes_just_after_a_wait_is_shown_not_passed_over() {
     tasks.spawn(async move {
         owner.run(stopped).await;
     });
-    let site = Http::new("root", "1.0.0", &handle, None, SourceStats::default()).site;
+    let site = crate::http::of_root(&handle).site;
     let call = Call::plain(Target::States);
     let show = |until: Until, ticks: bool| {
         let most = std::time::Duration::ZERO;

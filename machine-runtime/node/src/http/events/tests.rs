@@ -1,12 +1,10 @@
 use std::pin::Pin;
 
 use futures_util::StreamExt as _;
-use machine_runtime::replica::SourceStats;
 use machine_runtime::{Epoch, Handle, Machine, Mutation, Owner, ViewOptions};
 
 use super::*;
 use crate::fixture::Flights;
-use crate::http::Http;
 use crate::shutdown::Tasks;
 
 /// The events of a root after `resume`, if that is one of its revisions.
@@ -25,7 +23,7 @@ impl Reader {
         tasks.spawn(async move {
             owner.run(stopped).await;
         });
-        let http = Http::new("root", "1.0.0", &handle, None, SourceStats::default());
+        let http = crate::http::of_root(&handle);
         let site = Arc::clone(&http.site);
         let resume = resume.map(|revision| Position {
             epoch: Epoch(1),

@@ -1,0 +1,145 @@
+//! Events as JSON objects, one a line.
+
+use std::fmt::{self, Write};
+
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::fmt::FmtContext;
+use tracing_subscriber::fmt::format::{self, FormatEvent, FormatFields};
+use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
+use tracing_subscriber::registry::LookupSpan;
+
+/// A JSON object being written, field by field in the order in which they come.
+#[derive(Debug)]
+pub(super) struct Object {
+    json: String,
+    /// What becomes a label and not a field, by its name.
+    pub(super) node: Option<String>,
+    pub(super) role: Option<String>,
+    role_is_field: bool,
+}
+
+impl Object {
+    /// For a reader who gets level, role and time besides.
+    pub(super) fn labelled(event: &Event<'_>) -> Self {
+        let mut object = Self::new(false);
+        object.text("target", event.metadata().target());
+        event.record(&mut object);
+        object
+    }
+
+    fn new(role_is_field: bool) -> Self {
+        Self {
+            json: "{".to_owned(),
+            node: None,
+            role: None,
+            role_is_field,
+        }
+    }
+
+    fn name(&mut self, name: &str) {
+        if self.json.len() > 1 {
+            self.json.push(',');
+        }
+        self.json.push_str(&quoted(name));
+        self.json.push(':');
+    }
+
+    fn text(&mut self, name: &str, value: &str) {
+        self.name(name);
+        self.json.push_str(&quoted(value));
+    }
+
+    fn raw(&mut self, field: &Field, value: impl fmt::Display) {
+        self.name(field.name());
+        // Writing to a `String` never fails.
+        let _ = write!(self.json, "{value}");
+    }
+
+    /// The object, and the end of it.
+    pub(super) fn into_json(mut self) -> String {
+        self.json.push('}');
+        self.json
+    }
+}
+
+impl Visit for Object {
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        if value.is_finite() {
+            self.raw(field, value);
+        } else {
+            self.raw(field, "null");
+        }
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.raw(field, value);
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.raw(field, value);
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.raw(field, value);
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        match field.name() {
+            "node" => self.node = Some(value.to_owned()),
+            "role" => {
+                self.role = Some(value.to_owned());
+                if !self.role_is_field {
+                    return;
+                }
+            }
+            _ => {}
+        }
+        self.text(field.name(), value);
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.text(field.name(), &format!("{value:?}"));
+    }
+}
+
+/// `text` as JSON has it.
+pub(super) fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+/// The level's name in lower case.
+pub(super) fn level(level: Level) -> &'static str {
+    match level {
+        Level::ERROR => "error",
+        Level::WARN => "warn",
+        Level::INFO => "info",
+        Level::DEBUG => "debug",
+        Level::TRACE => "trace",
+    }
+}
+
+/// An event as one JSON object a line.
+pub(super) struct Json;
+
+impl<S, N> FormatEvent<S, N> for Json
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        _context: &FmtContext<'_, S, N>,
+        mut writer: format::Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let mut time = String::new();
+        SystemTime.format_time(&mut format::Writer::new(&mut time))?;
+        let mut object = Object::new(true);
+        object.text("timestamp", &time);
+        object.text("level", level(*event.metadata().level()));
+        object.text("target", event.metadata().target());
+        event.record(&mut object);
+        writeln!(writer, "{}", object.into_json())
+    }
+}

@@ -1,0 +1,230 @@
+//! Tells observers what a machine did.
+
+use std::time::SystemTime;
+
+use crate::machine::{Machine, Measured};
+use crate::mutation::Reason;
+use crate::observe::{
+    Event, Interest, Observers, Refused, Stats, Timing, Traced, TransitionKind, Transitioned,
+};
+use crate::position::{Epoch, Position};
+use crate::schema::as_index;
+use crate::state::{DynState, State};
+use crate::trace::{Led, TraceContext, Traces};
+
+/// How many transitions of a batch are timed before it becomes a sample.
+const TIMED: u32 = 16;
+
+/// Of which the others are timed: one of so many.
+const SAMPLE: u32 = 16;
+
+/// What is told of a machine, and to whom.
+#[derive(Debug)]
+pub(super) struct Telling {
+    observers: Observers,
+    /// How many mutations of the batch there were so far.
+    batch: u32,
+    /// Whether anybody who wants to know of transitions had room when the batch began, and has not run
+    /// out of it since. To look once a batch is what makes an observer that hangs cost nothing.
+    heard: bool,
+    /// How many transitions of the batch nobody had room for.
+    unheard: u64,
+    /// How many errors of the machine, and how many refusals, were seen.
+    errors: u64,
+    refused: u64,
+}
+
+impl Telling {
+    pub(super) fn new(observers: Observers) -> Self {
+        Self {
+            observers,
+            batch: 0,
+            heard: false,
+            unheard: 0,
+            errors: 0,
+            refused: 0,
+        }
+    }
+
+    pub(super) fn stats(&self) -> &Stats {
+        self.observers.stats()
+    }
+
+    /// Several mutations come.
+    pub(super) fn begin_batch(&mut self) {
+        self.batch = 0;
+        self.heard = self.observers.has_room(Interest::CHANGES);
+    }
+
+    /// They have run.
+    pub(super) fn end_batch(&mut self) {
+        if self.unheard > 0 {
+            self.observers.lose(Interest::CHANGES, self.unheard);
+            self.unheard = 0;
+        }
+    }
+
+    /// A mutation is next.
+    #[inline]
+    pub(super) fn before<S: State>(&mut self, machine: &mut Machine<S>, traced: bool) {
+        let sampled = self.batch < TIMED || self.batch.is_multiple_of(SAMPLE);
+        self.batch += 1;
+        let timed = sampled || traced || self.heard;
+        machine.set_measured(match (timed, machine.has_handlers()) {
+            (true, _) => Measured::All,
+            (false, true) => Measured::Handlers,
+            (false, false) => Measured::Nothing,
+        });
+    }
+
+    /// Tells of the last run of `machine`, the first call of which may belong to a trace.
+    #[inline]
+    pub(super) fn run<S: State>(
+        &mut self,
+        machine: &Machine<S>,
+        epoch: Epoch,
+        trace: Option<TraceContext>,
+        traces: &Traces,
+    ) {
+        let stats = self.observers.stats();
+        let (mut began, mut ended) = (0, 0);
+        for transition in machine.last_run() {
+            let kind = TransitionKind::of(transition.op(), transition.cause());
+            let accepted = transition.is_accepted();
+            stats.count_transition(kind, accepted, transition.called().len());
+            if !accepted && let Some(reason) = transition.reason() {
+                stats.count_cancellation(&reason);
+            }
+            for change in transition.raw_changes() {
+                // Of a run that changes a state twice only the end is looked at: then it began and
+                // ended, whichever was first.
+                let begins = change.begins(machine.ticks()[change.state as usize] % 2 == 1);
+                began += begins;
+                ended += u64::from(change.ticks) - begins;
+            }
+            for run in transition.handler_runs() {
+                stats.count_handler(run.phase, run.took);
+            }
+            if let Some(times) = transition.times() {
+                let took = times.ended.saturating_sub(times.began);
+                stats.transition_time().observe_traced(took, trace);
+            }
+        }
+        stats.count_changes(began, ended);
+        if machine.error_count() != self.errors {
+            self.tell_errors(machine);
+        }
+        if machine.refused_count() != self.refused || machine.dropped().len() > 0 {
+            self.count_refused(machine);
+        }
+        if trace.is_some() || self.heard {
+            self.tell_changes(machine, epoch, trace, traces);
+        } else {
+            self.unheard += machine.last_run().len() as u64;
+        }
+    }
+
+    #[cold]
+    fn tell_errors<S: State>(&mut self, machine: &Machine<S>) {
+        let new = machine.error_count() - self.errors;
+        self.errors = machine.error_count();
+        let errors = machine.errors();
+        let known = errors
+            .len()
+            .saturating_sub(usize::try_from(new).unwrap_or(usize::MAX));
+        for error in errors.skip(known) {
+            self.stats().count_error(error.kind);
+            self.observers
+                .tell(Interest::ERRORS, || Event::Error(error.clone()));
+        }
+    }
+
+    #[cold]
+    fn count_refused<S: State>(&mut self, machine: &Machine<S>) {
+        let full = machine.refused_count() - self.refused;
+        self.refused = machine.refused_count();
+        self.stats().count_refused(Refused::Full, full);
+        for (_, reason) in machine.dropped() {
+            match reason {
+                Reason::Displaced => self.stats().count_refused(Refused::Displaced, 1),
+                Reason::BackingOff => self.stats().count_refused(Refused::BackingOff, 1),
+                _ => {}
+            }
+        }
+    }
+
+    #[cold]
+    fn tell_changes<S: State>(
+        &mut self,
+        machine: &Machine<S>,
+        epoch: Epoch,
+        trace: Option<TraceContext>,
+        remembered: &Traces,
+    ) {
+        let interest = match trace {
+            Some(_) => Interest::CHANGES | Interest::TRACES,
+            None => Interest::CHANGES,
+        };
+        let states = |indices: &mut dyn Iterator<Item = u32>| indices.map(DynState).collect();
+        // How often each state ticks after the transition that is looked at.
+        let mut later = std::collections::BTreeMap::<u32, u64>::new();
+        for change in machine.last_run().flat_map(|t| t.raw_changes()) {
+            *later.entry(change.state).or_default() += u64::from(change.ticks);
+        }
+        let mut cause = trace;
+        for transition in machine.last_run() {
+            let (mut on, mut off, mut again) = (Vec::new(), Vec::new(), Vec::new());
+            for change in transition.raw_changes() {
+                let later = later.entry(change.state).or_default();
+                *later -= u64::from(change.ticks);
+                let after = (machine.ticks()[change.state as usize] - *later) % 2 == 1;
+                let state = DynState(change.state);
+                match (change.ticks % 2 == 1, after) {
+                    (true, true) => on.push(state),
+                    (true, false) => off.push(state),
+                    (false, _) => again.push(state),
+                }
+            }
+            let traced = cause.map(Traced::within);
+            // What follows from a mutation follows from its own transition.
+            cause = traced.map(|traced| traced.context).or(cause);
+            let revision = transition.revision();
+            if let Some(traced) = traced
+                && transition
+                    .raw_changes()
+                    .iter()
+                    .any(|change| change.ticks > 0)
+            {
+                remembered.remember(Led {
+                    revision,
+                    context: traced.context,
+                    transition: traced.context.span,
+                });
+            }
+            self.heard &= self.observers.tell(interest, || {
+                let mut called = transition.called().map(|state| as_index(state.index()));
+                Event::Transition(Transitioned {
+                    at: SystemTime::now(),
+                    position: Position { epoch, revision },
+                    queue_tick: transition.queue_tick(),
+                    op: transition.op(),
+                    cause: transition.cause(),
+                    called: states(&mut called),
+                    on,
+                    off,
+                    again,
+                    canceled: transition
+                        .reason()
+                        .map(|reason| reason.map(|state| DynState(as_index(state.index())))),
+                    waiting: machine.queue_len(),
+                    timing: transition.times().map(Timing::of).unwrap_or_default(),
+                    handlers: transition
+                        .handler_runs()
+                        .map(|run| run.map(|state| DynState(as_index(state.index()))))
+                        .collect(),
+                    trace: traced,
+                })
+            });
+        }
+    }
+}

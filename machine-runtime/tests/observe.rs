@@ -1,0 +1,501 @@
+//! What observers are told and what is counted, on roots and replicas.
+#![cfg(feature = "replica")]
+#![expect(clippy::unwrap_used, reason = "in a test an unwrap is an assertion")]
+
+use std::future::pending;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use machine_runtime::observe::{
+    Event, Followed, HandlerKind, Interest, LinkChange, Observer, Observers, Refused, Side, Span,
+    SpanKind, TransitionKind, Transitioned,
+};
+use machine_runtime::replica::{Connect, Follower, FollowerOptions, Source, SourceOptions};
+use machine_runtime::{
+    Basic, Cause, Epoch, ErrorKind, Final, Handle, Machine, Mutation, Negotiation, Op, Outcome,
+    Owner, Phase, Reason, States, TraceContext, Verdict, ViewOptions, WriteOptions, handlers,
+    states,
+};
+use tokio::io::DuplexStream;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+states! {
+    /// A light, and who knocks.
+    pub enum Light: Basic {
+        exclusive Lamp {
+            Red,
+            Green,
+            #[auto]
+            Dark,
+        }
+        #[multi]
+        Knock,
+        #[require(Green)]
+        Go,
+    }
+}
+
+type Tasks = JoinSet<()>;
+
+fn options(observers: &Observers) -> ViewOptions {
+    let mut options = ViewOptions::default();
+    options.observers = Some(observers.clone());
+    options
+}
+
+/// A running root that is observed.
+fn root(machine: Machine<Light>, observers: &Observers, tasks: &mut Tasks) -> Handle<Light> {
+    let (handle, owner) = Owner::new(machine, Epoch(7), options(observers));
+    tasks.spawn(async move {
+        owner.run(pending()).await;
+    });
+    handle
+}
+
+/// The connections that a replica is given, one after the other.
+struct Given(mpsc::UnboundedReceiver<DuplexStream>);
+
+impl Connect for Given {
+    type Io = DuplexStream;
+
+    async fn connect(&mut self) -> io::Result<DuplexStream> {
+        match self.0.recv().await {
+            Some(io) => Ok(io),
+            None => pending().await,
+        }
+    }
+}
+
+/// A replica called `name` that is observed, and where it takes connections from.
+fn replica(
+    name: &str,
+    observers: &Observers,
+    tasks: &mut Tasks,
+) -> (Handle<Light>, mpsc::UnboundedSender<DuplexStream>) {
+    let mut follows = FollowerOptions::new(name);
+    follows.view = options(observers);
+    let (_, follower) = Follower::new::<Light>(Arc::clone(Light::schema()), follows);
+    let handle = follower.handle();
+    let (give, given) = mpsc::unbounded_channel();
+    tasks.spawn(follower.run(Given(given), pending()));
+    (handle, give)
+}
+
+/// Connects a replica to a parent of this name until what is returned is dropped.
+fn link(parent: &Handle<Light>, name: &str, give: &mpsc::UnboundedSender<DuplexStream>) -> Tasks {
+    let source = Source::new(parent.view(), SourceOptions::new(name)).with_writes(parent);
+    let (near, far) = tokio::io::duplex(1 << 16);
+    let mut link = Tasks::new();
+    link.spawn(async move { source.serve_connection(far).await });
+    give.send(near).unwrap();
+    link
+}
+
+/// Runs a mutation that is executed.
+async fn run(light: &Handle<Light>, mutation: Mutation<Light>) {
+    let receipt = light.mutate(mutation).await.unwrap();
+    assert!(receipt.outcome.is_executed(), "{receipt:?}");
+}
+
+/// The next event, which comes in time.
+async fn next(observer: &mut Observer) -> Arc<Event> {
+    let patience = Duration::from_secs(20);
+    let next = tokio::time::timeout(patience, observer.next()).await;
+    next.expect("an event that does not come")
+}
+
+async fn transition(observer: &mut Observer) -> Transitioned {
+    loop {
+        if let Event::Transition(transition) = &*next(observer).await {
+            return transition.clone();
+        }
+    }
+}
+
+async fn followed(observer: &mut Observer) -> Followed {
+    loop {
+        if let Event::Followed(followed) = &*next(observer).await {
+            return followed.clone();
+        }
+    }
+}
+
+async fn span(observer: &mut Observer) -> Span {
+    loop {
+        if let Event::Span(span) = &*next(observer).await {
+            return span.clone();
+        }
+    }
+}
+
+fn index(state: Light) -> u32 {
+    u32::try_from(state.index()).unwrap()
+}
+
+fn indices(states: &[machine_runtime::DynState]) -> Vec<u32> {
+    states.iter().map(|state| state.0).collect()
+}
+
+#[tokio::test]
+async fn transitions_are_counted_by_kind_and_result_and_states_by_what_they_did() {
+    let (observers, mut tasks) = (Observers::new(), Tasks::new());
+    let light = root(Machine::new(), &observers, &mut tasks);
+    run(&light, Mutation::add(Light::Red)).await;
+    run(&light, Mutation::add(Light::Green)).await;
+    run(&light, Mutation::add([Light::Knock, Light::Red])).await;
+    run(&light, Mutation::add(Light::Knock)).await;
+    run(&light, Mutation::remove(Light::Red)).await;
+    let canceled = light.add(Light::Go).await.unwrap().outcome;
+    assert!(matches!(
+        canceled,
+        Outcome::Canceled(Reason::Missing { .. })
+    ));
+
+    let stats = observers.stats();
+    let counts = TransitionKind::ALL.map(|kind| {
+        let count = |executed| stats.transitions(kind, executed);
+        (kind.name(), count(true), count(false))
+    });
+    let expected = [
+        ("add", 4, 1),
+        ("remove", 1, 0),
+        ("set", 0, 0),
+        // While a light is on there is nothing to try; Dark came when Red went.
+        ("auto", 1, 0),
+        ("exception", 0, 0),
+    ];
+    assert_eq!(counts, expected);
+    let missing = stats.cancellations().find(|(code, _)| *code == "missing");
+    assert_eq!(missing, Some(("missing", 1)));
+    assert_eq!(
+        stats.cancellations().map(|(_, count)| count).sum::<u64>(),
+        1
+    );
+    // On: Red, Green, Red, Knock, Knock again, Dark. Off: Red, Green, Knock again, Red.
+    assert_eq!((stats.began(), stats.ended()), (6, 4));
+    assert_eq!(stats.transition_time().read().count, 7, "few are all timed");
+    assert_eq!(stats.called(), 8);
+}
+
+struct Porter;
+
+#[handlers(Light)]
+impl Porter {
+    #[enter(Go)]
+    fn may_go(&self, _: &mut Negotiation<'_, Light>) -> Verdict {
+        Verdict::refuse("not today")
+    }
+
+    #[state(Green)]
+    fn green(&mut self, cx: &mut Final<'_, Light>) {
+        cx.add(Light::Go);
+    }
+
+    #[state(Knock)]
+    fn knock(&mut self, _: &mut Final<'_, Light>) {
+        panic!("nobody is at home");
+    }
+}
+
+#[tokio::test]
+async fn a_transition_tells_what_it_did_and_why_not_and_which_handlers_ran() {
+    let (observers, mut tasks) = (Observers::new(), Tasks::new());
+    let mut changes = observers.attach("test", Interest::CHANGES, 64);
+    let light = root(Machine::new().with(Porter), &observers, &mut tasks);
+    let before = std::time::SystemTime::now();
+    run(&light, Mutation::add(Light::Green)).await;
+
+    let green = transition(&mut changes).await;
+    assert_eq!((green.op, green.cause), (Op::Add, Cause::Call));
+    assert_eq!(indices(&green.called), [index(Light::Green)]);
+    assert_eq!(indices(&green.on), [index(Light::Green)]);
+    assert!(green.off.is_empty() && green.canceled.is_none() && green.trace.is_none());
+    let [ran] = green.handlers[..] else {
+        panic!("{green:?}");
+    };
+    assert_eq!(
+        (ran.phase, ran.state),
+        (Phase::State, Some(green.called[0]))
+    );
+    assert!(green.at >= before && green.timing.finals >= ran.took);
+    assert!(ran.began >= green.timing.began + green.timing.negotiation);
+
+    // What its handler appended.
+    let go = transition(&mut changes).await;
+    assert_eq!(go.cause, Cause::Handler);
+    assert_eq!(go.canceled.as_ref().map(Reason::code), Some("refused"));
+    assert_eq!(go.handlers[0].phase, Phase::Enter);
+    assert!(go.on.is_empty() && go.queue_tick > green.queue_tick);
+
+    let receipt = light.add(Light::Knock).await.unwrap();
+    assert!(!receipt.outcome.is_executed(), "its handler panics");
+    let knock = transition(&mut changes).await;
+    assert_eq!(knock.canceled.as_ref().map(Reason::code), Some("panicked"));
+    assert_eq!(
+        indices(&knock.again),
+        [index(Light::Knock)],
+        "it began and was taken out"
+    );
+    // The machine's own.
+    let exception = transition(&mut changes).await;
+    assert_eq!(
+        (exception.cause, exception.queue_tick),
+        (Cause::Panic, None)
+    );
+    assert_eq!(indices(&exception.on), [0], "Exception is the first state");
+
+    let stats = observers.stats();
+    assert_eq!(stats.errors(ErrorKind::Panic), 1);
+    assert_eq!(stats.transitions(TransitionKind::Exception, true), 1);
+    assert_eq!(stats.handlers(), 3);
+    assert_eq!(stats.handler_time(HandlerKind::Final).read().count, 2);
+    assert_eq!(stats.handler_time(HandlerKind::Negotiation).read().count, 1);
+}
+
+#[tokio::test]
+async fn errors_are_told_to_who_wants_them() {
+    let (observers, mut tasks) = (Observers::new(), Tasks::new());
+    let mut errors = observers.attach("test", Interest::ERRORS, 4);
+    let light = root(Machine::new(), &observers, &mut tasks);
+    run(&light, Mutation::add(Light::Red)).await;
+    assert!(
+        light
+            .fail("the bulb is broken")
+            .await
+            .unwrap()
+            .outcome
+            .is_executed()
+    );
+    let event = errors.next().await;
+    let Event::Error(error) = &*event else {
+        panic!("{event:?}");
+    };
+    assert_eq!(
+        (error.kind, &*error.message),
+        (ErrorKind::Added, "the bulb is broken")
+    );
+    assert!(errors.try_next().is_none());
+    assert_eq!(observers.stats().errors(ErrorKind::Added), 1);
+}
+
+#[tokio::test]
+async fn who_does_not_take_its_events_loses_them_and_nothing_else_is_lost() {
+    let (observers, mut tasks) = (Observers::new(), Tasks::new());
+    let mut hangs = observers.attach("hangs", Interest::CHANGES, 2);
+    let mut works = observers.attach("works", Interest::CHANGES, 4096);
+    let light = root(Machine::new(), &observers, &mut tasks);
+    let knocks = vec![Mutation::add(Light::Knock); 1000];
+    let receipts = light.mutate_all(knocks).await.unwrap();
+    assert!(receipts.iter().all(|receipt| receipt.outcome.is_executed()));
+    assert_eq!(
+        light.view().position().unwrap().revision,
+        1001,
+        "and one for Dark"
+    );
+    assert_eq!((hangs.lost(), works.lost()), (999, 0));
+    assert!(transition(&mut hangs).await.position.revision < 3);
+    for revision in 1..=1001 {
+        assert_eq!(transition(&mut works).await.position.revision, revision);
+    }
+    // It has room again.
+    assert!(hangs.try_next().is_some());
+    run(&light, Mutation::add(Light::Knock)).await;
+    assert_eq!(transition(&mut hangs).await.position.revision, 1002);
+}
+
+#[tokio::test]
+async fn of_many_at_once_a_sample_is_timed() {
+    let (observers, mut tasks) = (Observers::new(), Tasks::new());
+    let light = root(Machine::new(), &observers, &mut tasks);
+    let knocks = vec![Mutation::add(Light::Knock); 1000];
+    light.mutate_all(knocks).await.unwrap();
+    let count = observers.stats().transition_time().read().count;
+    // The first, the first's auto, 15 more, and one of 16 of the rest.
+    assert_eq!(count, 1 + 16 + 62);
+    assert_eq!(
+        observers.stats().transitions(TransitionKind::Add, true),
+        1000
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_handle_is_counted() {
+    let observers = Observers::new();
+    let (light, _owner) = Owner::new(Machine::<Light>::new(), Epoch(1), options(&observers));
+    let (waiting, limit) = light.queued().unwrap();
+    assert_eq!((waiting, limit), (0, machine_runtime::CHANNEL));
+    let mut waits = Tasks::new();
+    for _ in 0..limit {
+        let light = light.clone();
+        waits.spawn(async move {
+            let _ = light.add(Light::Knock).await;
+        });
+    }
+    while light.queued().unwrap().0 < limit {
+        tokio::task::yield_now().await;
+    }
+    assert!(light.try_mutate(Mutation::add(Light::Knock)).await.is_err());
+    let soon = Duration::from_millis(5);
+    assert!(
+        light
+            .mutate_within(Mutation::add(Light::Knock), soon)
+            .await
+            .is_err()
+    );
+    assert_eq!(observers.stats().refused(Refused::Busy), 2);
+}
+
+#[tokio::test]
+async fn a_replica_tells_what_it_comes_to_show_and_of_its_links() {
+    let (roots, mut tasks) = (Observers::new(), Tasks::new());
+    let light = root(Machine::new(), &roots, &mut tasks);
+    run(&light, Mutation::add(Light::Red)).await;
+    let mut links_down = roots.attach("links", Interest::LINKS, 16);
+
+    let ours = Observers::new();
+    let mut changes = ours.attach("changes", Interest::CHANGES, 16);
+    let mut links_up = ours.attach("links", Interest::LINKS, 16);
+    let (_shown, give) = replica("child", &ours, &mut tasks);
+    let connection = link(&light, "parent", &give);
+    let snapshot = followed(&mut changes).await;
+    assert_eq!((snapshot.cause, snapshot.from), (Cause::Snapshot, None));
+    assert_eq!(indices(&snapshot.on), [index(Light::Red)]);
+    run(&light, Mutation::add([Light::Green, Light::Knock])).await;
+    run(&light, Mutation::add(Light::Knock)).await;
+    let (mut on, mut off) = (Vec::new(), Vec::new());
+    let mut at = snapshot.position;
+    while at != light.view().position().unwrap() {
+        let delta = followed(&mut changes).await;
+        assert_eq!((delta.cause, delta.from), (Cause::Delta, Some(at)));
+        at = delta.position;
+        on.extend(indices(&delta.on));
+        off.extend(indices(&delta.off));
+    }
+    assert_eq!(on, [Light::Green, Light::Knock].map(index));
+    assert_eq!(off, [index(Light::Red)]);
+    let stats = ours.stats();
+    assert_eq!(
+        (stats.began(), stats.ended()),
+        (3, 2),
+        "of deltas; Knock did both once more"
+    );
+    assert!(stats.bytes_in(Side::Up) > 100 && stats.bytes_out(Side::Up) > 30);
+    assert_eq!(
+        roots.stats().bytes_in(Side::Down),
+        stats.bytes_out(Side::Up)
+    );
+    drop(connection);
+
+    let change = async |observer: &mut Observer| match &*next(observer).await {
+        Event::Link(event) => (event.side, event.peer.clone(), event.change.clone()),
+        other => panic!("{other:?}"),
+    };
+    let reason = "first";
+    let resynced = LinkChange::Resynced { reason };
+    let (up, parent) = (Side::Up, || "parent".to_owned());
+    assert_eq!(change(&mut links_up).await.2, resynced);
+    assert_eq!(
+        change(&mut links_up).await,
+        (up, parent(), LinkChange::Connected)
+    );
+    assert!(matches!(
+        change(&mut links_up).await.2,
+        LinkChange::Lost { .. }
+    ));
+    let child = || "child".to_owned();
+    assert_eq!(
+        change(&mut links_down).await,
+        (Side::Down, child(), LinkChange::Connected)
+    );
+    let (side, peer, lost) = change(&mut links_down).await;
+    assert_eq!((side, peer), (Side::Down, child()));
+    assert!(matches!(lost, LinkChange::Lost { .. }));
+}
+
+#[tokio::test]
+async fn the_trace_of_a_mutation_goes_up_to_the_root_and_down_to_every_tier() {
+    let (mut tasks, at) = (Tasks::new(), || Observers::new());
+    let [roots, l1s, l2s] = [at(), at(), at()];
+    let mut told = [&roots, &l1s, &l2s].map(|at| at.attach("test", Interest::TRACES, 64));
+    let light = root(Machine::new().with(Porter), &roots, &mut tasks);
+    let (l1, give) = replica("l1", &l1s, &mut tasks);
+    let _l1 = link(&light, "root", &give);
+    let (l2, give) = replica("l2", &l2s, &mut tasks);
+    let _l2 = link(&l1, "l1", &give);
+
+    // What is not traced, or not kept, is not told.
+    run(&light, Mutation::add(Light::Red)).await;
+    let dropped = WriteOptions::new().with_trace(TraceContext::root(false));
+    let _ = l2
+        .mutate_with(Mutation::remove(Light::Red), dropped)
+        .await
+        .unwrap();
+
+    let client = TraceContext::root(true);
+    let options = WriteOptions::new().with_trace(client);
+    let receipt = l2
+        .mutate_with(Mutation::add(Light::Green), options)
+        .await
+        .unwrap();
+    assert!(receipt.outcome.is_executed());
+
+    let [at_root, at_l1, at_l2] = &mut told;
+    let kinds = |span: &Span| (span.kind, span.name);
+    let (client_kind, server_kind) = ((SpanKind::Client, "mutate"), (SpanKind::Server, "mutate"));
+    let called = transition(at_root).await;
+    let appended = transition(at_root).await;
+    let server_root = span(at_root).await;
+    let [one, two] = [span(at_l1).await, span(at_l1).await];
+    // The answer may be on its way before or after what it led to is shown.
+    let mut l1_spans = vec![one, two, span(at_l1).await];
+    let mut l2_spans = vec![span(at_l2).await, span(at_l2).await];
+    let take = |spans: &mut Vec<Span>, kind: (SpanKind, &str)| {
+        let place = spans.iter().position(|span| kinds(span) == kind);
+        spans.remove(place.unwrap_or_else(|| panic!("no {kind:?} in {spans:?}")))
+    };
+    let client_l2 = take(&mut l2_spans, client_kind);
+    let server_l1 = take(&mut l1_spans, server_kind);
+    let client_l1 = take(&mut l1_spans, client_kind);
+    assert_eq!(kinds(&server_root), server_kind);
+    let visible = (SpanKind::Consumer, "visible");
+    let [visible_l1, visible_l2] = [take(&mut l1_spans, visible), take(&mut l2_spans, visible)];
+
+    let traced = called.trace.unwrap();
+    let chain = [
+        client_l2.traced,
+        server_l1.traced,
+        client_l1.traced,
+        server_root.traced,
+        traced,
+        visible_l1.traced,
+        visible_l2.traced,
+    ];
+    let mut parent = client.span;
+    for (place, traced) in chain.into_iter().enumerate() {
+        assert_eq!(traced.context.trace, client.trace, "{place}");
+        assert_eq!(traced.parent, Some(parent), "{place}");
+        parent = traced.context.span;
+    }
+    let position = receipt.position.to_string();
+    assert!(
+        visible_l2
+            .attributes
+            .contains(&("machine.position", position))
+    );
+    for visible in [&visible_l1, &visible_l2] {
+        let links: Vec<_> = visible.links.iter().map(|link| link.span).collect();
+        assert_eq!(links, [traced.context.span]);
+    }
+    // What a handler appended is part of it, below the transition.
+    assert_eq!(appended.cause, Cause::Handler);
+    assert_eq!(appended.trace.unwrap().parent, Some(traced.context.span));
+    let exemplars = roots.stats().transition_time().read().exemplars;
+    assert!(
+        exemplars
+            .iter()
+            .flatten()
+            .any(|one| one.trace.trace == client.trace)
+    );
+}
