@@ -18,6 +18,8 @@ mod logs;
 mod metrics;
 // What a replica tells a person.
 mod narrator;
+// Nodes under a real Prometheus.
+mod prometheus;
 // Running the program, reading what it prints, asking its nodes.
 mod support;
 // Gates and delays: what the root's handlers refuse, and what they do.
