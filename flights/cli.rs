@@ -52,11 +52,12 @@ Examples:
   flights watch --node localhost:18701          its changes as they happen
   flights mutate add Flight1Delayed --node localhost:18703
                                                 a change at the root, by way of any node
+  flights dashboard --out observability         a Grafana dashboard and Prometheus rules
   flights top                                   how all nodes do, live
   flights bench --quick                         what it all costs, in less than a minute
 
-Exit codes: 0 success, 1 failure, 2 wrong usage, 3 a node, or the root behind it, could not be \
-reached, 4 a mutation was canceled, 5 whether a mutation was run is unknown.";
+Exit codes: 0 success, 1 failure, 2 wrong usage, 3 a node, the root behind it, or Grafana, could \
+not be reached, 4 a mutation was canceled, 5 whether a mutation was run is unknown.";
 
 /// What was asked for cannot be; the exit code is that of a wrong flag.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -167,6 +168,8 @@ pub enum Command {
     Watch(NodeRef),
     /// Changes states at the root, by way of any node
     Mutate(MutateArgs),
+    /// Makes a Grafana dashboard and Prometheus rules, or takes the dashboard to a Grafana
+    Dashboard(DashboardArgs),
     /// Shows how nodes do: rates, lag, the last error
     Top(TopArgs),
     /// Measures what nodes cost, beside floors of the same run
@@ -475,6 +478,47 @@ pub struct MutateArgs {
     pub by: NodeRef,
 }
 
+/// Options of `flights dashboard`.
+#[derive(Args, Clone, Debug)]
+pub struct DashboardArgs {
+    /// The folder to write the dashboard, rules, queries and what Grafana is provisioned with to;
+    /// without it the dashboard is printed
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+
+    /// The Grafana to take the dashboard to
+    #[arg(long, env = "GRAFANA_URL", value_name = "URL", hide_env_values = true)]
+    pub grafana_url: Option<String>,
+
+    /// The token of a service account that may edit dashboards there
+    #[arg(
+        long,
+        env = "GRAFANA_TOKEN",
+        value_name = "TOKEN",
+        hide_env_values = true
+    )]
+    pub grafana_token: Option<Secret>,
+
+    /// The folder to put it into there, created if it is missing
+    #[arg(long, value_name = "TITLE")]
+    pub folder: Option<String>,
+}
+
+/// What must not be printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(pub String);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret")
+    }
+}
+
+impl From<String> for Secret {
+    fn from(secret: String) -> Self {
+        Self(secret)
+    }
+}
 /// Options of `flights top`.
 #[derive(Args, Clone, Debug)]
 pub struct TopArgs {

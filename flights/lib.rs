@@ -19,9 +19,10 @@
 //!   the root what relations cannot, [`narrator`] tells in words what a replica sees.
 //! * [`feed`] is what moves it, [`traffic`] lets that flow into a root, [`tree`] is all nodes. What a
 //!   node is, for these states as for any, is `machine-node`.
-//! * [`cli`] is the command line, [`run`] what its subcommands do.
+//! * [`cli`] is the command line, [`run`] what its subcommands do, [`dashboard`] what one of them makes.
 
 pub mod cli;
+pub mod dashboard;
 pub mod feed;
 pub mod narrator;
 pub mod payloads;

@@ -8,8 +8,9 @@ use anyhow::Context;
 use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches};
 use flights::cli::{Cli, Command, ObserveArgs, TreeArgs, Usage};
-use flights::run;
+use flights::{dashboard, run};
 use machine_node::client::{Canceled, NoRoot, Unknown, Unreachable};
+use machine_node::dashboard::push::Unreachable as NoGrafana;
 use machine_node::status::Lines;
 use machine_node::telemetry;
 use machine_node::terminal::Terminal;
@@ -23,7 +24,7 @@ const FAILURE: u8 = 1;
 /// Wrong usage; clap exits with the same.
 const USAGE: u8 = 2;
 
-/// A node, or the root behind it, could not be reached.
+/// A node, the root behind it, or Grafana, could not be reached.
 const UNREACHABLE: u8 = 3;
 
 /// A mutation was canceled; what is printed says why.
@@ -40,19 +41,24 @@ fn main() -> ExitCode {
         Err(error) if error.is::<Canceled>() => ExitCode::from(CANCELED),
         Err(error) => {
             print_error(&error);
-            ExitCode::from(
-                if error.is::<Unreachable>() || error.is::<NoRoot>() || error.is::<Nobody>() {
-                    UNREACHABLE
-                } else if error.is::<Unknown>() {
-                    UNKNOWN
-                } else if error.is::<Usage>() {
-                    USAGE
-                } else {
-                    FAILURE
-                },
-            )
+            ExitCode::from(if is_unreachable(&error) {
+                UNREACHABLE
+            } else if error.is::<Unknown>() {
+                UNKNOWN
+            } else if error.is::<Usage>() {
+                USAGE
+            } else {
+                FAILURE
+            })
         }
     }
+}
+
+fn is_unreachable(error: &anyhow::Error) -> bool {
+    error.is::<Unreachable>()
+        || error.is::<NoRoot>()
+        || error.is::<Nobody>()
+        || error.is::<NoGrafana>()
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
@@ -90,6 +96,7 @@ fn try_main() -> anyhow::Result<()> {
         Command::Get(args) => on(one_thread()?, run::get(args)),
         Command::Watch(args) => on(one_thread()?, run::watch(args)),
         Command::Mutate(args) => on(one_thread()?, run::mutate(args)),
+        Command::Dashboard(args) => on(one_thread()?, dashboard::make(args)),
         Command::Top(args) => on(one_thread()?, run::top(args)),
         Command::Bench(args) => flights_bench::run(&args),
         Command::BenchPart(args) => flights_bench::part::run(args),

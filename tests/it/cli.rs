@@ -2,26 +2,8 @@
 
 use std::fs;
 use std::net::TcpListener;
-use std::path::PathBuf;
 
-use crate::support::{Program, command, run, run_command};
-
-/// A folder of the test's own, gone with it.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("flights-{name}-{}", std::process::id()));
-        fs::create_dir_all(&path).unwrap();
-        Self(path)
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
+use crate::support::{Folder, Program, command, run, run_command};
 
 #[test]
 fn help_teaches_by_example_and_tells_the_exit_codes() {
@@ -188,13 +170,13 @@ fn two_trees_run_beside_each_other() {
 fn an_env_file_fills_in_what_the_environment_does_not_say() {
     let folder = Folder::new("env");
     let file = "TST_NAME=from-file\nTST_ADDR=127.0.0.1:0\nTST_HTTP_ADDR=\nTST_PARENT_ADDR=\n";
-    fs::write(folder.0.join(".env"), file).unwrap();
-    let node = Program::start_command(command(&["node"]).current_dir(&folder.0));
+    fs::write(folder.path().join(".env"), file).unwrap();
+    let node = Program::start_command(command(&["node"]).current_dir(folder.path()));
     node.line_after("from-file: tarpc 127.0.0.1:");
     assert!(node.interrupt().success());
     let mut named = command(&["node"]);
     named
-        .current_dir(&folder.0)
+        .current_dir(folder.path())
         .env("TST_NAME", "from-environment");
     let node = Program::start_command(&mut named);
     node.line_after("from-environment: tarpc ");
@@ -205,7 +187,7 @@ fn an_env_file_fills_in_what_the_environment_does_not_say() {
 async fn an_env_file_of_one_node_does_not_reach_the_processes_of_a_tree() {
     let folder = Folder::new("env-processes");
     let file = "TST_ADDR=127.0.0.1:0\nTST_PARENT_ADDR=localhost:1\nTST_MUT_US=1000000\n";
-    fs::write(folder.0.join(".env"), file).unwrap();
+    fs::write(folder.path().join(".env"), file).unwrap();
     let args = [
         "tree",
         "--processes",
@@ -213,7 +195,7 @@ async fn an_env_file_of_one_node_does_not_reach_the_processes_of_a_tree() {
         "--http-port=0",
         "--rpc-port=0",
     ];
-    let tree = Program::start_command(command(&args).current_dir(&folder.0));
+    let tree = Program::start_command(command(&args).current_dir(folder.path()));
     tree.line_after("2 nodes are ready");
     assert!(tree.interrupt().success());
 }
@@ -241,7 +223,7 @@ fn an_interrupt_is_heard_while_nobody_reads_the_output() {
         table.push_str(flights_table().split_once('\n').unwrap().1);
     }
     let folder = Folder::new("stalled");
-    let file = folder.0.join("long.csv");
+    let file = folder.path().join("long.csv");
     fs::write(&file, table).unwrap();
     let mut node = command(&["node", "--addr=:0", "--speed=max", "--replay"])
         .arg(&file)
@@ -263,8 +245,8 @@ fn flights_table() -> &'static str {
 #[test]
 fn a_broken_env_file_is_an_error() {
     let folder = Folder::new("broken-env");
-    fs::write(folder.0.join(".env"), "TST_NAME='no end\n").unwrap();
-    let ended = run_command(command(&["node"]).current_dir(&folder.0));
+    fs::write(folder.path().join(".env"), "TST_NAME='no end\n").unwrap();
+    let ended = run_command(command(&["node"]).current_dir(folder.path()));
     assert_eq!(ended.code, Some(1));
     assert!(
         ended.stderr.contains("cannot read .env"),
@@ -284,9 +266,9 @@ fn shells_complete_subcommands() {
 #[test]
 fn bench_says_what_it_cannot_do_before_it_measures() {
     let here = Folder::new("bench");
-    let folder = here.0.to_str().unwrap();
-    let file = here.0.join("no/figures.json");
-    let missing = here.0.join("caddy");
+    let folder = here.path().to_str().unwrap();
+    let file = here.path().join("no/figures.json");
+    let missing = here.path().join("caddy");
     for (args, code, part) in [
         (vec!["bench", "everything"], 2, "[possible values: core,"),
         (

@@ -4,6 +4,8 @@
 
 // Help, mistakes, exit codes, settings.
 mod cli;
+// The dashboard: what is made, what is committed, how Grafana takes it.
+mod dashboard;
 // Reading what `/metrics` has, strictly.
 mod exposition;
 // Real departures on a real machine.
@@ -16,6 +18,8 @@ mod logs;
 mod metrics;
 // What a replica tells a person.
 mod narrator;
+// Nodes under a real Prometheus.
+mod prometheus;
 // Running the program, reading what it prints, asking its nodes.
 mod support;
 // Gates and delays: what the root's handlers refuse, and what they do.

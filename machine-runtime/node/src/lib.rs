@@ -7,11 +7,13 @@
 //!   starts those again that end.
 //! * [`client`] asks nodes over HTTP, [`top`] shows how they do, [`random`] is traffic for a root.
 //! * [`observe`] says to whom a node reports, [`metrics`] which metrics it has, [`log`] what of it is
-//!   logged; `otlp` sends traces. [`health`] is a root's pulse.
+//!   logged; `otlp` sends traces. [`health`] is a root's pulse, and [`dashboard`] makes pictures and
+//!   alerts of metrics.
 //! * [`shutdown`], [`telemetry`], [`status`] and [`terminal`] are how a program of nodes ends,
 //!   logs, and shows how it goes.
 
 pub mod client;
+pub mod dashboard;
 pub mod health;
 pub mod http;
 pub mod log;

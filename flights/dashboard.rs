@@ -1,0 +1,42 @@
+//! `flights dashboard`: what is made for Grafana and Prometheus, and where it goes.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::Path;
+
+use anyhow::Context;
+use machine_node::dashboard::{self, push::Grafana};
+
+use crate::cli::DashboardArgs;
+
+/// The job under which Prometheus scrapes the nodes.
+const JOB: &str = "flights";
+
+/// Makes the dashboard: writes it, takes it to a Grafana, or prints it.
+///
+/// # Errors
+///
+/// [`Unreachable`](machine_node::dashboard::push::Unreachable), what Grafana said, or what cannot be
+/// written.
+pub async fn make(args: DashboardArgs) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    if let Some(folder) = &args.out {
+        let to = |path: &Path| format!("cannot write {}", path.display());
+        fs::create_dir_all(folder).with_context(|| to(folder))?;
+        for file in dashboard::files(&dashboard::Options::new(JOB)) {
+            let path = folder.join(file.name);
+            fs::write(&path, file.text).with_context(|| to(&path))?;
+            writeln!(out, "{}", path.display())?;
+        }
+    }
+    let token = args.grafana_token.map(|token| token.0);
+    let token = token.filter(|token| !token.is_empty());
+    if let Some(url) = args.grafana_url.filter(|url| !url.is_empty()) {
+        let grafana = Grafana::new(&url, token.as_deref())?;
+        let shown = grafana.push(args.folder.as_deref()).await?;
+        writeln!(out, "{shown}")?;
+    } else if args.out.is_none() {
+        out.write_all(dashboard::grafana().as_bytes())?;
+    }
+    Ok(())
+}
