@@ -22,6 +22,8 @@ mod narrator;
 mod prometheus;
 // Running the program, reading what it prints, asking its nodes.
 mod support;
+// How nodes do, at a glance.
+mod top;
 // Gates and delays: what the root's handlers refuse, and what they do.
 mod tower;
 // What an OpenTelemetry collector is told of mutations.
