@@ -38,6 +38,9 @@ const END: Duration = Duration::from_millis(600);
 /// How often a node is asked how it is.
 const LOOK: Duration = Duration::from_millis(100);
 
+/// At which of these looks its metrics are asked for too, of which there are many.
+const METRICS: u32 = 10;
+
 /// How often before its first answer, which somebody waits for.
 const FIRST_LOOK: Duration = Duration::from_millis(5);
 
@@ -240,8 +243,15 @@ fn ended_how(status: ExitStatus) -> String {
 /// Asks a node over and over how it is.
 async fn look_at(addr: &str, row: &Mutex<Row>) {
     let mut pause = FIRST_LOOK;
-    loop {
-        let seen = look(addr).await;
+    let mut requests = 0;
+    for round in 0_u32.. {
+        let mut seen = look(addr).await;
+        if let Ok(row) = &mut seen {
+            if round % METRICS == 0 {
+                requests = answered(addr).await.unwrap_or(requests);
+            }
+            row.requests = requests;
+        }
         {
             let mut row = row.lock().unwrap_or_else(PoisonError::into_inner);
             match seen {
@@ -273,7 +283,6 @@ async fn look(addr: &str) -> anyhow::Result<Row> {
     if let Some(message) = value["error"]["message"].as_str() {
         anyhow::bail!("{message}");
     }
-    let metrics = client::get(addr, "/metrics", "text/plain").await?;
     let position = states
         .header("machine-position")
         .and_then(|text| text.parse().ok());
@@ -293,9 +302,15 @@ async fn look(addr: &str) -> anyhow::Result<Row> {
             .unwrap_or(0),
         age: Duration::from_millis(age.unwrap_or(0)),
         stale: states.header("machine-stale") == Some("true"),
-        requests: requests(&String::from_utf8_lossy(&metrics.body)),
+        requests: 0,
         note: String::new(),
     })
+}
+
+/// How many requests a node has answered.
+async fn answered(addr: &str) -> anyhow::Result<u64> {
+    let metrics = client::get(addr, "/metrics", "text/plain").await?;
+    Ok(requests(&String::from_utf8_lossy(&metrics.body)))
 }
 
 /// The sum over all routes of the requests in a node's metrics.
