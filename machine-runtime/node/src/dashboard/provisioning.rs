@@ -1,6 +1,6 @@
 //! What Grafana is given before anybody looks: where data comes from, and where dashboards are.
 
-/// The data sources. A log line or an exemplar that has a trace leads to it.
+/// The data sources. An exemplar leads to its trace, and a span to what its node logged meanwhile.
 pub(super) const SOURCES: &str = "\
 apiVersion: 1
 datasources:
@@ -21,12 +21,6 @@ datasources:
     type: loki
     access: proxy
     url: http://loki:3100
-    jsonData:
-      derivedFields:
-        - name: trace
-          matcherRegex: '\"trace_id\":\"([0-9a-f]{32})\"'
-          url: '$${__value.raw}'
-          datasourceUid: tempo
   - name: Tempo
     uid: tempo
     type: tempo
@@ -37,7 +31,12 @@ datasources:
         datasourceUid: loki
         spanStartTimeShift: -1m
         spanEndTimeShift: 1m
-        filterByTraceID: true
+        filterByTraceID: false
+        tags:
+          - key: service.name
+            value: service
+          - key: service.instance.id
+            value: machine
 ";
 
 /// The folder that Grafana reads dashboards from.
