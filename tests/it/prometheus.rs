@@ -7,11 +7,11 @@ use std::io::Write;
 use std::process::{Command, Output, Stdio};
 
 use machine_node::client;
-use machine_node::metrics::{ALL, Kind, Metric, On};
+use machine_node::metrics::{ALL, Kind, Metric, On, TRANSITION_SECONDS};
 use serde_json::Value;
 
 use self::servers::{Node, Prometheus, Proxy, Pushgateway, eventually, file};
-use crate::support::Folder;
+use crate::support::{Folder, run};
 
 mod servers;
 
@@ -184,6 +184,31 @@ async fn prometheus_takes_every_metric_scraped_and_pushed_and_answers_every_quer
             Ok(())
         } else {
             Err(format!("nothing for {missing:?}"))
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_trace_of_a_mutation_is_an_exemplar_of_how_long_it_took() {
+    // Nobody takes the spans; what is kept is decided here.
+    let args = ["--otlp=http://127.0.0.1:9"];
+    let root = Node::start("root", &args);
+    let prometheus = Prometheus::start("prometheus-exemplars", &[&root], None).await;
+    prometheus.until_scraped(1).await;
+    let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let node = format!("--node={}", root.http);
+    let parent = format!("--traceparent=00-{trace}-00f067aa0ba902b7-01");
+    let added = run(&["mutate", "add", "Ready", &node, &parent]);
+    assert_eq!(added.code, Some(0), "{added:?}");
+    let name = samples(&TRANSITION_SECONDS);
+    eventually("an exemplar", async || {
+        let path = format!("query_exemplars?query={name}&start=0&end=9999999999");
+        let found = prometheus.ask(&path).await?;
+        if found.to_string().contains(trace) {
+            Ok(())
+        } else {
+            Err(found.to_string())
         }
     })
     .await;
