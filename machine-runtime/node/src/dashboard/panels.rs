@@ -396,7 +396,10 @@ fn logs() -> Vec<Panel> {
             ),
         Panel::new("Log", Look::Logs, "none")
             .size(24, 14)
-            .note("What nodes log, the newest first.")
-            .ask_loki("", selector),
+            .note("What nodes log, the newest first; a line has all its fields when it is opened.")
+            .ask_loki(
+                "",
+                &format!("{selector} | line_format `{{{{.machine}}}}: {{{{.message}}}}`"),
+            ),
     ]
 }
