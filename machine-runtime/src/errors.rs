@@ -228,7 +228,7 @@ pub(crate) fn shorten(text: &mut String) {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Errors {
     recent: VecDeque<MachineError>,
-    count: u64,
+    counts: [u64; ErrorKind::ALL.len()],
 }
 
 impl Errors {
@@ -236,8 +236,8 @@ impl Errors {
         if self.recent.len() == ERROR_HISTORY {
             discard(self.recent.pop_front());
         }
+        self.counts[error.kind as usize] += 1;
         self.recent.push_back(error);
-        self.count += 1;
     }
 
     pub(crate) fn iter(
@@ -253,6 +253,10 @@ impl Errors {
     }
 
     pub(crate) fn count(&self) -> u64 {
-        self.count
+        self.counts.iter().sum()
+    }
+
+    pub(crate) fn count_of(&self, kind: ErrorKind) -> u64 {
+        self.counts[kind as usize]
     }
 }

@@ -90,7 +90,7 @@ pub enum Measured {
     #[default]
     Nothing,
     /// The runs of handlers, which are timed anyway (rule R27).
-    Handlers,
+    Runs,
     /// The transition as well, which costs two or three looks at the stopwatch.
     All,
 }
@@ -531,7 +531,9 @@ impl<S: State> Machine<S> {
 
     /// The transitions of the last [`Machine::run`], [`Machine::mutate`] and their like: the
     /// called ones and the auto ones that followed, refused ones too, in order.
-    pub fn last_run(&self) -> impl ExactSizeIterator<Item = Transition<'_, S>> {
+    pub fn last_run(
+        &self,
+    ) -> impl DoubleEndedIterator<Item = Transition<'_, S>> + ExactSizeIterator {
         let log = &self.status.log;
         log.records
             .iter()
@@ -632,6 +634,11 @@ impl<S: State> Machine<S> {
     /// How many errors there were.
     pub fn error_count(&self) -> u64 {
         self.errors.count()
+    }
+
+    /// How many errors of a kind there were.
+    pub fn error_count_of(&self, kind: ErrorKind) -> u64 {
+        self.errors.count_of(kind)
     }
 
     /// Those that left the queue in the last run without being run: their queue ticks, and why.

@@ -7,8 +7,8 @@
 //! transition nothing but that look at a full queue. A view without observers does none of it.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 #[cfg(feature = "replica")]
 use std::time::SystemTime;
 
@@ -16,7 +16,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::mpsc;
 
 #[cfg(feature = "replica")]
-use crate::write::Written;
+use crate::write::{Write, Written};
 
 mod event;
 mod histogram;
@@ -29,7 +29,8 @@ pub use event::{
 pub use histogram::{Exemplar, Histogram, HistogramRead};
 pub use stats::{HandlerKind, Refused, Stats, TransitionKind};
 
-/// Counts what happens, and tells it to whoever attached. Cheap to clone; one for each node.
+/// Counts what happens, and tells it to whoever attached. Cheap to clone. It is for one machine or one
+/// replica: counting takes it that nobody else counts at the same time.
 #[derive(Clone, Default)]
 pub struct Observers {
     inner: Arc<Inner>,
@@ -41,9 +42,12 @@ struct Inner {
     /// What anybody wants, so that a look at one word decides.
     wanted: AtomicU64,
     attached: ArcSwap<Vec<Arc<Attached>>>,
-    /// Those that have gone: their names and what they lost.
-    gone: std::sync::Mutex<Vec<(&'static str, u64)>>,
+    /// Held while the list changes, and while what was lost is added up.
+    gone: Mutex<Gone>,
 }
+
+/// What those have lost that have gone, by their names.
+type Gone = Vec<(&'static str, u64)>;
 
 struct Attached {
     name: &'static str,
@@ -77,7 +81,7 @@ impl Observers {
             events,
             lost: AtomicU64::new(0),
         });
-        self.change(|list| list.push(Arc::clone(&attached)));
+        self.change(&mut self.gone(), |list| list.push(Arc::clone(&attached)));
         Observer {
             attached,
             received,
@@ -87,7 +91,8 @@ impl Observers {
 
     /// How many events each observer that ever attached has lost, by its name.
     pub fn lost(&self) -> Vec<(&'static str, u64)> {
-        let mut lost = self.gone().clone();
+        let gone = self.gone();
+        let mut lost = gone.clone();
         for attached in self.inner.attached.load().iter() {
             add(
                 &mut lost,
@@ -169,45 +174,35 @@ impl Observers {
         });
     }
 
-    /// Tells of one side of a hop of a write, if it is traced.
+    /// One side of a hop of a write, if it is traced and anybody wants to know; then the write goes on
+    /// within the hop's own span. Else it goes on within the span that it came with.
     #[cfg(feature = "replica")]
-    pub(crate) fn tell_hop(
-        &self,
-        traced: Option<Traced>,
-        kind: SpanKind,
-        began: SystemTime,
-        written: &Written,
-    ) {
-        let Some(traced) = traced else { return };
-        self.tell(Interest::TRACES, || {
-            let mut span = Span::ended(traced, kind, "mutate", began);
-            match written {
-                Ok(receipts) => {
-                    let position = receipts.last().map(|receipt| receipt.position.to_string());
-                    span.attributes
-                        .extend(position.map(|position| ("machine.position", position)));
-                }
-                Err(error) => span.error = Some(error.to_string()),
-            }
-            Event::Span(span)
-        });
+    pub(crate) fn hop(observers: Option<&Self>, kind: SpanKind, write: &mut Write) -> Option<Hop> {
+        let observers = observers.filter(|observers| observers.wants(Interest::TRACES))?;
+        let traced = Traced::within(write.trace?);
+        write.trace = Some(traced.context);
+        Some(Hop {
+            observers: observers.clone(),
+            traced,
+            kind,
+            began: SystemTime::now(),
+            ended: false,
+        })
     }
 
-    fn change(&self, change: impl Fn(&mut Vec<Arc<Attached>>)) {
-        self.inner.attached.rcu(|list| {
-            let mut list = Vec::clone(list);
-            change(&mut list);
-            list
-        });
-        // Whoever comes and goes at the same time comes to the same: the last to look has seen all.
-        let list = self.inner.attached.load();
+    fn change(&self, gone: &mut Gone, change: impl FnOnce(&mut Vec<Arc<Attached>>)) {
+        // Who has `gone` is alone.
+        let _ = gone;
+        let mut list = Vec::clone(&self.inner.attached.load());
+        change(&mut list);
         let wanted = list.iter().fold(0, |all, one| all | one.interest.bits());
+        self.inner.attached.store(Arc::new(list));
         self.inner.wanted.store(wanted, Ordering::Relaxed);
     }
 
-    fn gone(&self) -> std::sync::MutexGuard<'_, Vec<(&'static str, u64)>> {
+    fn gone(&self) -> MutexGuard<'_, Gone> {
         let gone = self.inner.gone.lock();
-        gone.unwrap_or_else(std::sync::PoisonError::into_inner)
+        gone.unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -270,9 +265,11 @@ impl Observer {
 
 impl Drop for Observer {
     fn drop(&mut self) {
-        self.observers
-            .change(|list| list.retain(|one| !Arc::ptr_eq(one, &self.attached)));
-        add(&mut self.observers.gone(), self.attached.name, self.lost());
+        let mut gone = self.observers.gone();
+        self.observers.change(&mut gone, |list| {
+            list.retain(|one| !Arc::ptr_eq(one, &self.attached));
+        });
+        add(&mut gone, self.attached.name, self.lost());
     }
 }
 
@@ -283,6 +280,52 @@ impl fmt::Debug for Observer {
             .field("interest", &self.attached.interest)
             .field("lost", &self.lost())
             .finish_non_exhaustive()
+    }
+}
+
+/// One side of a hop of a traced write. Where it drops before its end, whoever waited has gone, or there
+/// was no answer in time; what was done all the same has a parent.
+#[cfg(feature = "replica")]
+pub(crate) struct Hop {
+    observers: Observers,
+    traced: Traced,
+    kind: SpanKind,
+    began: SystemTime,
+    ended: bool,
+}
+
+#[cfg(feature = "replica")]
+impl Hop {
+    /// There is an answer.
+    pub(crate) fn end(mut self, written: &Written) {
+        self.ended = true;
+        let (position, error) = match written {
+            Ok(receipts) => {
+                let position = receipts.last().map(|receipt| receipt.position.to_string());
+                (position, None)
+            }
+            Err(error) => (None, Some(error.to_string())),
+        };
+        self.tell(position, error);
+    }
+
+    fn tell(&self, position: Option<String>, error: Option<String>) {
+        self.observers.tell(Interest::TRACES, || {
+            let mut span = Span::ended(self.traced, self.kind, "mutate", self.began);
+            let position = position.map(|position| ("machine.position", position));
+            span.attributes.extend(position);
+            span.error = error;
+            Event::Span(span)
+        });
+    }
+}
+
+#[cfg(feature = "replica")]
+impl Drop for Hop {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.tell(None, Some("nobody waited for the answer".to_owned()));
+        }
     }
 }
 

@@ -12,7 +12,6 @@ use crate::handlers::{Cause, Work};
 use crate::keys::{Keys, content};
 use crate::machine::Machine;
 use crate::mutation::{Outcome, Reason};
-use crate::observe::Refused;
 use crate::position::{Epoch, Position};
 use crate::publisher::Publisher;
 use crate::queue::Waiting;
@@ -56,6 +55,9 @@ impl<S: State> Owner<S> {
     /// the timeouts of rule R27.
     pub fn new(mut machine: Machine<S>, epoch: Epoch, options: ViewOptions) -> (Handle<S>, Self) {
         let observers = options.observers.clone();
+        let telling = observers
+            .clone()
+            .map(|observers| Telling::new(observers, &machine));
         if (machine.has_handlers() || observers.is_some()) && !machine.has_stopwatch() {
             let start = Instant::now();
             machine.set_stopwatch(move || start.elapsed());
@@ -85,7 +87,7 @@ impl<S: State> Owner<S> {
                 workers: Workers::default(),
                 tickets: Tickets::default(),
                 to_self,
-                telling: observers.map(Telling::new),
+                telling,
             },
         )
     }
@@ -204,9 +206,13 @@ impl<S: State> Owner<S> {
         let before = self.machine.revision();
         if let Some(telling) = &mut self.telling {
             telling.begin_batch();
+            telling.before(&mut self.machine, false);
         }
-        let _ = self.machine.add_error(&[][..], error);
+        let outcome = self.machine.add_error(&[][..], error);
         if let Some(telling) = &mut self.telling {
+            if let Outcome::Canceled(reason) = &outcome {
+                telling.refused(&reason.clone().map(|state| as_index(state.index())));
+            }
             let traces = self.publisher.shared().traces();
             telling.run(&self.machine, self.epoch, None, traces);
             telling.end_batch();
@@ -243,8 +249,8 @@ impl<S: State> Owner<S> {
         }
         let outcome = outcome(self.machine.run_call(call));
         if let Some(telling) = &mut self.telling {
-            if let Outcome::Canceled(Reason::BackingOff) = outcome {
-                telling.stats().count_refused(Refused::BackingOff, 1);
+            if let Outcome::Canceled(reason) = &outcome {
+                telling.refused(reason);
             }
             let traces = self.publisher.shared().traces();
             telling.run(&self.machine, self.epoch, trace, traces);

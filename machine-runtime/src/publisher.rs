@@ -1,5 +1,7 @@
 //! The writing side of a view: publishes moments, and what led to them to followers.
 
+#[cfg(feature = "replica")]
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -145,24 +147,30 @@ impl Publisher {
     #[cfg(feature = "replica")]
     pub(crate) fn observed_changes(&self, ticks: &[u64]) -> Option<Vec<Change>> {
         let observers = self.shared.observers()?;
+        let mut summed = Cow::Borrowed(&self.batch.changes);
+        if self.batch.deltas.len() > 1 {
+            let mut ticks = BTreeMap::new();
+            for change in &self.batch.changes {
+                let ticks = ticks.entry(change.state).or_insert(0_u32);
+                *ticks = ticks.wrapping_add(change.ticks);
+            }
+            let changes = ticks.into_iter();
+            summed = Cow::Owned(
+                changes
+                    .map(|(state, ticks)| Change { state, ticks })
+                    .collect(),
+            );
+        }
         let (mut began, mut ended) = (0, 0);
-        for change in &self.batch.changes {
+        for change in &*summed {
             let begins = change.begins(ticks[change.state as usize] % 2 == 1);
             began += begins;
             ended += u64::from(change.ticks) - begins;
         }
         observers.stats().count_changes(began, ended);
-        observers.wants(Interest::CHANGES).then(|| {
-            let mut summed = BTreeMap::new();
-            for change in &self.batch.changes {
-                let ticks = summed.entry(change.state).or_insert(0_u32);
-                *ticks = ticks.wrapping_add(change.ticks);
-            }
-            let summed = summed.into_iter();
-            summed
-                .map(|(state, ticks)| Change { state, ticks })
-                .collect()
-        })
+        observers
+            .wants(Interest::CHANGES)
+            .then(|| summed.into_owned())
     }
 
     /// Publishes what the noted transitions led to.

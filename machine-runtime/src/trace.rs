@@ -6,6 +6,10 @@ use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+#[cfg(feature = "replica")]
+use crate::position::Epoch;
+use crate::position::Position;
+
 /// One span of a trace, for whoever works on its behalf: the `traceparent` of W3C Trace Context.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct TraceContext {
@@ -104,11 +108,20 @@ pub(crate) const TRACES: usize = 64;
 /// What led to a revision.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Led {
-    pub(crate) revision: u64,
+    pub(crate) position: Position,
     /// The span at this node: the transition on the root, else that it became visible.
     pub(crate) context: TraceContext,
     /// The span of the root's transition.
     pub(crate) transition: u64,
+}
+
+impl Led {
+    /// Whether it led to a revision of this epoch after the one and up to the other.
+    #[cfg(feature = "replica")]
+    pub(crate) fn is_of(&self, epoch: Epoch, after: u64, last: u64) -> bool {
+        let at = self.position;
+        at.epoch == epoch && after < at.revision && at.revision <= last
+    }
 }
 
 /// The traces of recent revisions, for followers to be told along with the deltas.
@@ -128,19 +141,28 @@ impl Traces {
             recent.pop_front();
         }
         recent.push_back(led);
-        self.newest.store(led.revision, Ordering::Release);
+        self.newest.store(led.position.revision, Ordering::Release);
+    }
+
+    /// Forgets what led beyond a position that was not reached, and all of another epoch.
+    #[cfg(feature = "replica")]
+    pub(crate) fn forget_beyond(&self, position: Position) {
+        let mut recent = self.recent();
+        recent.retain(|led| led.is_of(position.epoch, 0, position.revision));
+        let newest = recent.iter().map(|led| led.position.revision).max();
+        self.newest.store(newest.unwrap_or(0), Ordering::Release);
     }
 
     /// What led to the revisions after the one, up to the other.
     #[cfg(feature = "replica")]
-    pub(crate) fn between(&self, after: u64, last: u64) -> Vec<Led> {
-        if self.newest.load(Ordering::Acquire) <= after {
+    pub(crate) fn between(&self, after: Position, last: u64) -> Vec<Led> {
+        if self.newest.load(Ordering::Acquire) <= after.revision {
             return Vec::new();
         }
         let recent = self.recent();
         let known = recent.iter().copied();
         known
-            .filter(|led| (after + 1..=last).contains(&led.revision))
+            .filter(|led| led.is_of(after.epoch, after.revision, last))
             .collect()
     }
 

@@ -174,7 +174,7 @@ pub struct ViewOptions {
     pub ring_bytes: usize,
     /// How long without news of the root until the view is stale.
     pub stale_after: Duration,
-    /// Who is told of what happens; nobody, unless told otherwise.
+    /// Who is told of what happens; nobody, unless told otherwise. No two views have the same.
     pub observers: Option<Observers>,
 }
 

@@ -382,10 +382,13 @@ async fn a_replica_tells_what_it_comes_to_show_and_of_its_links() {
         "of deltas; Knock did both once more"
     );
     assert!(stats.bytes_in(Side::Up) > 100 && stats.bytes_out(Side::Up) > 30);
-    assert_eq!(
-        roots.stats().bytes_in(Side::Down),
-        stats.bytes_out(Side::Up)
+    let (sent, came) = (
+        || stats.bytes_out(Side::Up),
+        || roots.stats().bytes_in(Side::Down),
     );
+    while came() != sent() {
+        tokio::task::yield_now().await;
+    }
     drop(connection);
 
     let change = async |observer: &mut Observer| match &*next(observer).await {
@@ -395,7 +398,7 @@ async fn a_replica_tells_what_it_comes_to_show_and_of_its_links() {
     let reason = "first";
     let resynced = LinkChange::Resynced { reason };
     let (up, parent) = (Side::Up, || "parent".to_owned());
-    assert_eq!(change(&mut links_up).await.2, resynced);
+    assert_eq!(change(&mut links_up).await, (up, parent(), resynced));
     assert_eq!(
         change(&mut links_up).await,
         (up, parent(), LinkChange::Connected)
@@ -498,4 +501,194 @@ async fn the_trace_of_a_mutation_goes_up_to_the_root_and_down_to_every_tier() {
             .flatten()
             .any(|one| one.trace.trace == client.trace)
     );
+}
+
+/// A light whose handlers do more than they should.
+struct Flicker;
+
+#[handlers(Light)]
+impl Flicker {
+    #[state(Green)]
+    fn green(&mut self, cx: &mut Final<'_, Light>) {
+        cx.remove(Light::Green);
+        cx.add(Light::Knock);
+    }
+
+    #[state(Red)]
+    fn red(&mut self, cx: &mut Final<'_, Light>) {
+        for i in 0..200 {
+            cx.fail(format!("no {i}"));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_state_that_changes_twice_in_a_run_began_and_ended() {
+    let (observers, mut tasks) = (Observers::new(), Tasks::new());
+    let light = root(Machine::new().with(Flicker), &observers, &mut tasks);
+    run(&light, Mutation::add(Light::Green)).await;
+    // Green came and went; Knock and Dark came.
+    let stats = observers.stats();
+    assert_eq!((stats.began(), stats.ended()), (3, 1));
+}
+
+#[tokio::test]
+async fn whatever_follows_from_a_mutation_is_below_its_own_transition() {
+    let (observers, mut tasks) = (Observers::new(), Tasks::new());
+    let mut told = observers.attach("test", Interest::TRACES, 64);
+    let light = root(Machine::new().with(Flicker), &observers, &mut tasks);
+    let options = WriteOptions::new().with_trace(TraceContext::root(true));
+    let green = Mutation::add(Light::Green);
+    let receipt = light.mutate_with(green, options).await.unwrap();
+    assert!(receipt.outcome.is_executed());
+    let first = transition(&mut told).await.trace.unwrap().context.span;
+    let mut causes = Vec::new();
+    while let Some(event) = told.try_next() {
+        if let Event::Transition(next) = &*event {
+            assert_eq!(next.trace.unwrap().parent, Some(first), "{next:?}");
+            causes.push(next.cause);
+        }
+    }
+    assert_eq!(causes, [Cause::Handler, Cause::Auto, Cause::Handler]);
+}
+
+#[tokio::test]
+async fn errors_that_the_machine_has_forgotten_again_are_counted_and_lost() {
+    let (observers, mut tasks) = (Observers::new(), Tasks::new());
+    let mut told = observers.attach("test", Interest::ERRORS, 4096);
+    let light = root(Machine::new().with(Flicker), &observers, &mut tasks);
+    run(&light, Mutation::add(Light::Red)).await;
+    let count = std::iter::from_fn(|| told.try_next()).count() as u64;
+    assert_eq!((count, told.lost()), (64, 136));
+    assert_eq!(observers.stats().errors(ErrorKind::Added), 200);
+}
+
+#[tokio::test]
+async fn what_a_machine_did_before_it_had_an_owner_is_not_told() {
+    let mut machine = Machine::<Light>::new();
+    assert!(machine.fail("long ago").is_executed());
+    let (observers, mut tasks) = (Observers::new(), Tasks::new());
+    let mut told = observers.attach("test", Interest::ERRORS, 4);
+    let light = root(machine, &observers, &mut tasks);
+    run(&light, Mutation::add(Light::Red)).await;
+    assert!(told.try_next().is_none());
+    assert_eq!(observers.stats().errors(ErrorKind::Added), 0);
+}
+
+#[tokio::test]
+async fn what_is_refused_before_its_transition_is_counted_by_its_reason() {
+    let (observers, mut tasks) = (Observers::new(), Tasks::new());
+    let light = root(Machine::new(), &observers, &mut tasks);
+    let unwanted = Mutation::add(Light::Red).with_payload(Light::Red, "1");
+    let receipt = light.mutate(unwanted).await.unwrap();
+    assert!(!receipt.outcome.is_executed());
+    let counts = observers.stats().cancellations();
+    let counts: Vec<_> = counts.filter(|(_, count)| *count > 0).collect();
+    assert_eq!(counts, [("payload_unwanted", 1)]);
+}
+
+#[tokio::test]
+async fn a_write_that_is_sent_again_and_a_dry_run_are_told_once_and_not_at_all() {
+    let (observers, mut tasks) = (Observers::new(), Tasks::new());
+    let mut told = observers.attach("test", Interest::CHANGES, 16);
+    let light = root(Machine::new(), &observers, &mut tasks);
+    let key = machine_runtime::Key::new("once").unwrap();
+    for _ in 0..2 {
+        let options = WriteOptions::new().with_key(key.clone());
+        let red = Mutation::add(Light::Red);
+        assert!(
+            light
+                .mutate_with(red, options)
+                .await
+                .unwrap()
+                .outcome
+                .is_executed()
+        );
+    }
+    assert!(
+        light
+            .can(Mutation::add(Light::Green))
+            .await
+            .unwrap()
+            .is_executed()
+    );
+    assert_eq!(observers.stats().transitions(TransitionKind::Add, true), 1);
+    assert_eq!(transition(&mut told).await.cause, Cause::Call);
+    assert!(told.try_next().is_none());
+}
+
+#[tokio::test]
+async fn a_delta_that_sums_up_traced_mutations_makes_each_visible() {
+    let [roots, ours] = [Observers::new(), Observers::new()];
+    let mut tasks = Tasks::new();
+    let mut told = ours.attach("test", Interest::TRACES, 64);
+    let light = root(Machine::new(), &roots, &mut tasks);
+    let (shown, give) = replica("child", &ours, &mut tasks);
+    let connection = link(&light, "root", &give);
+    let mut positions = shown.view().positions();
+    positions.wait_for(Option::is_some).await.unwrap();
+    drop(connection);
+    let mut traces = Vec::new();
+    for state in [Light::Red, Light::Green] {
+        let trace = TraceContext::root(true);
+        let options = WriteOptions::new().with_trace(trace);
+        let receipt = light
+            .mutate_with(Mutation::add(state), options)
+            .await
+            .unwrap();
+        traces.push((trace.trace, receipt.position));
+    }
+    // Both come at once.
+    let _again = link(&light, "root", &give);
+    for (trace, position) in traces {
+        let visible = span(&mut told).await;
+        assert_eq!(visible.traced.context.trace, trace);
+        let at = ("machine.position", position.to_string());
+        assert!(visible.attributes.contains(&at), "{visible:?}");
+    }
+    assert!(told.try_next().is_none());
+}
+
+#[tokio::test]
+async fn traces_of_another_life_of_the_root_are_not_those_of_this() {
+    let [roots, l1s, l2s] = [Observers::new(), Observers::new(), Observers::new()];
+    let (mut tasks, mut old) = (Tasks::new(), Tasks::new());
+    let mut told = l2s.attach("test", Interest::TRACES, 64);
+    let (l1, give_l1) = replica("l1", &l1s, &mut tasks);
+    let (l2, give_l2) = replica("l2", &l2s, &mut tasks);
+    let light = root(Machine::new(), &roots, &mut old);
+    let up = link(&light, "root", &give_l1);
+    let _down = link(&l1, "l1", &give_l2);
+    run(&light, Mutation::add(Light::Red)).await;
+    let trace = WriteOptions::new().with_trace(TraceContext::root(true));
+    let green = light
+        .mutate_with(Mutation::add(Light::Green), trace)
+        .await
+        .unwrap();
+    assert_eq!(green.position.revision, 2);
+    let visible = span(&mut told).await;
+    let at = ("machine.position", green.position.to_string());
+    assert!(visible.attributes.contains(&at), "{visible:?}");
+    drop((up, old));
+
+    let (light, owner) = Owner::new(Machine::<Light>::new(), Epoch(8), ViewOptions::default());
+    tasks.spawn(async move {
+        owner.run(pending()).await;
+    });
+    let mut positions = l2.view().positions();
+    let mut shows = async |revision| {
+        let there = |at: &Option<machine_runtime::Position>| {
+            at.is_some_and(|at| at.epoch == Epoch(8) && at.revision >= revision)
+        };
+        positions.wait_for(there).await.unwrap();
+    };
+    run(&light, Mutation::add(Light::Red)).await;
+    let _up = link(&light, "root", &give_l1);
+    shows(1).await;
+    run(&light, Mutation::add(Light::Knock)).await;
+    shows(2).await;
+    run(&light, Mutation::add(Light::Knock)).await;
+    shows(3).await;
+    let more = told.try_next();
+    assert!(more.is_none(), "{more:?}");
 }

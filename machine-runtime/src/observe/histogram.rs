@@ -22,7 +22,7 @@ pub struct Histogram {
 pub struct Exemplar {
     /// How long it took.
     pub took: Duration,
-    /// The span.
+    /// The span that it was part of.
     pub trace: TraceContext,
     /// When it ended.
     pub at: SystemTime,
@@ -64,8 +64,10 @@ impl Histogram {
     /// Counts one that took so long, and was part of a trace.
     pub fn observe_traced(&self, took: Duration, trace: Option<TraceContext>) {
         self.observe(took);
-        if let Some(trace) = trace.filter(|trace| trace.sampled) {
-            let mut exemplars = self.exemplars();
+        // Whoever reads them at the moment is not waited for.
+        if let Some(trace) = trace.filter(|trace| trace.sampled)
+            && let Ok(mut exemplars) = self.exemplars.try_lock()
+        {
             exemplars.resize(self.counts.len(), None);
             exemplars[self.place(took)] = Some(Exemplar {
                 took,

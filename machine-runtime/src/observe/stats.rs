@@ -133,7 +133,8 @@ static TRANSITION_BOUNDS: [Duration; 14] = [
     Duration::from_secs(10),
 ];
 
-/// Counts of what a node's machine, replica and links do. Nothing here waits.
+/// Counts of what a node's machine, replica and links do. Nothing here waits. What a
+/// [`Reactor`](crate::Reactor) does is in its own [`ReactorStats`](crate::ReactorStats).
 #[derive(Debug)]
 pub struct Stats {
     transitions: [[AtomicU64; 2]; TransitionKind::ALL.len()],
@@ -175,7 +176,8 @@ impl Stats {
         read(&self.transitions[kind as usize][usize::from(executed)])
     }
 
-    /// How many transitions were canceled, by [`Reason::code`].
+    /// How many mutations were canceled, by [`Reason::code`]: those whose transition was, those that were
+    /// refused before, and those that were taken off the queue.
     pub fn cancellations(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
         let counts = self.cancellations.iter().map(read);
         Reason::<u32>::CODES.into_iter().zip(counts)
@@ -222,7 +224,8 @@ impl Stats {
     }
 
     /// How long transitions took. Of many at once it has a sample: of each batch that the machine's
-    /// task takes from its queue the first 16, and one of 16 after them.
+    /// task takes from its queue the first 16, and one of 16 after them; all, while somebody is told of
+    /// each transition anyway.
     pub fn transition_time(&self) -> &Histogram {
         &self.transition_time
     }
@@ -251,8 +254,8 @@ impl Stats {
         }
     }
 
-    pub(crate) fn count_error(&self, kind: ErrorKind) {
-        self.errors[kind as usize].fetch_add(1, Ordering::Relaxed);
+    pub(crate) fn count_errors(&self, kind: ErrorKind, more: u64) {
+        bump(&self.errors[kind as usize], more);
     }
 
     pub(crate) fn count_refused(&self, why: Refused, more: u64) {

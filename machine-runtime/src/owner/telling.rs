@@ -2,6 +2,7 @@
 
 use std::time::SystemTime;
 
+use crate::errors::ErrorKind;
 use crate::machine::{Machine, Measured};
 use crate::mutation::Reason;
 use crate::observe::{
@@ -27,22 +28,29 @@ pub(super) struct Telling {
     /// Whether anybody who wants to know of transitions had room when the batch began, and has not run
     /// out of it since. To look once a batch is what makes an observer that hangs cost nothing.
     heard: bool,
-    /// How many transitions of the batch nobody had room for.
+    /// How many transitions of the batch nobody had room for. Whoever comes or goes in the middle of one
+    /// is charged for all of it or for none.
     unheard: u64,
-    /// How many errors of the machine, and how many refusals, were seen.
+    /// How many errors of the machine, in all and of each kind, and how many refusals, were seen.
     errors: u64,
+    errors_of: [u64; ErrorKind::ALL.len()],
     refused: u64,
+    /// Which states change once more after the transition that is looked at; none, between runs.
+    flips: Vec<bool>,
 }
 
 impl Telling {
-    pub(super) fn new(observers: Observers) -> Self {
+    /// What the machine did before is not told.
+    pub(super) fn new<S: State>(observers: Observers, machine: &Machine<S>) -> Self {
         Self {
+            errors: machine.error_count(),
+            errors_of: ErrorKind::ALL.map(|kind| machine.error_count_of(kind)),
+            refused: machine.refused_count(),
+            flips: vec![false; machine.schema().len()],
             observers,
             batch: 0,
             heard: false,
             unheard: 0,
-            errors: 0,
-            refused: 0,
         }
     }
 
@@ -72,7 +80,7 @@ impl Telling {
         let timed = sampled || traced || self.heard;
         machine.set_measured(match (timed, machine.has_handlers()) {
             (true, _) => Measured::All,
-            (false, true) => Measured::Handlers,
+            (false, true) => Measured::Runs,
             (false, false) => Measured::Nothing,
         });
     }
@@ -88,7 +96,8 @@ impl Telling {
     ) {
         let stats = self.observers.stats();
         let (mut began, mut ended) = (0, 0);
-        for transition in machine.last_run() {
+        // Backwards: how active states are is known of the end.
+        for transition in machine.last_run().rev() {
             let kind = TransitionKind::of(transition.op(), transition.cause());
             let accepted = transition.is_accepted();
             stats.count_transition(kind, accepted, transition.called().len());
@@ -96,9 +105,10 @@ impl Telling {
                 stats.count_cancellation(&reason);
             }
             for change in transition.raw_changes() {
-                // Of a run that changes a state twice only the end is looked at: then it began and
-                // ended, whichever was first.
-                let begins = change.begins(machine.ticks()[change.state as usize] % 2 == 1);
+                let state = change.state as usize;
+                let on = (machine.ticks()[state] % 2 == 1) ^ self.flips[state];
+                self.flips[state] ^= change.ticks % 2 == 1;
+                let begins = change.begins(on);
                 began += begins;
                 ended += u64::from(change.ticks) - begins;
             }
@@ -109,6 +119,9 @@ impl Telling {
                 let took = times.ended.saturating_sub(times.began);
                 stats.transition_time().observe_traced(took, trace);
             }
+        }
+        for change in machine.last_run().flat_map(|t| t.raw_changes()) {
+            self.flips[change.state as usize] = false;
         }
         stats.count_changes(began, ended);
         if machine.error_count() != self.errors {
@@ -128,15 +141,32 @@ impl Telling {
     fn tell_errors<S: State>(&mut self, machine: &Machine<S>) {
         let new = machine.error_count() - self.errors;
         self.errors = machine.error_count();
+        for (kind, seen) in ErrorKind::ALL.into_iter().zip(&mut self.errors_of) {
+            let count = machine.error_count_of(kind);
+            self.observers.stats().count_errors(kind, count - *seen);
+            *seen = count;
+        }
         let errors = machine.errors();
-        let known = errors
-            .len()
-            .saturating_sub(usize::try_from(new).unwrap_or(usize::MAX));
+        let new = usize::try_from(new).unwrap_or(usize::MAX);
+        // What the machine has forgotten again cannot be told any more.
+        let forgotten = new.saturating_sub(errors.len());
+        self.observers.lose(Interest::ERRORS, forgotten as u64);
+        let known = errors.len().saturating_sub(new);
         for error in errors.skip(known) {
-            self.stats().count_error(error.kind);
             self.observers
                 .tell(Interest::ERRORS, || Event::Error(error.clone()));
         }
+    }
+
+    /// Counts a mutation that was refused before it came to a transition.
+    pub(super) fn refused(&self, reason: &Reason<u32>) {
+        use Reason::{BackingOff, PayloadTooLarge, PayloadUnwanted};
+        match reason {
+            BackingOff => self.stats().count_refused(Refused::BackingOff, 1),
+            PayloadTooLarge { .. } | PayloadUnwanted { .. } => {}
+            _ => return,
+        }
+        self.stats().count_cancellation(reason);
     }
 
     #[cold]
@@ -145,6 +175,7 @@ impl Telling {
         self.refused = machine.refused_count();
         self.stats().count_refused(Refused::Full, full);
         for (_, reason) in machine.dropped() {
+            self.stats().count_cancellation(&reason);
             match reason {
                 Reason::Displaced => self.stats().count_refused(Refused::Displaced, 1),
                 Reason::BackingOff => self.stats().count_refused(Refused::BackingOff, 1),
@@ -172,6 +203,7 @@ impl Telling {
             *later.entry(change.state).or_default() += u64::from(change.ticks);
         }
         let mut cause = trace;
+        let mut first = true;
         for transition in machine.last_run() {
             let (mut on, mut off, mut again) = (Vec::new(), Vec::new(), Vec::new());
             for change in transition.raw_changes() {
@@ -186,8 +218,10 @@ impl Telling {
                 }
             }
             let traced = cause.map(Traced::within);
-            // What follows from a mutation follows from its own transition.
-            cause = traced.map(|traced| traced.context).or(cause);
+            // What follows from a mutation follows from its own transition, the first.
+            if std::mem::take(&mut first) {
+                cause = traced.map(|traced| traced.context);
+            }
             let revision = transition.revision();
             if let Some(traced) = traced
                 && transition
@@ -196,7 +230,7 @@ impl Telling {
                     .any(|change| change.ticks > 0)
             {
                 remembered.remember(Led {
-                    revision,
+                    position: Position { epoch, revision },
                     context: traced.context,
                     transition: traced.context.span,
                 });

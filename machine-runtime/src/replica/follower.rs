@@ -28,7 +28,7 @@ use crate::when::Now;
 
 use super::codec::{frame, transport};
 use super::connect::Connect;
-use super::link::{Link, LinkState, Resync};
+use super::link::{Link, LinkState, Resync, tidy_name};
 use super::uplink::{Sessions, UPLINK, Uplink};
 use super::wire::{
     Blob, Hello, Malformed, News, PROTOCOL, Refusal, ReplicationClient, Watch, Welcome,
@@ -300,16 +300,17 @@ impl Follower {
             Ok(body) => body,
             Err(refusal) => return Err(self.refused(client, refusal).await?),
         };
-        let welcome: Welcome = postcard::from_bytes(&body)
+        let mut welcome: Welcome = postcard::from_bytes(&body)
             .map_err(|error| Lost::Rpc(format!("malformed welcome: {error}")))?;
         self.publisher
             .shared()
             .set_tier(welcome.tier.saturating_add(1));
+        welcome.node = tidy_name(&welcome.node);
+        self.parent.clone_from(&welcome.node);
         // Only a parent with something to give counts: any other is dialled with growing pauses.
         self.take(welcome.news)?;
         self.link.count_connect();
         tracing::info!(node = self.options.name, parent = welcome.node, "following");
-        self.parent.clone_from(&welcome.node);
         self.tell_link(LinkChange::Connected);
         self.link.set(LinkState::Following {
             parent: welcome.node,
@@ -361,15 +362,16 @@ impl Follower {
                 traces,
             } => {
                 let began = SystemTime::now();
-                let mut visible = our_spans(&traces);
+                let visible = self.our_spans(&traces);
                 // Followers of ours that look in between are told all the same.
                 for (led, _) in &visible {
                     self.publisher.shared().traces().remember(*led);
                 }
                 self.apply(&deltas);
-                let position = self.position;
-                visible.retain(|(led, _)| position.is_some_and(|at| at.revision >= led.revision));
-                self.tell_visible(&visible, began);
+                if let Some(position) = self.position.filter(|_| !visible.is_empty()) {
+                    self.publisher.shared().traces().forget_beyond(position);
+                    self.tell_visible(&visible, position, began);
+                }
                 age_ms
             }
             News::Closing => return Err(Lost::Closing),
@@ -503,21 +505,50 @@ impl Follower {
         }
     }
 
-    /// Tells that traced revisions are shown now, which began to come at `began`.
-    fn tell_visible(&self, visible: &[(Led, Traced)], began: SystemTime) {
-        let shared = self.publisher.shared();
-        let (Some(observers), Some(position)) = (shared.observers(), self.position) else {
+    /// What led to the revisions of an answer, as far as they are news, with spans of our own where
+    /// somebody is told of them.
+    fn our_spans(&self, told: &[(u64, u128, u64, u64)]) -> Vec<(Led, Traced)> {
+        let Some(before) = self.position else {
+            return Vec::new();
+        };
+        let observers = self.publisher.shared().observers();
+        let is_told = observers.is_some_and(|observers| observers.wants(Interest::TRACES));
+        let real = |(revision, trace, span, transition): &&(u64, u128, u64, u64)| {
+            *revision > before.revision && *trace != 0 && *span != 0 && *transition != 0
+        };
+        let ours = told.iter().filter(real).take(TRACES);
+        let ours = ours.map(|(revision, trace, span, transition)| {
+            let at_parent = TraceContext {
+                trace: *trace,
+                span: *span,
+                sampled: true,
+            };
+            let traced = Traced::within(at_parent);
+            let led = Led {
+                position: Position {
+                    revision: *revision,
+                    ..before
+                },
+                context: if is_told { traced.context } else { at_parent },
+                transition: *transition,
+            };
+            (led, traced)
+        });
+        ours.collect()
+    }
+
+    /// Tells that those of these traced revisions are shown now that `position` includes; they began to
+    /// come at `began`.
+    fn tell_visible(&self, visible: &[(Led, Traced)], position: Position, began: SystemTime) {
+        let Some(observers) = self.publisher.shared().observers() else {
             return;
         };
-        for (led, traced) in visible {
+        let shown = |(led, _): &&(Led, Traced)| led.position.revision <= position.revision;
+        for (led, traced) in visible.iter().filter(shown) {
             observers.tell(Interest::TRACES, || {
                 let mut span = Span::ended(*traced, SpanKind::Consumer, "visible", began);
-                let led_to = Position {
-                    revision: led.revision,
-                    ..position
-                };
                 span.attributes = vec![
-                    ("machine.position", led_to.to_string()),
+                    ("machine.position", led.position.to_string()),
                     ("machine.shown", position.to_string()),
                 ];
                 let span_of_transition = TraceContext {
@@ -623,28 +654,6 @@ impl Follower {
             }
         }
     }
-}
-
-/// What led to the revisions of an answer, with spans of our own.
-fn our_spans(told: &[(u64, u128, u64, u64)]) -> Vec<(Led, Traced)> {
-    let ours = told
-        .iter()
-        .take(TRACES)
-        .map(|(revision, trace, span, transition)| {
-            let at_parent = TraceContext {
-                trace: *trace,
-                span: *span,
-                sampled: true,
-            };
-            let traced = Traced::within(at_parent);
-            let led = Led {
-                revision: *revision,
-                context: traced.context,
-                transition: *transition,
-            };
-            (led, traced)
-        });
-    ours.collect()
 }
 
 /// Makes a call and gives up after `patience` in any case: a deadline of tarpc's only starts once

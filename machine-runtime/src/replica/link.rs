@@ -8,6 +8,15 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 
 use super::wire::SnapshotCause;
 
+/// The most characters of another node's name that are kept.
+const MAX_NAME: usize = 128;
+
+/// What another node says that its name is, as far as it is one: it stands in metrics and logs.
+pub(super) fn tidy_name(said: &str) -> String {
+    let known = said.chars().filter(|c| !c.is_control());
+    known.take(MAX_NAME).collect()
+}
+
 /// Where a link stands.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]

@@ -6,7 +6,7 @@ use std::io;
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tarpc::context::Context;
 use tarpc::server::{BaseChannel, Channel};
@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::handle::Handle;
-use crate::observe::{LinkChange, Side, SpanKind, Traced};
+use crate::observe::{LinkChange, Observers, Side, SpanKind};
 use crate::position::Position;
 use crate::ring::Since;
 use crate::schema::{StateShape, as_index};
@@ -26,6 +26,7 @@ use crate::view::{Shared, View};
 use crate::write::{MutateError, Until};
 
 use super::codec::{frame, transport};
+use super::link::tidy_name;
 use super::uplink::{LATE, UPLINK};
 use super::wire::{
     Blob, Hello, News, PROTOCOL, Refusal, Replication, SCHEMA_PAGE, SnapshotCause, Watch, Welcome,
@@ -97,8 +98,8 @@ struct Stats {
 #[derive(Debug)]
 struct FollowerSeen {
     name: String,
-    /// The revision that it has last asked beyond.
-    has: Arc<AtomicU64>,
+    /// The position that it has last asked beyond. Nothing awaits under it.
+    has: Arc<Mutex<Option<Position>>>,
 }
 
 impl SourceStats {
@@ -113,7 +114,10 @@ impl SourceStats {
     pub fn lags(&self, newest: Position) -> Vec<(String, u64)> {
         let table = self.table();
         let lag = |seen: &FollowerSeen| {
-            let has = seen.has.load(Ordering::Relaxed);
+            let has = *seen.has.lock().unwrap_or_else(PoisonError::into_inner);
+            // Of another life it has nothing.
+            let has = has.filter(|has| has.epoch == newest.epoch);
+            let has = has.map_or(0, |has| has.revision);
             (seen.name.clone(), newest.revision.saturating_sub(has))
         };
         table.values().map(lag).collect()
@@ -261,7 +265,7 @@ impl Source {
                     Since::Compacted { oldest } => SnapshotCause::Compacted(oldest),
                     Since::Deltas(deltas) => {
                         let last = deltas.last().map_or(0, |delta| delta.revision);
-                        let traces = self.shared.traces().between(after.revision, last);
+                        let traces = self.shared.traces().between(after, last);
                         self.stats
                             .inner
                             .deltas
@@ -274,7 +278,7 @@ impl Source {
                             let traces = traces.into_iter();
                             let traces = traces.map(|led| {
                                 let TraceContext { trace, span, .. } = led.context;
-                                (led.revision, trace, span, led.transition)
+                                (led.position.revision, trace, span, led.transition)
                             });
                             return Some(News::Traced {
                                 age_ms,
@@ -376,8 +380,8 @@ struct Peer {
     id: u64,
     /// When the last delta was sent. Nothing awaits under it.
     last: Arc<Mutex<Option<Instant>>>,
-    /// The revision that the follower has last asked beyond.
-    has: Arc<AtomicU64>,
+    /// The position that the follower has last asked beyond.
+    has: Arc<Mutex<Option<Position>>>,
     _leave: Arc<Leave>,
 }
 
@@ -449,16 +453,19 @@ impl Replication for Peer {
                 age_ms: source.age_ms(),
             });
         self.note(&news);
-        tracing::debug!(follower = hello.node, "follower came");
-        source.tell(hello.node.clone(), LinkChange::Connected);
-        if let Some(position) = hello.position {
-            self.has.store(position.revision, Ordering::Relaxed);
-        }
+        // What it has after this answer, as it says with its next question.
+        let has = source.shared.current().map(|now| now.position());
+        *self.has.lock().unwrap_or_else(PoisonError::into_inner) = has.or(hello.position);
+        let name = tidy_name(&hello.node);
+        tracing::debug!(follower = name, "follower came");
         let seen = FollowerSeen {
-            name: hello.node,
+            name: name.clone(),
             has: Arc::clone(&self.has),
         };
-        source.stats.table().insert(self.id, seen);
+        // Who says hello once more has been told of.
+        if source.stats.table().insert(self.id, seen).is_none() {
+            source.tell(name, LinkChange::Connected);
+        }
         let welcome = Welcome {
             node: source.options.name.clone(),
             tier: source.shared.tier().unwrap_or(0),
@@ -468,7 +475,7 @@ impl Replication for Peer {
     }
 
     async fn watch(self, _: Context, watch: Watch) -> News {
-        self.has.store(watch.after.revision, Ordering::Relaxed);
+        *self.has.lock().unwrap_or_else(PoisonError::into_inner) = Some(watch.after);
         let hold = Duration::from_millis(watch.hold_ms.into()).min(LONGEST_HOLD);
         let interval = self.source.options.push_interval;
         let last = *self.last.lock().unwrap_or_else(PoisonError::into_inner);
@@ -504,9 +511,8 @@ impl Replication for Peer {
         let Ok(mut write) = decode_write(&write, self.source.shared.schema().len()) else {
             return Err(MutateError::Refused).into();
         };
-        let traced = write.trace.map(Traced::within);
-        write.trace = traced.map(|traced| traced.context).or(write.trace);
-        let began = SystemTime::now();
+        let observers = self.source.shared.observers();
+        let hop = Observers::hop(observers, SpanKind::Server, &mut write);
         let left = ctx
             .deadline
             .saturating_duration_since(std::time::Instant::now())
@@ -516,8 +522,8 @@ impl Replication for Peer {
             return Err(MutateError::Expired { may_have_run }).into();
         }
         let written = handle.write(write, Until::within(left)).await;
-        if let Some(observers) = self.source.shared.observers() {
-            observers.tell_hop(traced, SpanKind::Server, began, &written);
+        if let Some(hop) = hop {
+            hop.end(&written);
         }
         written.into()
     }

@@ -2,14 +2,14 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tarpc::client::RpcError;
 use tarpc::context;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, timeout_at};
 
-use crate::observe::{Refused, SpanKind, Traced};
+use crate::observe::{Observers, Refused, SpanKind};
 use crate::position::Epoch;
 use crate::view::Shared;
 use crate::write::{Key, MutateError, Until, WRITE_BYTES, WRITE_CALLS, Write, Written};
@@ -84,20 +84,21 @@ impl Uplink {
     ///
     /// If dropped, the parent is told to drop it too.
     pub(crate) async fn write(&self, mut write: Write, until: Until) -> Written {
-        let traced = write.trace.map(Traced::within);
-        write.trace = traced.map(|traced| traced.context).or(write.trace);
-        let began = traced.map(|_| SystemTime::now());
+        let hop = Observers::hop(self.shared.observers(), SpanKind::Client, &mut write);
         let written = self.pass_on(write, until).await;
-        let Some(observers) = self.shared.observers() else {
-            return written;
-        };
-        if let Some(began) = began {
-            observers.tell_hop(traced, SpanKind::Client, began, &written);
-        }
-        if matches!(written, Err(MutateError::Busy { .. })) {
-            observers.stats().count_refused(Refused::Busy, 1);
+        if let Some(hop) = hop {
+            hop.end(&written);
         }
         written
+    }
+
+    /// There is no room.
+    fn busy(&self) -> MutateError {
+        if let Some(observers) = self.shared.observers() {
+            observers.stats().count_refused(Refused::Busy, 1);
+        }
+        let may_have_run = false;
+        MutateError::Busy { may_have_run }
     }
 
     async fn pass_on(&self, mut write: Write, until: Until) -> Written {
@@ -107,12 +108,9 @@ impl Uplink {
             return Err(MutateError::TooLarge);
         }
         let units = u32::try_from(1 + size / WRITE_UNIT).unwrap_or(u32::MAX);
-        let may_have_run = false;
-        let busy = MutateError::Busy { may_have_run };
-        let _room = timeout_at(until.room, self.room.acquire_many(units))
-            .await
-            .map_err(|_elapsed| busy)?
-            .map_err(|_closed| busy)?;
+        let room = timeout_at(until.room, self.room.acquire_many(units)).await;
+        let room = room.map_err(|_elapsed| self.busy())?;
+        let _room = room.map_err(|_closed| self.busy())?;
         let key = write.key.take().unwrap_or_else(Key::random);
         let mut up = Up {
             session: self.session.clone(),

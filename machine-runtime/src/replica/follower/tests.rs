@@ -6,6 +6,8 @@ use crate::schema::StateDef;
 use crate::state::DynState;
 use crate::transition::Change;
 
+use crate::observe::Observers;
+
 use super::*;
 
 fn follower() -> (View<DynState>, Follower) {
@@ -53,6 +55,64 @@ fn delta(follower: &Follower, wrong: u64) -> News {
         age_ms: 0,
         delta: encode_delta(&delta),
     }
+}
+
+#[tokio::test]
+async fn traces_that_are_none_or_of_what_does_not_come_are_not_told() {
+    let observers = Observers::new();
+    let mut told = observers.attach("test", Interest::TRACES, 8);
+    let schema = Schema::builder("Two")
+        .state(StateDef::new("A"))
+        .state(StateDef::new("B"));
+    let mut options = FollowerOptions::new("child");
+    options.view.observers = Some(observers.clone());
+    let schema = schema.build().unwrap().into();
+    let (_view, mut follower) = Follower::new::<DynState>(schema, options);
+    follower.take(snapshot(1, 5, [0, 0, 0])).unwrap();
+    let traced = |follower: &Follower, wrong, traces| {
+        let News::Delta { age_ms, delta } = delta(follower, wrong) else {
+            unreachable!("it is a delta");
+        };
+        let deltas = vec![delta];
+        News::Traced {
+            age_ms,
+            deltas,
+            traces,
+        }
+    };
+    // Old, without ids, and far ahead; then one that fails; then one that comes.
+    let wrong = vec![
+        (5, 1, 1, 1),
+        (6, 0, 1, 1),
+        (6, 1, 0, 1),
+        (6, 1, 1, 0),
+        (u64::MAX, 1, 1, 1),
+    ];
+    let news = traced(&follower, 0, wrong);
+    follower.take(news).unwrap();
+    assert_eq!(follower.position.unwrap().revision, 6);
+    let news = traced(&follower, 1, vec![(7, 1, 1, 1)]);
+    follower.take(news).unwrap();
+    follower.resync = None;
+    let shared = Arc::clone(follower.publisher.shared());
+    let after = follower.position.unwrap();
+    assert!(told.try_next().is_none());
+    assert_eq!(shared.traces().between(after, u64::MAX), []);
+    let news = traced(&follower, 0, vec![(7, 1, 1, 1)]);
+    follower.take(news).unwrap();
+    assert!(
+        matches!(&*told.try_next().unwrap(), Event::Span(span) if span.traced.parent == Some(1))
+    );
+    let passed_on = shared.traces().between(after, 7);
+    assert_eq!(passed_on.len(), 1);
+    assert_ne!(passed_on[0].context.span, 1, "the span of our own");
+}
+
+#[test]
+fn a_name_is_what_can_stand_in_a_line() {
+    assert_eq!(tidy_name("rep-1"), "rep-1");
+    assert_eq!(tidy_name("a\nb\u{1b}[1mc"), "ab[1mc");
+    assert_eq!(tidy_name(&"é".repeat(1000)).chars().count(), 128);
 }
 
 #[tokio::test]
