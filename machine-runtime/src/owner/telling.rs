@@ -105,9 +105,9 @@ impl Telling {
                 stats.count_cancellation(&reason);
             }
             for change in transition.raw_changes() {
-                let state = change.state as usize;
-                let on = (machine.ticks()[state] % 2 == 1) ^ self.flips[state];
-                self.flips[state] ^= change.ticks % 2 == 1;
+                let place = change.place as usize;
+                let on = (machine.ticks()[place] % 2 == 1) ^ self.flips[place];
+                self.flips[place] ^= change.ticks % 2 == 1;
                 let begins = change.begins(on);
                 began += begins;
                 ended += u64::from(change.ticks) - begins;
