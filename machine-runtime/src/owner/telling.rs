@@ -105,7 +105,7 @@ impl Telling {
                 stats.count_cancellation(&reason);
             }
             for change in transition.raw_changes() {
-                let place = change.place as usize;
+                let place = change.state as usize;
                 let on = (machine.ticks()[place] % 2 == 1) ^ self.flips[place];
                 self.flips[place] ^= change.ticks % 2 == 1;
                 let begins = change.begins(on);
