@@ -77,6 +77,8 @@ pub struct Machine<S: State> {
     measured: Measured,
     /// When the transition under way had changed its ticks, if it is timed and has final handlers.
     changed: Option<Duration>,
+    /// When the transition before it in the run ended, if that was timed.
+    ended: Option<Duration>,
     /// Until when, on the stopwatch, mutations from outside are canceled.
     backing_off: Option<Duration>,
     /// How many mutations in a row the machine put in front itself.
@@ -142,6 +144,7 @@ impl<S: State> Machine<S> {
             stopwatch: None,
             measured: Measured::Nothing,
             changed: None,
+            ended: None,
             backing_off: None,
             rounds: 0,
         }
@@ -369,6 +372,7 @@ impl<S: State> Machine<S> {
     /// Runs what waits in the queue, in order. [`Machine::last_run`] starts anew here.
     pub fn run(&mut self) {
         self.status.log.clear();
+        self.ended = None;
         #[cfg(feature = "tokio")]
         self.work.clear();
         self.rounds = 0;
@@ -391,6 +395,7 @@ impl<S: State> Machine<S> {
     /// It is for tools that look at a machine between two transitions.
     pub fn step(&mut self) -> bool {
         self.status.log.clear();
+        self.ended = None;
         #[cfg(feature = "tokio")]
         self.work.clear();
         self.note_displaced();
@@ -759,12 +764,15 @@ impl<S: State> Machine<S> {
     #[inline(never)]
     fn begin_measure(&mut self) -> (Option<Duration>, usize) {
         self.changed = None;
-        (self.time(), self.status.log.runs.len())
+        // Where one ended the next begins.
+        let began = self.ended.take().or_else(|| self.time());
+        (began, self.status.log.runs.len())
     }
 
     #[inline(never)]
     fn end_measure(&mut self, began: Option<Duration>, runs: usize) {
-        let ended = self.time();
+        let ended = began.and_then(|_| self.time());
+        self.ended = ended;
         let times = began.zip(ended).map(|(began, ended)| Times {
             began,
             changed: self.changed.unwrap_or(ended),

@@ -7,6 +7,8 @@ use crate::errors::ErrorKind;
 use crate::handlers::{Cause, Phase};
 use crate::mutation::{Op, Reason};
 
+use crate::trace::TraceContext;
+
 use super::event::Side;
 use super::histogram::Histogram;
 
@@ -223,9 +225,8 @@ impl Stats {
         read(&self.bytes[side as usize][1])
     }
 
-    /// How long transitions took. Of many at once it has a sample: of each batch that the machine's
-    /// task takes from its queue the first 16, and one of 16 after them; all, while somebody is told of
-    /// each transition anyway.
+    /// How long transitions took. Of many at once it has a sample: those of the first 128
+    /// mutations, and of one of 8 after them; all, while somebody is told of each transition anyway.
     pub fn transition_time(&self) -> &Histogram {
         &self.transition_time
     }
@@ -264,7 +265,12 @@ impl Stats {
 
     pub(crate) fn count_handler(&self, phase: Phase, took: Duration) {
         bump(&self.handlers, 1);
-        self.handler_time[HandlerKind::of(phase) as usize].observe(took);
+        self.handler_time[HandlerKind::of(phase) as usize].observe_alone(took);
+    }
+
+    pub(crate) fn time_transition(&self, took: Duration, trace: Option<TraceContext>) {
+        self.transition_time.observe_alone(took);
+        self.transition_time.exemplify(took, trace);
     }
 
     #[cfg(feature = "replica")]

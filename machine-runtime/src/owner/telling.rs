@@ -13,18 +13,19 @@ use crate::schema::as_index;
 use crate::state::{DynState, State};
 use crate::trace::{Led, TraceContext, Traces};
 
-/// How many transitions of a batch are timed before it becomes a sample.
-const TIMED: u32 = 16;
+/// How many mutations are timed before those that are become a sample: to look at the clock costs as
+/// much as a small part of a transition.
+const TIMED: u32 = 128;
 
-/// Of which the others are timed: one of so many.
-const SAMPLE: u32 = 16;
+/// Of the others one of so many is timed.
+const SAMPLE: u32 = 8;
 
 /// What is told of a machine, and to whom.
 #[derive(Debug)]
 pub(super) struct Telling {
     observers: Observers,
-    /// How many mutations of the batch there were so far.
-    batch: u32,
+    /// How many mutations there were so far.
+    mutations: u32,
     /// Whether anybody who wants to know of transitions had room when the batch began, and has not run
     /// out of it since. To look once a batch is what makes an observer that hangs cost nothing.
     heard: bool,
@@ -48,7 +49,7 @@ impl Telling {
             refused: machine.refused_count(),
             flips: vec![false; machine.schema().len()],
             observers,
-            batch: 0,
+            mutations: 0,
             heard: false,
             unheard: 0,
         }
@@ -60,7 +61,6 @@ impl Telling {
 
     /// Several mutations come.
     pub(super) fn begin_batch(&mut self) {
-        self.batch = 0;
         self.heard = self.observers.has_room(Interest::CHANGES);
     }
 
@@ -75,8 +75,9 @@ impl Telling {
     /// A mutation is next.
     #[inline]
     pub(super) fn before<S: State>(&mut self, machine: &mut Machine<S>, traced: bool) {
-        let sampled = self.batch < TIMED || self.batch.is_multiple_of(SAMPLE);
-        self.batch += 1;
+        let sampled = self.mutations < TIMED || self.mutations.is_multiple_of(SAMPLE);
+        // Once it is beyond the first ones, only its last digits matter.
+        self.mutations = self.mutations.checked_add(1).unwrap_or(TIMED);
         let timed = sampled || traced || self.heard;
         machine.set_measured(match (timed, machine.has_handlers()) {
             (true, _) => Measured::All,
@@ -96,6 +97,7 @@ impl Telling {
     ) {
         let stats = self.observers.stats();
         let (mut began, mut ended) = (0, 0);
+        let several = machine.last_run().len() > 1;
         // Backwards: how active states are is known of the end.
         for transition in machine.last_run().rev() {
             let kind = TransitionKind::of(transition.op(), transition.cause());
@@ -106,8 +108,11 @@ impl Telling {
             }
             for change in transition.raw_changes() {
                 let place = change.state as usize;
-                let on = (machine.ticks()[place] % 2 == 1) ^ self.flips[place];
-                self.flips[place] ^= change.ticks % 2 == 1;
+                let mut on = machine.ticks()[place] % 2 == 1;
+                if several {
+                    on ^= self.flips[place];
+                    self.flips[place] ^= change.ticks % 2 == 1;
+                }
                 let begins = change.begins(on);
                 began += begins;
                 ended += u64::from(change.ticks) - begins;
@@ -117,11 +122,13 @@ impl Telling {
             }
             if let Some(times) = transition.times() {
                 let took = times.ended.saturating_sub(times.began);
-                stats.transition_time().observe_traced(took, trace);
+                stats.time_transition(took, trace);
             }
         }
-        for change in machine.last_run().flat_map(|t| t.raw_changes()) {
-            self.flips[change.state as usize] = false;
+        if several {
+            for change in machine.last_run().flat_map(|t| t.raw_changes()) {
+                self.flips[change.state as usize] = false;
+            }
         }
         stats.count_changes(began, ended);
         if machine.error_count() != self.errors {
