@@ -228,6 +228,7 @@ pub(crate) fn shorten(text: &mut String) {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Errors {
     recent: VecDeque<MachineError>,
+    count: u64,
     counts: [u64; ErrorKind::ALL.len()],
 }
 
@@ -236,6 +237,7 @@ impl Errors {
         if self.recent.len() == ERROR_HISTORY {
             discard(self.recent.pop_front());
         }
+        self.count += 1;
         self.counts[error.kind as usize] += 1;
         self.recent.push_back(error);
     }
@@ -253,7 +255,7 @@ impl Errors {
     }
 
     pub(crate) fn count(&self) -> u64 {
-        self.counts.iter().sum()
+        self.count
     }
 
     pub(crate) fn count_of(&self, kind: ErrorKind) -> u64 {

@@ -349,19 +349,24 @@ impl<S> Reason<S> {
 
     /// The reason in one word, as HTTP, metrics and logs have it.
     pub fn code(&self) -> &'static str {
+        Self::CODES[self.place()]
+    }
+
+    /// Its place among all codes.
+    pub(crate) fn place(&self) -> usize {
         match self {
-            Self::Blocked { .. } => "blocked",
-            Self::Missing { .. } => "missing",
-            Self::NoCandidate => "no_candidate",
-            Self::Refused(_) => "refused",
-            Self::Panicked { .. } => "panicked",
-            Self::TimedOut { .. } => "timed_out",
-            Self::QueueFull => "queue_full",
-            Self::Displaced => "displaced",
-            Self::BackingOff => "backing_off",
-            Self::Runaway => "runaway",
-            Self::PayloadTooLarge { .. } => "payload_too_large",
-            Self::PayloadUnwanted { .. } => "payload_unwanted",
+            Self::Blocked { .. } => 0,
+            Self::Missing { .. } => 1,
+            Self::NoCandidate => 2,
+            Self::Refused(_) => 3,
+            Self::Panicked { .. } => 4,
+            Self::TimedOut { .. } => 5,
+            Self::QueueFull => 6,
+            Self::Displaced => 7,
+            Self::BackingOff => 8,
+            Self::Runaway => 9,
+            Self::PayloadTooLarge { .. } => 10,
+            Self::PayloadUnwanted { .. } => 11,
         }
     }
 

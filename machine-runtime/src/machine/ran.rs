@@ -121,6 +121,11 @@ impl<'a, S: State> Transition<'a, S> {
         payloads.map(|(state, payload)| (state_at(*state), payload.as_ref()))
     }
 
+    #[cfg(feature = "tokio")]
+    pub(crate) fn raw_reason(&self) -> Option<Reason<u32>> {
+        self.log.reason(self.record)
+    }
+
     pub(crate) fn raw_changes(&self) -> &'a [Change] {
         self.log.changes(self.record)
     }

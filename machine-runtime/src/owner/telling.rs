@@ -103,7 +103,7 @@ impl Telling {
             let kind = TransitionKind::of(transition.op(), transition.cause());
             let accepted = transition.is_accepted();
             stats.count_transition(kind, accepted, transition.called().len());
-            if !accepted && let Some(reason) = transition.reason() {
+            if !accepted && let Some(reason) = transition.raw_reason() {
                 stats.count_cancellation(&reason);
             }
             for change in transition.raw_changes() {
