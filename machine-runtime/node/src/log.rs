@@ -148,7 +148,7 @@ impl Log {
         let transition = t.queue_tick;
         let op = t.op.name();
         let called = self.names(&t.called);
-        let cause = cause(t.cause);
+        let cause = t.cause.name();
         let took_us = micros(t.timing.total());
         let handlers = t.handlers.len();
         if !(t.on.is_empty() && t.off.is_empty() && t.again.is_empty()) {
@@ -189,7 +189,7 @@ impl Log {
             return;
         }
         let (node, role, revision) = (self.node.as_str(), self.role, t.position.revision);
-        let (op, called, cause) = (t.op.name(), self.names(&t.called), cause(t.cause));
+        let (op, called, cause) = (t.op.name(), self.names(&t.called), t.cause.name());
         let reason = t.canceled.as_ref().map(Reason::code);
         let of = called.as_deref().unwrap_or_default();
         let what = why.unwrap_or("executed");
@@ -216,7 +216,7 @@ impl Log {
         let (node, role, revision) = (self.node.as_str(), self.role, f.position.revision);
         let position = f.position.to_string();
         let from = f.from.map(|from| from.to_string());
-        let cause = cause(f.cause);
+        let cause = f.cause.name();
         let (added, removed, again) = self.changed(&f.on, &f.off, &f.again);
         tracing::info!(
             target: STATE, node, role, revision, position, from, added, removed, again, cause,
@@ -310,18 +310,6 @@ impl fmt::Display for Change<'_> {
             }
         }
         Ok(())
-    }
-}
-
-fn cause(cause: Cause) -> &'static str {
-    match cause {
-        Cause::Call => "call",
-        Cause::Handler => "handler",
-        Cause::Auto => "auto",
-        Cause::Panic => "panic",
-        Cause::Delta => "delta",
-        Cause::Snapshot => "snapshot",
-        _ => "other",
     }
 }
 
