@@ -81,6 +81,8 @@ fn try_main() -> anyhow::Result<()> {
     let (mut config, switches) = cli.log.config(reports(&command))?;
     config.loki &= !matches!(&command, Command::Tree(args) if args.processes);
     let logs = telemetry::start(&config, live.then(|| lines.clone()))?;
+    // Dropped at the end, after all that logs.
+    let _written = logs.clone();
     if !is_supervised() && matches!(command, Command::Tree(_) | Command::Node(_)) {
         switches.warn();
     }
