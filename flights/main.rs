@@ -5,8 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
-use clap::parser::ValueSource;
-use clap::{CommandFactory, FromArgMatches};
+use clap::CommandFactory;
 use flights::cli::{Cli, Command, ObserveArgs, TreeArgs, Usage};
 use flights::{dashboard, run};
 use machine_node::client::{Canceled, NoRoot, Unknown, Unreachable};
@@ -74,7 +73,7 @@ fn print_error(error: &anyhow::Error) {
 fn try_main() -> anyhow::Result<()> {
     let started = Instant::now();
     load_env_file()?;
-    let cli = parse()?;
+    let cli = Cli::read()?;
     let command = cli.command.unwrap_or(Command::Tree(cli.tree));
     let lines = Lines::default();
     let live = matches!(command, Command::Tree(_)) && Terminal::new().is_live();
@@ -109,24 +108,6 @@ fn try_main() -> anyhow::Result<()> {
             Ok(io::stdout().write_all(&script)?)
         }
     }
-}
-
-/// Options of a tree stand in front of no subcommand: they would go unheard.
-fn parse() -> anyhow::Result<Cli> {
-    let matches = Cli::command().get_matches();
-    if let Some((name, _)) = matches.subcommand() {
-        let said = |id: &&clap::Id| {
-            let source = matches.value_source(id.as_str());
-            !["log", "log_format"].contains(&id.as_str())
-                && source == Some(ValueSource::CommandLine)
-        };
-        if let Some(id) = matches.ids().find(said) {
-            let flag = id.as_str().replace('_', "-");
-            let why = format!("--{flag} is heard only behind `{name}`, if that has it");
-            return Err(Usage(why).into());
-        }
-    }
-    Ok(Cli::from_arg_matches(&matches)?)
 }
 
 /// `.env` fills in what the environment does not say. A node of a tree in processes has been told
