@@ -719,7 +719,7 @@ impl FromStr for OptionalAddr {
 pub struct OptionalPeriod(pub Option<Duration>);
 
 /// The longest time that any option takes, a year: a moment that is much later cannot be told.
-const LONGEST: Duration = Duration::from_secs(31_557_600);
+const LONGEST: Duration = Duration::from_hours(8766);
 
 fn time(text: &str) -> Result<Duration, String> {
     let time = humantime::parse_duration(text).map_err(|error| error.to_string())?;

@@ -2,6 +2,8 @@
 
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::sync::mpsc;
+use std::thread;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -31,6 +33,9 @@ const CANCELED: u8 = 4;
 
 /// Whether a mutation was run is unknown.
 const UNKNOWN: u8 = 5;
+
+/// How long whoever reads standard error may take for an error.
+const TELL: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     match try_main() {
@@ -65,9 +70,17 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
     io.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
+/// Tells an error, but does not wait for long for somebody who does not read it.
 #[expect(clippy::print_stderr, reason = "the one place where an error is told")]
 fn print_error(error: &anyhow::Error) {
-    eprintln!("flights: {error:#}");
+    let text = format!("flights: {error:#}");
+    let (sender, told) = mpsc::channel();
+    thread::spawn(move || {
+        eprintln!("{text}");
+        // Nobody waits any more if that took too long.
+        let _ = sender.send(());
+    });
+    let _ = told.recv_timeout(TELL);
 }
 
 fn try_main() -> anyhow::Result<()> {

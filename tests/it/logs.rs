@@ -143,9 +143,15 @@ async fn a_node_goes_on_while_nobody_reads_its_lines() {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn();
-    let mut child = child.unwrap();
-    let out = BufReader::new(child.stdout.take().unwrap()).lines();
+    // Its lines are left where they are.
+    let mut node = Logged {
+        child: child.unwrap(),
+        lines: channel().1,
+        errors: Vec::new(),
+    };
+    let mut out = BufReader::new(node.child.stdout.take().unwrap()).lines();
     let addr = out
+        .by_ref()
         .map_while(Result::ok)
         .find_map(|line| line.strip_prefix("root: http://").map(str::to_owned));
     let addr = addr.unwrap();
@@ -162,9 +168,9 @@ async fn a_node_goes_on_while_nobody_reads_its_lines() {
         }
         assert!(Instant::now() < end);
     }
-    signal("TERM", child.id());
+    signal("TERM", node.child.id());
     let began = Instant::now();
-    while child.try_wait().unwrap().is_none() {
+    while node.child.try_wait().unwrap().is_none() {
         assert!(began.elapsed() < PATIENCE, "it did not end");
         tokio::task::yield_now().await;
     }
@@ -271,6 +277,16 @@ fn a_switch_logs_more_or_is_said_to_mean_nothing_once() {
     assert_eq!(named, BTreeSet::from(meaningless), "{lines:#?}");
     assert_eq!(lines.len(), meaningless.len(), "{lines:#?}");
     assert!(logged(&["--log=0"], &on).is_empty());
+}
+
+#[test]
+fn a_foreign_variable_that_is_wrong_is_warned_of_and_ignored() {
+    let wrong = [("OTEL_TRACES_SAMPLER_ARG", "bogus")];
+    let lines = logged(&[], &wrong);
+    assert_eq!(lines.len(), 1, "{lines:#?}");
+    let part = "OTEL_TRACES_SAMPLER_ARG: `bogus` is ignored: it is 0 to 1";
+    assert!(has(&lines, part), "{lines:#?}");
+    assert!(logged(&[], &[(wrong[0].0, "")]).is_empty());
 }
 
 #[test]
