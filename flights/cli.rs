@@ -6,7 +6,8 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::builder::{FalseyValueParser, PossibleValuesParser};
-use clap::{Args, Parser, Subcommand};
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use clap_complete::Shell;
 use flights_bench::BenchArgs;
 use flights_bench::part::PartArgs;
@@ -85,6 +86,62 @@ pub struct Cli {
     /// What to log.
     #[command(flatten)]
     pub log: LogArgs,
+}
+
+impl Cli {
+    /// Reads the arguments and the environment of this process, as a subcommand or a tree takes them.
+    /// Ends the process as clap does where they are wrong.
+    ///
+    /// # Errors
+    ///
+    /// [`Usage`] if options of a tree stand in front of a subcommand: they would go unheard.
+    pub fn read() -> anyhow::Result<Self> {
+        let full = without_empty(Self::command());
+        // What the environment says to a tree is nothing to a subcommand, and may be wrong.
+        let bare = full.clone().mut_args(|arg| {
+            if arg.is_global_set() {
+                arg
+            } else {
+                arg.env(None::<&str>)
+            }
+        });
+        let matches = match bare.try_get_matches() {
+            Ok(matches) if matches.subcommand().is_some() => matches,
+            _ => full.get_matches(),
+        };
+        if let Some((name, command)) = matches.subcommand() {
+            let given = |matches: &ArgMatches, id: &str| {
+                matches.value_source(id) == Some(ValueSource::CommandLine)
+            };
+            let said = |id: &&clap::Id| {
+                !["log", "log_format"].contains(&id.as_str()) && given(&matches, id.as_str())
+            };
+            if let Some(id) = matches.ids().find(said) {
+                let flag = id.as_str().replace('_', "-");
+                let why = format!("--{flag} is heard only behind `{name}`, if that has it");
+                return Err(Usage(why).into());
+            }
+            let mut cli = Self::from_arg_matches(&matches)?;
+            if let Some(Command::Dashboard(args)) = &mut cli.command {
+                args.upload |= given(command, "grafana_url");
+            }
+            return Ok(cli);
+        }
+        Ok(Self::from_arg_matches(&matches)?)
+    }
+}
+
+/// `command` and its subcommands without the variables that are empty: these say nothing.
+fn without_empty(command: clap::Command) -> clap::Command {
+    let command = command.mut_args(|arg| {
+        let value = arg.get_env().and_then(std::env::var_os);
+        if value.is_some_and(|value| value.is_empty()) {
+            arg.env(None::<&str>)
+        } else {
+            arg
+        }
+    });
+    command.mut_subcommands(without_empty)
 }
 
 /// What is logged, and how.
@@ -245,7 +302,7 @@ pub struct ObserveArgs {
     )]
     pub push_gateway: Option<String>,
 
-    /// How often
+    /// How often the Pushgateway is sent metrics
     #[arg(long, env = "PUSH_EVERY", default_value = "15s", value_name = "TIME",
         value_parser = period, hide_env_values = true)]
     pub push_every: Duration,
@@ -269,10 +326,10 @@ pub struct ObserveArgs {
     #[arg(long, value_name = "URL")]
     pub otlp: Option<String>,
 
-    /// Which part of the traces that begin here are kept, 0 to 1
-    #[arg(long, env = "OTEL_TRACES_SAMPLER_ARG", default_value = "1", value_name = "RATIO",
-        value_parser = ratio, hide_env_values = true)]
-    pub trace_ratio: f64,
+    /// Which part of the traces that begin here are kept, 0 to 1; also `OTEL_TRACES_SAMPLER_ARG`
+    /// [default: 1]
+    #[arg(long, value_name = "RATIO", value_parser = ratio)]
+    pub trace_ratio: Option<f64>,
 
     /// How often a root activates Healthcheck and Heartbeat; not at all unless told
     #[arg(long, env = "AM_HEALTHCHECK", value_name = "TIME", value_parser = healthcheck,
@@ -294,9 +351,26 @@ impl ObserveArgs {
         config.state_metrics.clone_from(&self.state_metrics);
         config.loki = given(&self.loki, "AM_LOKI_ADDR");
         config.otlp = self.collector(|name| std::env::var(name).ok());
-        config.trace_ratio = self.trace_ratio;
+        config.trace_ratio = self.kept(|name| std::env::var(name).ok());
         config.healthcheck = self.healthcheck.and_then(|period| period.0);
         config
+    }
+
+    /// Which part of the traces is kept. A variable that is no ratio says nothing, as it is not ours.
+    fn kept(&self, variable: impl Fn(&str) -> Option<String>) -> f64 {
+        if let Some(ratio) = self.trace_ratio {
+            return ratio;
+        }
+        let text = variable(SAMPLED).unwrap_or_default();
+        match ratio(text.trim()) {
+            Ok(ratio) => ratio,
+            Err(why) => {
+                if !text.trim().is_empty() {
+                    tracing::warn!("{SAMPLED}: `{text}` is ignored: {why}");
+                }
+                1.0
+            }
+        }
     }
 
     /// The collector of traces: of what `--otlp` and the standard variables say, the flag wins, then the
@@ -319,6 +393,9 @@ impl ObserveArgs {
 
 /// The headers of every request to a collector.
 const OTLP_HEADERS: &str = "OTEL_EXPORTER_OTLP_HEADERS";
+
+/// Which part of the traces is kept.
+const SAMPLED: &str = "OTEL_TRACES_SAMPLER_ARG";
 
 /// Options of `flights tree`.
 #[derive(Args, Clone, Debug)]
@@ -482,15 +559,25 @@ pub struct MutateArgs {
 #[derive(Args, Clone, Debug)]
 pub struct DashboardArgs {
     /// The folder to write the dashboard, rules, queries and what Grafana is provisioned with to;
-    /// without it the dashboard is printed
+    /// without it the dashboard is printed, unless it is uploaded
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
 
-    /// The Grafana to take the dashboard to
+    /// The job under which Prometheus scrapes the nodes, for the rules
+    #[arg(long, default_value = "flights", value_name = "NAME")]
+    pub job: String,
+
+    /// Takes the dashboard to the Grafana of `GRAFANA_URL`
+    #[arg(long)]
+    pub upload: bool,
+
+    /// The Grafana to take the dashboard to, which is `--upload` as well; the variable alone uploads
+    /// nothing
     #[arg(long, env = "GRAFANA_URL", value_name = "URL", hide_env_values = true)]
     pub grafana_url: Option<String>,
 
-    /// The token of a service account that may edit dashboards there
+    /// The token of a service account that may edit dashboards there; prefer the variable, as others
+    /// on this computer can read arguments
     #[arg(
         long,
         env = "GRAFANA_TOKEN",
@@ -519,6 +606,7 @@ impl From<String> for Secret {
         Self(secret)
     }
 }
+
 /// Options of `flights top`.
 #[derive(Args, Clone, Debug)]
 pub struct TopArgs {
@@ -630,10 +718,25 @@ impl FromStr for OptionalAddr {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct OptionalPeriod(pub Option<Duration>);
 
+/// The longest time that any option takes, a year: a moment that is much later cannot be told.
+const LONGEST: Duration = Duration::from_hours(8766);
+
+fn time(text: &str) -> Result<Duration, String> {
+    let time = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    bounded(time)
+}
+
+fn bounded(time: Duration) -> Result<Duration, String> {
+    if time > LONGEST {
+        return Err("it is a year at most".to_owned());
+    }
+    Ok(time)
+}
+
 fn period(text: &str) -> Result<Duration, String> {
     let period = match text.parse() {
-        Ok(micros) => Duration::from_micros(micros),
-        Err(_unit) => humantime::parse_duration(text).map_err(|error| error.to_string())?,
+        Ok(micros) => bounded(Duration::from_micros(micros))?,
+        Err(_unit) => time(text)?,
     };
     if period.is_zero() {
         return Err("it has to be longer than nothing".to_owned());
@@ -645,7 +748,7 @@ fn interval(text: &str) -> Result<Duration, String> {
     if text == "0" {
         return Ok(Duration::ZERO);
     }
-    humantime::parse_duration(text).map_err(|error| error.to_string())
+    time(text)
 }
 
 fn ratio(text: &str) -> Result<f64, String> {
@@ -661,7 +764,7 @@ fn healthcheck(text: &str) -> Result<OptionalPeriod, String> {
     let period = match text {
         "" | "0" => None,
         "1" => Some(Duration::from_secs(5)),
-        time => Some(period(time)?),
+        text => Some(period(text)?),
     };
     Ok(OptionalPeriod(period))
 }
@@ -686,8 +789,6 @@ fn patience(text: &str) -> Result<Duration, String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]
@@ -771,5 +872,31 @@ mod tests {
         assert_eq!(period("5000"), Ok(Duration::from_millis(5)));
         assert!(period("0s").is_err());
         assert!(period("soon").is_err());
+        assert_eq!(period("1y"), Ok(LONGEST));
+        for long in ["2y", "500000000000y", "18446744073709551615"] {
+            assert_eq!(
+                period(long),
+                Err("it is a year at most".to_owned()),
+                "{long}"
+            );
+        }
+        assert!(interval("2y").is_err() && healthcheck("2y").is_err());
+    }
+
+    #[test]
+    fn which_traces_are_kept_is_the_flag_before_a_variable_that_is_a_ratio() {
+        let kept = |flag: &[&str], variable: &str| {
+            let cli = Cli::try_parse_from([&["flights"], flag].concat()).unwrap();
+            cli.tree.observe.kept(|_| Some(variable.to_owned()))
+        };
+        for (flag, variable, ratio) in [
+            (&["--trace-ratio=0.5"][..], "0.25", 0.5),
+            (&[], "0.25", 0.25),
+            (&[], "", 1.0),
+            (&[], "bogus", 1.0),
+            (&[], "7", 1.0),
+        ] {
+            assert_eq!(kept(flag, variable).to_string(), ratio.to_string());
+        }
     }
 }

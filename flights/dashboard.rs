@@ -7,23 +7,28 @@ use std::path::Path;
 use anyhow::Context;
 use machine_node::dashboard::{self, push::Grafana};
 
-use crate::cli::DashboardArgs;
-
-/// The job under which Prometheus scrapes the nodes.
-const JOB: &str = "flights";
+use crate::cli::{DashboardArgs, Usage};
 
 /// Makes the dashboard: writes it, takes it to a Grafana, or prints it.
 ///
 /// # Errors
 ///
-/// [`Unreachable`](machine_node::dashboard::push::Unreachable), what Grafana said, or what cannot be
-/// written.
+/// [`Usage`], [`Unreachable`](machine_node::dashboard::push::Unreachable), what Grafana said, or what
+/// cannot be written.
 pub async fn make(args: DashboardArgs) -> anyhow::Result<()> {
+    let url = args.grafana_url.filter(|url| !url.is_empty());
+    let wrong = |why: &str| Err(Usage(why.to_owned()).into());
+    let url = match (args.upload, url) {
+        (true, None) => return wrong("--upload: --grafana-url (or GRAFANA_URL) says where to"),
+        (false, _) if args.folder.is_some() => return wrong("--folder is for an --upload"),
+        (false, _) => None,
+        (true, url) => url,
+    };
     let mut out = io::stdout().lock();
     if let Some(folder) = &args.out {
         let to = |path: &Path| format!("cannot write {}", path.display());
         fs::create_dir_all(folder).with_context(|| to(folder))?;
-        for file in dashboard::files(&dashboard::Options::new(JOB)) {
+        for file in dashboard::files(&dashboard::Options::new(args.job.as_str())) {
             let path = folder.join(file.name);
             fs::write(&path, file.text).with_context(|| to(&path))?;
             writeln!(out, "{}", path.display())?;
@@ -31,7 +36,7 @@ pub async fn make(args: DashboardArgs) -> anyhow::Result<()> {
     }
     let token = args.grafana_token.map(|token| token.0);
     let token = token.filter(|token| !token.is_empty());
-    if let Some(url) = args.grafana_url.filter(|url| !url.is_empty()) {
+    if let Some(url) = url {
         let grafana = Grafana::new(&url, token.as_deref())?;
         let shown = grafana.push(args.folder.as_deref()).await?;
         writeln!(out, "{shown}")?;

@@ -2,11 +2,12 @@
 
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::sync::mpsc;
+use std::thread;
 use std::time::Duration;
 
 use anyhow::Context;
-use clap::parser::ValueSource;
-use clap::{CommandFactory, FromArgMatches};
+use clap::CommandFactory;
 use flights::cli::{Cli, Command, ObserveArgs, TreeArgs, Usage};
 use flights::{dashboard, run};
 use machine_node::client::{Canceled, NoRoot, Unknown, Unreachable};
@@ -32,6 +33,9 @@ const CANCELED: u8 = 4;
 
 /// Whether a mutation was run is unknown.
 const UNKNOWN: u8 = 5;
+
+/// How long whoever reads standard error may take for an error.
+const TELL: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     match try_main() {
@@ -66,21 +70,31 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
     io.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
+/// Tells an error, but does not wait for long for somebody who does not read it.
 #[expect(clippy::print_stderr, reason = "the one place where an error is told")]
 fn print_error(error: &anyhow::Error) {
-    eprintln!("flights: {error:#}");
+    let text = format!("flights: {error:#}");
+    let (sender, told) = mpsc::channel();
+    thread::spawn(move || {
+        eprintln!("{text}");
+        // Nobody waits any more if that took too long.
+        let _ = sender.send(());
+    });
+    let _ = told.recv_timeout(TELL);
 }
 
 fn try_main() -> anyhow::Result<()> {
     let started = Instant::now();
     load_env_file()?;
-    let cli = parse()?;
+    let cli = Cli::read()?;
     let command = cli.command.unwrap_or(Command::Tree(cli.tree));
     let lines = Lines::default();
     let live = matches!(command, Command::Tree(_)) && Terminal::new().is_live();
     let (mut config, switches) = cli.log.config(reports(&command))?;
     config.loki &= !matches!(&command, Command::Tree(args) if args.processes);
     let logs = telemetry::start(&config, live.then(|| lines.clone()))?;
+    // Dropped at the end, after all that logs.
+    let _written = logs.clone();
     if !is_supervised() && matches!(command, Command::Tree(_) | Command::Node(_)) {
         switches.warn();
     }
@@ -107,24 +121,6 @@ fn try_main() -> anyhow::Result<()> {
             Ok(io::stdout().write_all(&script)?)
         }
     }
-}
-
-/// Options of a tree stand in front of no subcommand: they would go unheard.
-fn parse() -> anyhow::Result<Cli> {
-    let matches = Cli::command().get_matches();
-    if let Some((name, _)) = matches.subcommand() {
-        let said = |id: &&clap::Id| {
-            let source = matches.value_source(id.as_str());
-            !["log", "log_format"].contains(&id.as_str())
-                && source == Some(ValueSource::CommandLine)
-        };
-        if let Some(id) = matches.ids().find(said) {
-            let flag = id.as_str().replace('_', "-");
-            let why = format!("--{flag} is heard only behind `{name}`, if that has it");
-            return Err(Usage(why).into());
-        }
-    }
-    Ok(Cli::from_arg_matches(&matches)?)
 }
 
 /// `.env` fills in what the environment does not say. A node of a tree in processes has been told

@@ -43,7 +43,14 @@ fn the_version_is_that_of_the_package() {
 
 #[test]
 fn wrong_usage_is_exit_code_2_and_says_what_is_wrong() {
-    let cases: [(&[&str], &str); 14] = [
+    let cases: [(&[&str], &str); 18] = [
+        (
+            &["tree", "--push-every", "500000000000y"],
+            "it is a year at most",
+        ),
+        (&["tree", "--healthcheck=2y"], "it is a year at most"),
+        (&["tree", "--trace-ratio=2"], "it is 0 to 1"),
+        (&["top", "--every", "2y"], "it is a year at most"),
         (
             &["--speed", "max", "get"],
             "--speed is heard only behind `get`, if that has it",
@@ -100,6 +107,60 @@ fn wrong_usage_is_exit_code_2_and_says_what_is_wrong() {
 }
 
 #[test]
+fn a_variable_that_is_wrong_for_a_tree_is_nothing_to_a_subcommand() {
+    let variables = [
+        ("OTEL_TRACES_SAMPLER_ARG", "bogus"),
+        ("AM_HEALTHCHECK", "x"),
+        ("PUSH_EVERY", "x"),
+        ("TST_SPEED", "x"),
+        ("TST_SEED", "x"),
+        ("TST_ADDR", "x"),
+    ];
+    let node = format!("--node={}", nobody());
+    let cases: [(&[&str], i32); 6] = [
+        (&["get", &node], 3),
+        (&["watch", &node], 3),
+        (&["mutate", "add", "Ready", &node], 3),
+        (&["top", "--once", &node], 3),
+        (&["completions", "bash"], 0),
+        (&["dashboard"], 0),
+    ];
+    for (args, code) in cases {
+        let ended = run_command(command(args).envs(variables));
+        assert_eq!(ended.code, Some(code), "{args:?}: {}", ended.stderr);
+    }
+    for args in [&[][..], &["tree"]] {
+        let ended = run_command(command(args).env("PUSH_EVERY", "x"));
+        assert_eq!(ended.code, Some(2), "{}", ended.stderr);
+        assert!(ended.stderr.contains("--push-every"), "{}", ended.stderr);
+    }
+}
+
+#[test]
+fn an_empty_variable_says_nothing_and_a_ratio_that_is_none_is_ignored() {
+    let empty = [
+        "PUSH_EVERY",
+        "AM_HEALTHCHECK",
+        "AM_SERVICE",
+        "TST_SPEED",
+        "TST_SEED",
+        "TST_MUT_US",
+        "TST_PUSH_INTERVAL",
+        "TST_NAME",
+    ];
+    let mut node = command(&["node", "--addr=:0"]);
+    node.envs(empty.map(|name| (name, "")));
+    node.env("OTEL_TRACES_SAMPLER_ARG", "");
+    let node = Program::start_command(&mut node);
+    node.line_after("root: tarpc ");
+    assert!(node.interrupt().success());
+    let mut node = command(&["node", "--addr=:0"]);
+    let node = Program::start_command(node.env("OTEL_TRACES_SAMPLER_ARG", "bogus"));
+    node.line_after("root: tarpc ");
+    assert!(node.interrupt().success());
+}
+
+#[test]
 fn a_table_that_cannot_be_read_is_named() {
     let ended = run(&["--replay", "no-such-file.csv"]);
     assert_eq!(ended.code, Some(1));
@@ -110,14 +171,15 @@ fn a_table_that_cannot_be_read_is_named() {
     );
 }
 
+/// An address that was free a moment ago.
+fn nobody() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().to_string()
+}
+
 #[test]
 fn a_node_that_is_not_there_is_exit_code_3() {
-    // A port that was free a moment ago.
-    let addr = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .to_string();
+    let addr = nobody();
     let cases: [&[&str]; 3] = [
         &["get", "--node", &addr],
         &["watch", "--node", &addr],

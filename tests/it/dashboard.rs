@@ -66,6 +66,28 @@ fn without_a_place_the_dashboard_is_printed() {
 }
 
 #[test]
+fn an_upload_needs_a_place_and_a_folder_an_upload() {
+    for (args, part) in [
+        (&["--upload"][..], "--upload: --grafana-url"),
+        (&["--folder", "Trees"], "--folder is for an --upload"),
+    ] {
+        let ended = dashboard(args);
+        assert_eq!(ended.code, Some(2), "{ended:?}");
+        assert!(ended.stderr.contains(part), "{ended:?}");
+        assert_eq!(ended.stdout, "");
+    }
+}
+
+#[test]
+fn the_rules_ask_for_the_job_that_is_given() {
+    let folder = Folder::new("dashboard-job");
+    let ended = dashboard(&["--job=towers", "--out", folder.path().to_str().unwrap()]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let rules = fs::read_to_string(folder.path().join("rules.yml")).unwrap();
+    assert!(rules.contains(r#"up{job="towers"}"#) && !rules.contains(r#"job="flights""#));
+}
+
+#[test]
 fn every_alert_is_explained() {
     let rules = fs::read_to_string(at_root("deploy/generated/rules.yml")).unwrap();
     let text = fs::read_to_string(at_root("docs/alerts.md")).unwrap();
@@ -212,12 +234,19 @@ fn the_dashboard_goes_to_grafana_and_says_where_it_is() {
 fn the_environment_says_where_grafana_is_as_well() {
     let (url, _asked) = grafana(&[], None);
     let ended = run_command(
-        command(&["dashboard"])
+        command(&["dashboard", "--upload"])
             .env("GRAFANA_URL", &url)
             .env("GRAFANA_TOKEN", TOKEN),
     );
     assert_eq!(ended.code, Some(0), "{ended:?}");
     assert!(ended.stdout.starts_with(&url), "{ended:?}");
+    let printed = run_command(
+        command(&["dashboard"])
+            .env("GRAFANA_URL", &url)
+            .env("GRAFANA_TOKEN", TOKEN),
+    );
+    assert_eq!(printed.code, Some(0), "{printed:?}");
+    assert!(printed.stdout.starts_with('{'), "{printed:?}");
     let help = run_command(
         command(&["dashboard", "--help"])
             .env("GRAFANA_URL", &url)

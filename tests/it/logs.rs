@@ -115,16 +115,65 @@ fn a_level_says_what_is_logged_and_a_filter_wins_over_it() {
     assert!(logged(&[], &[]).is_empty());
     assert!(logged(&[], &[("AM_LOG", "0")]).is_empty());
     let lines = logged(&[], &[("AM_LOG", "4")]);
-    assert!(has(&lines, "DEBUG follower came"), "{lines:#?}");
+    assert!(has(&lines, "DEBUG source: follower came"), "{lines:#?}");
     assert!(!has(&lines, "TRACE"), "{lines:#?}");
     let lines = logged(&[], &[("AM_LOG", "4"), ("RUST_LOG", "off")]);
     assert!(lines.is_empty(), "{lines:#?}");
     let both = [("AM_LOG", "0"), ("RUST_LOG", "warn")];
     let lines = logged(&["--log=4"], &both);
-    assert!(has(&lines, "DEBUG follower came"), "{lines:#?}");
+    assert!(has(&lines, "DEBUG source: follower came"), "{lines:#?}");
     let lines = logged(&["--log=info"], &[]);
-    assert!(has(&lines, " INFO following node=\"rep-1\""), "{lines:#?}");
+    assert!(
+        has(&lines, " INFO follower: following node=\"rep-1\""),
+        "{lines:#?}"
+    );
     assert!(!has(&lines, "DEBUG"), "{lines:#?}");
+}
+
+#[tokio::test]
+async fn a_node_goes_on_while_nobody_reads_its_lines() {
+    let args = [
+        "--log=3",
+        "node",
+        "--addr=:0",
+        "--http-addr=:0",
+        "--random=1ms",
+    ];
+    let child = command(&args)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    // Its lines are left where they are.
+    let mut node = Logged {
+        child: child.unwrap(),
+        lines: channel().1,
+        errors: Vec::new(),
+    };
+    let mut out = BufReader::new(node.child.stdout.take().unwrap()).lines();
+    let addr = out
+        .by_ref()
+        .map_while(Result::ok)
+        .find_map(|line| line.strip_prefix("root: http://").map(str::to_owned));
+    let addr = addr.unwrap();
+    let addr = addr.trim_end_matches('/');
+    // More lines than a pipe holds, of 100 bytes and more each.
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let answer = machine_node::client::get(addr, "/healthz", "*/*");
+        let answer = tokio::time::timeout(PATIENCE, answer).await;
+        assert!(answer.unwrap().unwrap().head.status().is_success());
+        let states = tokio::time::timeout(PATIENCE, json(addr, "/v1/states")).await;
+        if states.unwrap()["revision"].as_u64().unwrap() > 1500 {
+            break;
+        }
+        assert!(Instant::now() < end);
+    }
+    signal("TERM", node.child.id());
+    let began = Instant::now();
+    while node.child.try_wait().unwrap().is_none() {
+        assert!(began.elapsed() < PATIENCE, "it did not end");
+        tokio::task::yield_now().await;
+    }
 }
 
 #[test]
@@ -191,11 +240,11 @@ fn json_lines_are_an_object_each() {
 #[test]
 fn a_switch_logs_more_or_is_said_to_mean_nothing_once() {
     let lines = logged(&[], &[("AM_RPC_LOG_SERVER", "1")]);
-    assert!(has(&lines, "DEBUG follower came"), "{lines:#?}");
+    assert!(has(&lines, "DEBUG source: follower came"), "{lines:#?}");
     assert!(!has(&lines, "no meaning"), "{lines:#?}");
     assert!(!has(&lines, "following"), "{lines:#?}");
     let lines = logged(&[], &[("AM_RPC_LOG_CLIENT", "1")]);
-    assert!(has(&lines, "INFO following"), "{lines:#?}");
+    assert!(has(&lines, "INFO follower: following"), "{lines:#?}");
     for off in ["", "0"] {
         let names = ["AM_RPC_LOG_SERVER", "AM_LOG_ARGS", "AM_DEBUG"];
         let lines = logged(&[], &names.map(|name| (name, off)));
@@ -228,6 +277,16 @@ fn a_switch_logs_more_or_is_said_to_mean_nothing_once() {
     assert_eq!(named, BTreeSet::from(meaningless), "{lines:#?}");
     assert_eq!(lines.len(), meaningless.len(), "{lines:#?}");
     assert!(logged(&["--log=0"], &on).is_empty());
+}
+
+#[test]
+fn a_foreign_variable_that_is_wrong_is_warned_of_and_ignored() {
+    let wrong = [("OTEL_TRACES_SAMPLER_ARG", "bogus")];
+    let lines = logged(&[], &wrong);
+    assert_eq!(lines.len(), 1, "{lines:#?}");
+    let part = "OTEL_TRACES_SAMPLER_ARG: `bogus` is ignored: it is 0 to 1";
+    assert!(has(&lines, part), "{lines:#?}");
+    assert!(logged(&[], &[(wrong[0].0, "")]).is_empty());
 }
 
 #[test]

@@ -148,7 +148,7 @@ impl Log {
         let transition = t.queue_tick;
         let op = t.op.name();
         let called = self.names(&t.called);
-        let cause = cause(t.cause);
+        let cause = t.cause.name();
         let took_us = micros(t.timing.total());
         let handlers = t.handlers.len();
         if !(t.on.is_empty() && t.off.is_empty() && t.again.is_empty()) {
@@ -189,7 +189,7 @@ impl Log {
             return;
         }
         let (node, role, revision) = (self.node.as_str(), self.role, t.position.revision);
-        let (op, called, cause) = (t.op.name(), self.names(&t.called), cause(t.cause));
+        let (op, called, cause) = (t.op.name(), self.names(&t.called), t.cause.name());
         let reason = t.canceled.as_ref().map(Reason::code);
         let of = called.as_deref().unwrap_or_default();
         let what = why.unwrap_or("executed");
@@ -216,7 +216,7 @@ impl Log {
         let (node, role, revision) = (self.node.as_str(), self.role, f.position.revision);
         let position = f.position.to_string();
         let from = f.from.map(|from| from.to_string());
-        let cause = cause(f.cause);
+        let cause = f.cause.name();
         let (added, removed, again) = self.changed(&f.on, &f.off, &f.again);
         tracing::info!(
             target: STATE, node, role, revision, position, from, added, removed, again, cause,
@@ -242,12 +242,14 @@ impl Log {
 
     /// What somebody added says how things are; the others are faults.
     fn error(&self, error: &MachineError) {
-        let (node, role, revision) = (self.node.as_str(), self.role, error.revision);
+        let (node, role) = (self.node.as_str(), self.role);
         let (kind, state) = (error.kind.name(), error.state.as_deref());
         let phase = error.phase.map(machine_runtime::Phase::name);
         if error.kind == ErrorKind::Added {
-            tracing::info!(target: ERROR, node, role, revision, kind, phase, state, "{error}");
+            // Whoever adds one does not say at which revision.
+            tracing::info!(target: ERROR, node, role, kind, phase, state, "{error}");
         } else {
+            let revision = error.revision;
             tracing::warn!(target: ERROR, node, role, revision, kind, phase, state, "{error}");
         }
     }
@@ -310,18 +312,6 @@ impl fmt::Display for Change<'_> {
             }
         }
         Ok(())
-    }
-}
-
-fn cause(cause: Cause) -> &'static str {
-    match cause {
-        Cause::Call => "call",
-        Cause::Handler => "handler",
-        Cause::Auto => "auto",
-        Cause::Panic => "panic",
-        Cause::Delta => "delta",
-        Cause::Snapshot => "snapshot",
-        _ => "other",
     }
 }
 
@@ -415,9 +405,7 @@ mod tests {
 
         let written = Written::default();
         let writer = written.clone();
-        let lines = tracing_subscriber::fmt::layer()
-            .with_ansi(false)
-            .with_writer(move || writer.clone());
+        let lines = crate::telemetry::text(move || writer.clone());
         let filter = crate::telemetry::Filter::parse(filter).unwrap();
         let subscriber = tracing_subscriber::registry()
             .with(lines)
@@ -430,7 +418,7 @@ mod tests {
         attach(&observers, &Arc::new(schema), "here", Role::Root, &tasks);
         let attached = observers.wants(Interest::ERRORS);
         let error = MachineError::from_payload(b"\"mine\"");
-        let panic = br#"{"kind":"panic","message":"theirs","revision":7}"#;
+        let panic = br#"{"kind":"panic","message":"theirs\nWARN forged","revision":7}"#;
         let panic = MachineError::from_payload(panic);
         for error in [error, panic] {
             observers.tell(Interest::ERRORS, || Event::Error(error));
@@ -453,5 +441,16 @@ mod tests {
         );
         let (_, text) = logged("off,machine::error=info").await;
         assert!(text.contains("theirs") && text.contains("mine"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn an_error_is_one_line_of_its_target_and_an_added_one_has_no_revision() {
+        let (_, text) = logged("info").await;
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!(lines.len(), 2, "{text}");
+        assert!(lines[0].contains(" INFO error: mine node="), "{text}");
+        assert!(!lines[0].contains("revision"), "{text}");
+        assert!(lines[1].contains(" WARN error: "), "{text}");
+        assert!(lines[1].contains("theirs WARN forged"), "{text}");
     }
 }

@@ -3,6 +3,7 @@
 
 use std::io::{self, Write};
 use std::str::FromStr;
+use std::sync::Arc;
 
 use anyhow::Context;
 use tracing_subscriber::fmt::MakeWriter;
@@ -14,10 +15,12 @@ use crate::observe::ObserveConfig;
 use crate::outbound::Exports;
 use crate::shutdown::Tasks;
 use crate::status::Lines;
+use stderr::Stderr;
 
 pub(crate) mod levels;
 mod line;
 mod loki;
+mod stderr;
 mod switches;
 
 pub use levels::{DEFAULT, Filter, FilterError};
@@ -74,16 +77,20 @@ impl FromStr for Format {
 ///
 /// If it was started before.
 pub fn start(config: &LogConfig, lines: Option<Lines>) -> anyhow::Result<Logs> {
-    let writer = Writer { lines };
+    let writer = match lines {
+        Some(lines) => Writer::Status(lines),
+        None => Writer::Stderr(Stderr::start().context("cannot start logging")?),
+    };
     let lines = tracing_subscriber::fmt::layer()
-        .with_target(false)
         .with_ansi(false)
         .with_writer(writer.clone());
     let lines: Box<dyn Layer<Registry> + Send + Sync> = match config.format {
         Format::Json => lines.event_format(line::Json).boxed(),
-        // In the live status a line has little room.
-        Format::Text if writer.lines.is_some() => lines.without_time().boxed(),
-        Format::Text => lines.boxed(),
+        Format::Text => {
+            // In the live status a line has little room.
+            let time = matches!(writer, Writer::Stderr(_));
+            lines.event_format(line::Text { time }).boxed()
+        }
     };
     let mut layers = vec![lines.with_filter(config.filter.targets()).boxed()];
     let exports = Exports::default();
@@ -101,6 +108,7 @@ pub fn start(config: &LogConfig, lines: Option<Lines>) -> anyhow::Result<Logs> {
         .try_init()
         .context("logging was already started")?;
     Ok(Logs {
+        _end: Arc::new(End(writer.clone())),
         writer,
         format: config.format,
         loki,
@@ -108,9 +116,22 @@ pub fn start(config: &LogConfig, lines: Option<Lines>) -> anyhow::Result<Logs> {
     })
 }
 
-/// Where logged lines go. Cheap to clone.
+/// Text for people as the program logs it, to a writer of a test's.
+#[cfg(test)]
+pub(crate) fn text<W>(writer: W) -> impl Layer<Registry>
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let lines = tracing_subscriber::fmt::layer().with_ansi(false);
+    let lines = lines.with_writer(writer);
+    lines.event_format(line::Text { time: true })
+}
+
+/// Where logged lines go. Cheap to clone; when the last clone is dropped, what was logged is written,
+/// or has had its time.
 #[derive(Clone, Debug, Default)]
 pub struct Logs {
+    _end: Arc<End>,
     writer: Writer,
     format: Format,
     loki: Option<loki::Loki>,
@@ -180,9 +201,16 @@ impl Role {
     }
 }
 
+/// Where a line is written.
 #[derive(Clone, Debug, Default)]
-struct Writer {
-    lines: Option<Lines>,
+enum Writer {
+    /// Nowhere.
+    #[default]
+    Nobody,
+    /// Into the live status.
+    Status(Lines),
+    /// To standard error, in time.
+    Stderr(Stderr),
 }
 
 impl<'a> MakeWriter<'a> for Writer {
@@ -196,14 +224,27 @@ impl<'a> MakeWriter<'a> for Writer {
 /// Each call of `write` carries one whole event.
 impl Write for Writer {
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
-        match &self.lines {
-            Some(lines) => lines.push(String::from_utf8_lossy(event).trim_end().to_owned()),
-            None => io::stderr().write_all(event)?,
+        match self {
+            Self::Nobody => {}
+            Self::Status(lines) => lines.push(String::from_utf8_lossy(event).trim_end().to_owned()),
+            Self::Stderr(stderr) => stderr.push(event),
         }
         Ok(event.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+/// The end of logging: what waits is given a little time to be written.
+#[derive(Debug, Default)]
+struct End(Writer);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        if let Writer::Stderr(stderr) = &self.0 {
+            stderr.finish();
+        }
     }
 }

@@ -243,9 +243,33 @@ impl Readings {
     /// A label of a metric's only series.
     fn label(&self, metric: &Metric, name: &str) -> Option<String> {
         let (labels, _) = self.of(metric).next()?;
-        let (_, rest) = labels.split_once(&format!("{name}=\""))?;
-        Some(rest.split('"').next()?.to_owned())
+        let mut rest = labels.strip_prefix('{')?;
+        while let Some((known, value)) = rest.split_once("=\"") {
+            let (value, after) = unescaped(value)?;
+            if known == name {
+                return Some(value);
+            }
+            rest = after.strip_prefix(',').unwrap_or(after);
+        }
+        None
     }
+}
+
+/// The value of a label up to the quote that ends it, and what comes after that.
+fn unescaped(text: &str) -> Option<(String, &str)> {
+    let mut value = String::new();
+    let mut chars = text.char_indices();
+    while let Some((at, next)) = chars.next() {
+        match next {
+            '"' => return Some((value, &text[at + 1..])),
+            '\\' => match chars.next()?.1 {
+                'n' => value.push('\n'),
+                other => value.push(other),
+            },
+            other => value.push(other),
+        }
+    }
+    None
 }
 
 impl Watched {
@@ -430,10 +454,14 @@ fn picture(
             [node] => node.to_owned(),
             _ => format!("{} nodes", nodes.len()),
         };
-        lines.push(format!("{who}: {}", note.replace(char::is_control, " ")));
+        lines.push(format!("{who}: {note}"));
     }
     lines.truncate(height);
     for line in &mut lines {
+        // Names and notes are what others say.
+        if line.contains(char::is_control) {
+            *line = line.replace(char::is_control, " ");
+        }
         if let Some((end, _)) = line.char_indices().nth(width) {
             line.truncate(end);
         }
@@ -562,6 +590,37 @@ mod tests {
         );
         assert_eq!(leaf.revision, None);
         assert_eq!(doings(&tree(), false).len(), 4);
+    }
+
+    #[test]
+    fn a_label_is_what_was_escaped() {
+        let text = r#"machine_node_info{service="a",machine="x=\"y\", \\ and\nz",parent="\\",role="root"} 1"#;
+        let readings = Readings::read(text);
+        let label = |name| readings.label(&metrics::NODE_INFO, name);
+        assert_eq!(label("machine").unwrap(), "x=\"y\", \\ and\nz");
+        assert_eq!(label("parent").unwrap(), "\\");
+        assert_eq!(label("role").unwrap(), "root");
+        assert_eq!((label("y"), label("ole")), (None, None));
+        let cut = Readings::read(r#"machine_node_info{parent="never ends\"} 1"#);
+        assert_eq!(cut.label(&metrics::NODE_INFO, "parent"), None);
+    }
+
+    #[test]
+    fn the_table_has_no_control_characters() {
+        let evil = watched(
+            "h:1",
+            None,
+            Some(said("ro\u{1b}[2Jot", "ro\u{7}le", "", 0, 1, 0.0)),
+        );
+        let doing = doings(&[evil], false);
+        let lines = picture(
+            "a\u{1b}b",
+            &doing,
+            &["\t".to_owned()],
+            (usize::MAX, usize::MAX),
+        );
+        assert!(!lines.concat().contains(char::is_control), "{lines:?}");
+        assert!(lines[3].starts_with("ro [2Jot "), "{}", lines[3]);
     }
 
     #[test]

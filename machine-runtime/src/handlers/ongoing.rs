@@ -48,6 +48,18 @@ pub enum Cause {
 }
 
 impl Cause {
+    /// The cause's name in logs and traces.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Call => "call",
+            Self::Handler => "handler",
+            Self::Auto => "auto",
+            Self::Panic => "panic",
+            Self::Delta => "delta",
+            Self::Snapshot => "snapshot",
+        }
+    }
+
     /// Whether a view led to it and not a mutation.
     pub(super) fn is_followed(self) -> bool {
         matches!(self, Self::Delta | Self::Snapshot)

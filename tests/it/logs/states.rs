@@ -35,12 +35,12 @@ fn logged(environment: &[(&str, &str)]) -> Vec<String> {
 #[test]
 fn each_level_logs_more_of_what_a_root_does() {
     let parts = [
-        "INFO +Flight2Gate3 +Flight1Delayed -",
-        "INFO add Flight1Delayed Flight2Gate3 node=\"root\"",
+        "INFO state: +Flight2Gate3 +Flight1Delayed -",
+        "INFO mutation: add Flight1Delayed Flight2Gate3 node=\"root\"",
         "Flight1GoToGate requires Flight1Outbound, which is not active",
-        "DEBUG enter of Flight1Delayed took ",
+        "DEBUG handler: enter of Flight1Delayed took ",
     ];
-    let orders = [parts[0], "INFO +Flight1Delayed +Flight2Gate3 -"];
+    let orders = [parts[0], "INFO state: +Flight1Delayed +Flight2Gate3 -"];
     for level in 0..=5 {
         let lines = logged(&[("AM_LOG", &level.to_string())]);
         let changed = orders.iter().any(|order| has(&lines, order));
@@ -66,7 +66,7 @@ fn switches_log_decisions() {
         assert!(!has(&lines, "took "), "{lines:#?}");
     }
     let lines = logged(&[("AM_LOG_FULL", "1")]);
-    assert!(has(&lines, "DEBUG enter of Flight1Delayed took "));
+    assert!(has(&lines, "DEBUG handler: enter of Flight1Delayed took "));
 }
 
 /// The first object among `lines` of which all of `fields` are so.

@@ -22,6 +22,9 @@ const INTERVAL: &str = "250ms";
 /// How much shorter than usual the times of the rules are.
 const HURRY: u32 = 20;
 
+/// How often a server is started before it is given up.
+const STARTS: usize = 5;
+
 /// Asks again and again until there is an answer that counts; `what` says what is waited for.
 pub(crate) async fn eventually<T>(
     what: &str,
@@ -43,7 +46,37 @@ pub(crate) async fn eventually<T>(
 struct Server(Child);
 
 impl Server {
-    fn start(program: &str, args: &[String]) -> Self {
+    /// Starts one that listens where `args` say, and where that is. Somebody else may take the address
+    /// before the server does, which then ends: it is started again with another.
+    async fn start(program: &str, args: impl Fn(&str) -> Vec<String>) -> (String, Self) {
+        for _ in 0..STARTS {
+            let addr = free().to_string();
+            let mut server = Self::spawn(program, &args(&addr));
+            if server.is_ready(&addr).await {
+                return (addr, server);
+            }
+        }
+        panic!("{program} ended at once, {STARTS} times");
+    }
+
+    /// Waits until it answers; whether it did before it ended.
+    async fn is_ready(&mut self, addr: &str) -> bool {
+        eventually(&format!("a server at {addr}"), async || {
+            let answer = client::get(addr, "/-/ready", "*/*").await;
+            // Who answers may be who took the address.
+            if self.0.try_wait().unwrap().is_some() {
+                return Ok(false);
+            }
+            match answer {
+                Ok(answer) if answer.head.status().is_success() => Ok(true),
+                Ok(answer) => Err(answer.head.status().to_string()),
+                Err(error) => Err(format!("{error:#}")),
+            }
+        })
+        .await
+    }
+
+    fn spawn(program: &str, args: &[String]) -> Self {
         let child = Command::new(program)
             .args(args)
             .stdin(Stdio::null())
@@ -78,30 +111,18 @@ pub(crate) struct Pushgateway {
 
 impl Pushgateway {
     pub(crate) async fn start() -> Self {
-        let addr = free().to_string();
-        let args = [
-            format!("--web.listen-address={addr}"),
-            "--log.level=error".to_owned(),
-        ];
-        let server = Server::start("prometheus-pushgateway", &args);
-        ready(&addr).await;
+        let args = |addr: &str| {
+            vec![
+                format!("--web.listen-address={addr}"),
+                "--log.level=error".to_owned(),
+            ]
+        };
+        let (addr, server) = Server::start("prometheus-pushgateway", args).await;
         Self {
             addr,
             _server: server,
         }
     }
-}
-
-async fn ready(addr: &str) {
-    eventually(
-        &format!("a server at {addr}"),
-        async || match client::get(addr, "/-/ready", "*/*").await {
-            Ok(answer) if answer.head.status().is_success() => Ok(()),
-            Ok(answer) => Err(answer.head.status().to_string()),
-            Err(error) => Err(format!("{error:#}")),
-        },
-    )
-    .await;
 }
 
 /// A Prometheus that scrapes nodes, and looks at hurried rules.
@@ -116,23 +137,21 @@ impl Prometheus {
     /// Scrapes `nodes` as the job `flights`, and a Pushgateway as the job `pushed`.
     pub(crate) async fn start(name: &str, nodes: &[&Node], pushed: Option<&Pushgateway>) -> Self {
         let folder = Folder::new(name);
-        let addr = free().to_string();
         let config = folder.path().join("prometheus.yml");
         fs::write(&config, configuration(nodes, pushed)).unwrap();
         let rules = rules(&Options::new("flights").hurried(HURRY));
         fs::write(folder.path().join("rules.yml"), rules).unwrap();
         let data = folder.path().join("data");
-        let server = Server::start(
-            "prometheus",
-            &[
+        let args = |addr: &str| {
+            vec![
                 format!("--config.file={}", config.display()),
                 format!("--storage.tsdb.path={}", data.display()),
                 format!("--web.listen-address={addr}"),
                 "--enable-feature=exemplar-storage".to_owned(),
                 "--log.level=error".to_owned(),
-            ],
-        );
-        ready(&addr).await;
+            ]
+        };
+        let (addr, server) = Server::start("prometheus", args).await;
         Self {
             addr,
             _server: server,

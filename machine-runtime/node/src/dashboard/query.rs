@@ -141,6 +141,11 @@ impl Series {
         self.now().aggregate("max", by)
     }
 
+    /// Which values of labels they have.
+    pub(super) fn group(&self, by: &[&'static str]) -> Expr {
+        self.now().aggregate("group", by)
+    }
+
     /// Their sum, by labels.
     pub(super) fn sum(&self, by: &[&'static str]) -> Expr {
         self.now().aggregate("sum", by)

@@ -113,6 +113,11 @@ fn queued() -> Expr {
     depth.with("/", QUEUE_LIMIT.everywhere().max(&NODE))
 }
 
+/// The services that have a node of this role.
+fn of_role(role: &str) -> Expr {
+    BUILD_INFO.everywhere().is("role", role).group(&["service"])
+}
+
 /// What is recorded.
 pub(super) fn recordings(options: &Options) -> Vec<Recording> {
     let recorded = options.scaled(RECORDED);
@@ -178,16 +183,12 @@ fn tree(options: &Options) -> Vec<Alert> {
         },
         Alert {
             name: "RootAbsent",
-            expr: BUILD_INFO
-                .everywhere()
-                .is("role", "root")
-                .now()
-                .within("absent(", ")"),
+            expr: of_role("replicant").with("unless on (service)", of_role("root")),
             hold: DOWN_FOR,
             severity: Severity::Critical,
-            summary: "there is no root",
-            description: "No node says that it is the root: nothing can change, and what replicants \
-                          show grows old.",
+            summary: "{{ $labels.service }} has no root",
+            description: "There are replicants, and no node says that it is their root: nothing can \
+                          change, and what they show grows old.",
         },
         Alert {
             name: "StaleReplica",

@@ -57,16 +57,6 @@ fn every_metric_is_in_a_panel() {
 }
 
 #[test]
-fn parentheses_and_braces_are_closed() {
-    for (title, expr) in expressions() {
-        for (open, close) in [('(', ')'), ('{', '}'), ('[', ']')] {
-            let count = |which| expr.text.matches(which).count();
-            assert_eq!(count(open), count(close), "{title}: {}", expr.text);
-        }
-    }
-}
-
-#[test]
 fn panels_do_not_overlap_and_stay_within_the_columns() {
     let dashboard = grafana::dashboard();
     let mut taken = BTreeSet::new();

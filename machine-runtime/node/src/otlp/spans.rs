@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use machine_runtime::observe::{Event, HandlerRun, Span, SpanKind, Traced, Transitioned};
-use machine_runtime::{Cause, DynState, Reason, Schema, TraceContext};
+use machine_runtime::{DynState, Reason, Schema, TraceContext};
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, ArrayValue, KeyValue};
 use opentelemetry_proto::tonic::trace::v1::span::{Link, SpanKind as Kind};
@@ -85,7 +85,7 @@ fn append_transition(
         text("machine.position", transition.position.to_string()),
         text("machine.op", transition.op.name()),
         attribute("machine.called", Value::ArrayValue(called)),
-        text("machine.cause", cause(transition.cause)),
+        text("machine.cause", transition.cause.name()),
         text("machine.outcome", outcome),
         number("machine.changed", changed),
     ];
@@ -173,18 +173,6 @@ fn kind(kind: SpanKind) -> Kind {
         SpanKind::Client => Kind::Client,
         SpanKind::Consumer => Kind::Consumer,
         SpanKind::Internal => Kind::Internal,
-    }
-}
-
-fn cause(cause: Cause) -> &'static str {
-    match cause {
-        Cause::Call => "call",
-        Cause::Handler => "handler",
-        Cause::Auto => "auto",
-        Cause::Panic => "panic",
-        Cause::Delta => "delta",
-        Cause::Snapshot => "snapshot",
-        _ => "other",
     }
 }
 

@@ -1,4 +1,4 @@
-//! Events as JSON objects, one a line.
+//! Events as lines: JSON objects, or text for people.
 
 use std::fmt::{self, Write};
 
@@ -8,6 +8,8 @@ use tracing_subscriber::fmt::FmtContext;
 use tracing_subscriber::fmt::format::{self, FormatEvent, FormatFields};
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::registry::LookupSpan;
+
+use super::levels::{DECISION, ERROR, HANDLER, LINK, MUTATION, STATE};
 
 /// A JSON object being written, field by field in the order in which they come.
 #[derive(Debug)]
@@ -141,5 +143,81 @@ where
         object.text("target", event.metadata().target());
         event.record(&mut object);
         writeln!(writer, "{}", object.into_json())
+    }
+}
+
+/// An event as people read it, one a line: time, level, the last part of the target, the message, and
+/// what of the fields the message does not say.
+pub(super) struct Text {
+    /// Whether it begins with the time.
+    pub(super) time: bool,
+}
+
+impl<S, N> FormatEvent<S, N> for Text
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        _context: &FmtContext<'_, S, N>,
+        mut writer: format::Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        if self.time {
+            SystemTime.format_time(&mut writer)?;
+            writer.write_char(' ')?;
+        }
+        let target = event.metadata().target();
+        let mut words = Words {
+            said: said(target),
+            message: String::new(),
+            fields: String::new(),
+        };
+        event.record(&mut words);
+        let (level, short) = (event.metadata().level(), last_part(target));
+        let Words {
+            message, fields, ..
+        } = words;
+        let text = format!("{level:>5} {short}: {message}{fields}");
+        // What others say is in it: it must not look like a line of its own.
+        writeln!(writer, "{}", text.replace(char::is_control, " "))
+    }
+}
+
+/// `target` without the modules that the last one is in.
+fn last_part(target: &str) -> &str {
+    target.rsplit("::").next().unwrap_or(target)
+}
+
+/// The fields that the message of an event of this target says as well.
+fn said(target: &str) -> &'static [&'static str] {
+    match target {
+        STATE => &["called", "added", "removed", "again"],
+        MUTATION => &["op", "called", "outcome", "reason"],
+        DECISION => &["op", "called", "cause", "reason"],
+        HANDLER => &["phase", "state", "took_us"],
+        LINK => &["side", "peer", "change"],
+        ERROR => &["phase", "state"],
+        _ => &[],
+    }
+}
+
+/// The message and the other fields of an event for people.
+struct Words {
+    said: &'static [&'static str],
+    message: String,
+    fields: String,
+}
+
+impl Visit for Words {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        let name = field.name();
+        // Writing to a `String` never fails.
+        if name == "message" {
+            let _ = write!(self.message, "{value:?}");
+        } else if !self.said.contains(&name) {
+            let _ = write!(self.fields, " {name}={value:?}");
+        }
     }
 }

@@ -1,6 +1,6 @@
 use machine_runtime::observe::Observers;
 use machine_runtime::{
-    Binder, Epoch, Handlers, Machine, Mutation, Owner, States as _, Verdict, ViewOptions,
+    Binder, Cause, Epoch, Handlers, Machine, Mutation, Owner, States as _, Verdict, ViewOptions,
     WriteOptions,
 };
 
