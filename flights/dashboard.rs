@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::Context;
 use machine_node::dashboard::{self, push::Grafana};
 
-use crate::cli::DashboardArgs;
+use crate::cli::{DashboardArgs, Usage};
 
 /// The job under which Prometheus scrapes the nodes.
 const JOB: &str = "flights";
@@ -17,8 +17,14 @@ const JOB: &str = "flights";
 /// # Errors
 ///
 /// [`Unreachable`](machine_node::dashboard::push::Unreachable), what Grafana said, or what cannot be
-/// written.
+/// written; [`Usage`] before anything is done, if the address of Grafana is none.
 pub async fn make(args: DashboardArgs) -> anyhow::Result<()> {
+    let token = args.grafana_token.map(|token| token.0);
+    let token = token.filter(|token| !token.is_empty());
+    let url = args.grafana_url.filter(|url| !url.is_empty());
+    let grafana = url.map(|url| Grafana::new(&url, token.as_deref()));
+    let grafana = grafana.transpose();
+    let grafana = grafana.map_err(|error| Usage(format!("{error:#}")))?;
     let mut out = io::stdout().lock();
     if let Some(folder) = &args.out {
         let to = |path: &Path| format!("cannot write {}", path.display());
@@ -29,10 +35,7 @@ pub async fn make(args: DashboardArgs) -> anyhow::Result<()> {
             writeln!(out, "{}", path.display())?;
         }
     }
-    let token = args.grafana_token.map(|token| token.0);
-    let token = token.filter(|token| !token.is_empty());
-    if let Some(url) = args.grafana_url.filter(|url| !url.is_empty()) {
-        let grafana = Grafana::new(&url, token.as_deref())?;
+    if let Some(grafana) = grafana {
         let shown = grafana.push(args.folder.as_deref()).await?;
         writeln!(out, "{shown}")?;
     } else if args.out.is_none() {
