@@ -55,7 +55,13 @@ pub(crate) async fn read(mut response: Response, most: usize) -> reqwest::Result
 pub(crate) fn url(server: &str, path: &str) -> String {
     let end = server.find(['?', '#']).unwrap_or(server.len());
     let (base, query) = server.split_at(end);
-    format!("{}{path}{query}", with_scheme(base).trim_end_matches('/'))
+    let base = with_scheme(base);
+    let trimmed = base.trim_end_matches('/');
+    if trimmed.ends_with(':') {
+        // Without a host, the path would be taken for one.
+        return base;
+    }
+    format!("{trimmed}{path}{query}")
 }
 
 /// A URL, of a host and port as well.
@@ -315,5 +321,6 @@ mod tests {
     fn a_path_comes_before_a_query() {
         assert_eq!(url("c/?a=b", "/v1"), "http://c/v1?a=b");
         assert_eq!(url("https://c", "/v1"), "https://c/v1");
+        assert_eq!(url("http://", "/v1"), "http://");
     }
 }
