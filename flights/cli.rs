@@ -176,7 +176,7 @@ impl LogArgs {
     ///
     /// # Errors
     ///
-    /// [`Usage`] if the filter, the level, or the address of a Loki is none.
+    /// [`Usage`] if the filter, the level, or the address of a Loki is none, or as [`ObserveArgs::config`].
     pub fn config(&self, observe: Option<&ObserveArgs>) -> Result<(LogConfig, Switches), Usage> {
         let given = |text: Option<String>| text.filter(|text| !text.trim().is_empty());
         let level = given(std::env::var("AM_LOG").ok());
@@ -188,7 +188,8 @@ impl LogArgs {
         let mut filter = filter.map_err(|error| Usage(format!("{from}: {error}")))?;
         let switches = Switches::read(|name| std::env::var(name).ok());
         switches.apply(&mut filter);
-        let loki = observe.and_then(|observe| observe.config().loki);
+        let loki = observe.map(ObserveArgs::config).transpose()?;
+        let loki = loki.and_then(|config| config.loki);
         if let Some(loki) = &loki {
             let addr = loki.parse::<LokiAddr>();
             addr.map_err(|error| Usage(format!("--loki (or LOKI_ADDR): {error}")))?;
@@ -282,18 +283,13 @@ pub struct LinkArgs {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Reports")]
 pub struct ObserveArgs {
-    /// What the label `service` of metrics, logs and traces says
-    #[arg(
-        long,
-        env = "AM_SERVICE",
-        default_value = "flights",
-        value_name = "NAME",
-        hide_env_values = true
-    )]
-    pub service: String,
+    /// What the label `service` of metrics, logs and traces says; also `OTEL_SERVICE_NAME`
+    /// [default: flights]
+    #[arg(long, env = "AM_SERVICE", value_name = "NAME", hide_env_values = true)]
+    pub service: Option<String>,
 
     /// A Prometheus Pushgateway to send metrics to, every `--push-every` and at the end; also
-    /// `AM_PROM_PUSH_URL`
+    /// `AM_PROM_PUSH_URL`. With a password it is better said there: arguments can be read by others
     #[arg(
         long,
         env = "PUSH_GATEWAY_URL",
@@ -316,13 +312,15 @@ pub struct ObserveArgs {
     #[arg(long, value_delimiter = ',', value_name = "STATE,…")]
     pub state_metrics: Vec<String>,
 
-    /// A Loki to send logs to; also `AM_LOKI_ADDR`
+    /// A Loki to send logs to; also `AM_LOKI_ADDR`. With a password it is better said there: arguments
+    /// can be read by others
     #[arg(long, env = "LOKI_ADDR", value_name = "URL", hide_env_values = true)]
     pub loki: Option<String>,
 
     /// An OpenTelemetry collector to send traces to, over HTTP: `/v1/traces` is appended; also
     /// `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`, which is taken as it is, and
-    /// `OTEL_EXPORTER_OTLP_ENDPOINT`, which is appended to
+    /// `OTEL_EXPORTER_OTLP_ENDPOINT`, which is appended to. With a password it is better said there:
+    /// arguments can be read by others
     #[arg(long, value_name = "URL")]
     pub otlp: Option<String>,
 
@@ -338,22 +336,27 @@ pub struct ObserveArgs {
 }
 
 impl ObserveArgs {
-    /// As a node takes it. An empty address is none.
-    pub fn config(&self) -> ObserveConfig {
+    /// As a node takes it. An empty address is none, an empty service the usual one.
+    ///
+    /// # Errors
+    ///
+    /// [`Usage`] if what only the environment says is wrong.
+    pub fn config(&self) -> Result<ObserveConfig, Usage> {
         let given = |addr: &Option<String>, also: &str| {
             let addr = addr.clone().or_else(|| std::env::var(also).ok());
             addr.filter(|addr| !addr.is_empty())
         };
-        let mut config = ObserveConfig::new(&self.service);
+        let service = given(&self.service, "OTEL_SERVICE_NAME");
+        let mut config = ObserveConfig::new(service.as_deref().unwrap_or(SERVICE));
         config.push_gateway = given(&self.push_gateway, "AM_PROM_PUSH_URL");
         config.push_every = self.push_every;
         config.compat = self.compat_metrics;
         config.state_metrics.clone_from(&self.state_metrics);
         config.loki = given(&self.loki, "AM_LOKI_ADDR");
-        config.otlp = self.collector(|name| std::env::var(name).ok());
+        config.otlp = self.collector(|name| std::env::var(name).ok())?;
         config.trace_ratio = self.kept(|name| std::env::var(name).ok());
         config.healthcheck = self.healthcheck.and_then(|period| period.0);
-        config
+        Ok(config)
     }
 
     /// Which part of the traces is kept. A variable that is no ratio says nothing, as it is not ours.
@@ -375,7 +378,10 @@ impl ObserveArgs {
 
     /// The collector of traces: of what `--otlp` and the standard variables say, the flag wins, then the
     /// variable that is for traces alone. What goes with them is no flag: others could read it.
-    fn collector(&self, variable: impl Fn(&str) -> Option<String>) -> Option<OtlpConfig> {
+    fn collector(
+        &self,
+        variable: impl Fn(&str) -> Option<String>,
+    ) -> Result<Option<OtlpConfig>, Usage> {
         let given = |name: &str| variable(name).filter(|value| !value.is_empty());
         let base = |base: String| OtlpConfig::at_base(&base);
         let otlp = match &self.otlp {
@@ -384,15 +390,37 @@ impl ObserveArgs {
                 .map(OtlpConfig::at)
                 .or_else(|| given("OTEL_EXPORTER_OTLP_ENDPOINT").map(base)),
         };
-        let mut otlp = otlp?.with_headers(&given(OTLP_HEADERS).unwrap_or_default());
-        let ms = given("OTEL_EXPORTER_OTLP_TIMEOUT").and_then(|ms| ms.trim().parse().ok());
-        otlp.timeout = ms.filter(|ms| *ms > 0).map(Duration::from_millis);
-        Some(otlp)
+        let Some(otlp) = otlp else { return Ok(None) };
+        let first = |names: [&'static str; 2]| {
+            let mut found = names.into_iter().map(|name| (name, given(name)));
+            found.find_map(|(name, value)| Some((name, value?)))
+        };
+        let headers = first(OTLP_HEADERS).map(|(_, headers)| headers);
+        let mut otlp = otlp.with_headers(&headers.unwrap_or_default());
+        if let Some((name, text)) = first(OTLP_TIMEOUTS) {
+            let ms: Result<u64, _> = text.trim().parse();
+            let wrong = |_| format!("{name}: `{text}` is no number of milliseconds such as 5000");
+            let ms = ms.map_err(|error| Usage(wrong(error)))?;
+            otlp.timeout = Some(ms).filter(|ms| *ms > 0).map(Duration::from_millis);
+        }
+        Ok(Some(otlp))
     }
 }
 
-/// The headers of every request to a collector.
-const OTLP_HEADERS: &str = "OTEL_EXPORTER_OTLP_HEADERS";
+/// The service, unless told otherwise.
+const SERVICE: &str = "flights";
+
+/// The headers of every request to a collector; the first variable that is there wins.
+const OTLP_HEADERS: [&str; 2] = [
+    "OTEL_EXPORTER_OTLP_TRACES_HEADERS",
+    "OTEL_EXPORTER_OTLP_HEADERS",
+];
+
+/// How long it may take, likewise.
+const OTLP_TIMEOUTS: [&str; 2] = [
+    "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT",
+    "OTEL_EXPORTER_OTLP_TIMEOUT",
+];
 
 /// Which part of the traces is kept.
 const SAMPLED: &str = "OTEL_TRACES_SAMPLER_ARG";
@@ -817,7 +845,9 @@ mod tests {
         let traces = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://t/x");
         let all = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://a");
         let url = |flag: &[&str], variables: &[(&str, &str)]| {
-            collector(flag, variables).map(|collector| collector.url)
+            collector(flag, variables)
+                .unwrap()
+                .map(|collector| collector.url)
         };
         let flag = ["--otlp", "http://f"];
         assert_eq!(url(&flag, &[traces, all]).unwrap(), "http://f/v1/traces");
@@ -829,10 +859,18 @@ mod tests {
         );
         assert_eq!(url(&["--otlp="], &[traces, all]), None);
         assert_eq!(url(&[], &[]), None);
-        let rest = [(OTLP_HEADERS, "a=b"), ("OTEL_EXPORTER_OTLP_TIMEOUT", "250")];
-        let told = collector(&flag, &rest).unwrap();
+        let [[headers, of_all], [timeout, timeout_of_all]] = [OTLP_HEADERS, OTLP_TIMEOUTS];
+        let rest = [(of_all, "a=b"), (timeout_of_all, "250")];
+        let told = collector(&flag, &rest).unwrap().unwrap();
         assert_eq!(told.headers, [("a".to_owned(), "b".to_owned())]);
         assert_eq!(told.timeout, Some(Duration::from_millis(250)));
+        let rest = [rest[0], rest[1], (headers, "c=d"), (timeout, "100")];
+        let told = collector(&flag, &rest).unwrap().unwrap();
+        assert_eq!(told.headers, [("c".to_owned(), "d".to_owned())]);
+        assert_eq!(told.timeout, Some(Duration::from_millis(100)));
+        let wrong = collector(&flag, &[(timeout, "5s")]).unwrap_err();
+        assert!(wrong.0.contains(timeout), "{wrong}");
+        assert_eq!(collector(&[], &[(timeout, "5s")]), Ok(None));
     }
 
     #[test]
@@ -850,7 +888,7 @@ mod tests {
     fn reports_are_as_the_flags_say() {
         let config = |args: &[&str]| {
             let cli = Cli::try_parse_from([&["flights"], args].concat()).unwrap();
-            cli.tree.observe.config()
+            cli.tree.observe.config().unwrap()
         };
         for (flag, period) in [
             ("--healthcheck=", None),

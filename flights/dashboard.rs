@@ -24,6 +24,11 @@ pub async fn make(args: DashboardArgs) -> anyhow::Result<()> {
         (false, _) => None,
         (true, url) => url,
     };
+    let token = args.grafana_token.map(|token| token.0);
+    let token = token.filter(|token| !token.is_empty());
+    let grafana = url.map(|url| Grafana::new(&url, token.as_deref()));
+    let grafana = grafana.transpose();
+    let grafana = grafana.map_err(|error| Usage(format!("{error:#}")))?;
     let mut out = io::stdout().lock();
     if let Some(folder) = &args.out {
         let to = |path: &Path| format!("cannot write {}", path.display());
@@ -34,10 +39,7 @@ pub async fn make(args: DashboardArgs) -> anyhow::Result<()> {
             writeln!(out, "{}", path.display())?;
         }
     }
-    let token = args.grafana_token.map(|token| token.0);
-    let token = token.filter(|token| !token.is_empty());
-    if let Some(url) = url {
-        let grafana = Grafana::new(&url, token.as_deref())?;
+    if let Some(grafana) = grafana {
         let shown = grafana.push(args.folder.as_deref()).await?;
         writeln!(out, "{shown}")?;
     } else if args.out.is_none() {

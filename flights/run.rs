@@ -250,7 +250,7 @@ pub async fn mutate(args: MutateArgs) -> anyhow::Result<()> {
 ///
 /// [`Usage`] if that cannot be.
 pub(crate) fn reports(args: &ObserveArgs) -> Result<ObserveConfig, Usage> {
-    let config = args.config();
+    let config = args.config()?;
     let checked = config.check(Flights::schema());
     checked.map_err(|error| Usage(format!("{error:#}")))?;
     Ok(config)

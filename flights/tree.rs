@@ -192,11 +192,6 @@ fn node_args(
     flag("--http-addr", http.to_string().into());
     let push = humantime::format_duration(args.link.push_interval).to_string();
     flag("--push-interval", push.into());
-    // What else there is to say about it may be secret, and is in the environment, which the process
-    // has as well.
-    if let Some(collector) = &args.observe.otlp {
-        flag("--otlp", collector.into());
-    }
     if let Some(parent) = parent {
         flag("--parent", parent.to_string().into());
     } else {
@@ -215,15 +210,14 @@ fn node_args(
     list
 }
 
-/// The flags of a node that reports so. All that have a value are there, though it be empty: what
-/// the environment says has been read already.
+/// The flags of a node that reports so. All that have a value are there: what the environment says has
+/// been read already. No server is among them: its address may have a password, and arguments can be
+/// read by others.
 fn report_args(config: &ObserveConfig) -> Vec<OsString> {
     let time = |time| humantime::format_duration(time).to_string();
-    let server = |server: &Option<String>| server.clone().unwrap_or_default();
     let mut list: Vec<OsString> = Vec::new();
     let mut flag = |name: &str, value: String| list.push(format!("--{name}={value}").into());
     flag("service", config.service.clone());
-    flag("push-gateway", server(&config.push_gateway));
     flag("push-every", time(config.push_every));
     flag("trace-ratio", config.trace_ratio.to_string());
     flag(
@@ -240,10 +234,18 @@ fn report_args(config: &ObserveConfig) -> Vec<OsString> {
 }
 
 /// What the environment of a node of the tree says where it is a process: what is logged, and where
-/// it goes, as that may have a password.
+/// reports go, as that may have a password. What else says where was read already.
 fn environment(args: &TreeArgs, observe: &ObserveConfig) -> Vec<(&'static str, Option<String>)> {
     let mut list = Vec::from(args.log.environment());
-    list.push(("LOKI_ADDR", Some(observe.loki.clone().unwrap_or_default())));
+    let otlp = observe.otlp.as_ref().map(|otlp| otlp.url.clone());
+    list.extend([
+        ("LOKI_ADDR", observe.loki.clone()),
+        ("AM_LOKI_ADDR", None),
+        ("PUSH_GATEWAY_URL", observe.push_gateway.clone()),
+        ("AM_PROM_PUSH_URL", None),
+        ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", otlp),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", None),
+    ]);
     list
 }
 

@@ -164,7 +164,17 @@ fn what_cannot_be_reported_is_wrong_usage() {
     for (flag, part) in [
         ("--state-metrics=Flight1Delaid", "Flight1Delayed"),
         ("--push-gateway=http://", "http://"),
-        ("--push-gateway=ftp://x", "ftp://x"),
+        (
+            "--push-gateway=ftp://x",
+            "--push-gateway (or PUSH_GATEWAY_URL): `ftp://x`",
+        ),
+        (
+            "--push-gateway=http://me:hidden@x:port",
+            "http://localhost:9091",
+        ),
+        ("--otlp=http://", "--otlp (or OTEL_EXPORTER_OTLP_"),
+        ("--otlp=ftp://me:hidden@x", "http://localhost:4318"),
+        ("--loki=ftp://x?token=hidden", "--loki (or LOKI_ADDR)"),
     ] {
         for command in [
             &["tree"][..],
@@ -174,7 +184,40 @@ fn what_cannot_be_reported_is_wrong_usage() {
             let ended = run(&[command, &[flag]].concat());
             assert_eq!(ended.code, Some(2), "{flag} {}", ended.stderr);
             assert!(ended.stderr.contains(part), "{}", ended.stderr);
+            assert!(!ended.stderr.contains("hidden"), "{}", ended.stderr);
+            assert_eq!(ended.stdout, "", "{flag}");
         }
+    }
+    let ended = run(&["dashboard", "--grafana-url=ftp://me:hidden@x"]);
+    assert_eq!(ended.code, Some(2), "{}", ended.stderr);
+    let part = "--grafana-url (or GRAFANA_URL): `x` is no address";
+    assert!(ended.stderr.contains(part), "{}", ended.stderr);
+}
+
+#[test]
+fn what_processes_are_told_of_servers_is_in_no_argument() {
+    let args = [
+        "tree",
+        "--processes",
+        "--rpc-port=0",
+        "--http-port=0",
+        "--fanout=1",
+        "--random=1h",
+        "--push-gateway=http://me:hidden@127.0.0.1:1",
+        "--loki=http://me:hidden@127.0.0.1:1",
+        "--otlp=http://me:hidden@127.0.0.1:1",
+    ];
+    let tree = Program::start(&args);
+    let lines = tree.lines_until(|line| line.contains("2 nodes are ready"));
+    for name in ["root", "rep-1"] {
+        let start = format!("{name} is process ");
+        let pid = lines.iter().find_map(|line| line.strip_prefix(&start));
+        let process = format!("/proc/{}", pid.unwrap());
+        let read = |file: &str| std::fs::read(format!("{process}/{file}")).unwrap();
+        let args = String::from_utf8(read("cmdline")).unwrap();
+        assert!(args.contains(name) && !args.contains("hidden"), "{args}");
+        let environment = String::from_utf8(read("environ")).unwrap();
+        assert_eq!(environment.matches("me:hidden@").count(), 3);
     }
 }
 
@@ -184,6 +227,7 @@ struct Push {
     method: Method,
     path: String,
     kind: String,
+    login: Option<String>,
     body: Bytes,
 }
 
@@ -191,8 +235,10 @@ impl Push {
     async fn read(request: Request<Incoming>) -> Self {
         let (head, body) = request.into_parts();
         let kind = head.headers.get("content-type");
+        let login = head.headers.get("authorization");
         Self {
             method: head.method,
+            login: login.map(|login| login.to_str().unwrap().to_owned()),
             path: head.uri.path().to_owned(),
             kind: kind.map_or("", |kind| kind.to_str().unwrap()).to_owned(),
             body: body.collect().await.unwrap().to_bytes(),
@@ -315,7 +361,8 @@ async fn each_node_of_a_tree_is_a_group_however_it_is_run() {
         ];
         let mut command = command(&[&["tree"][..], &ports].concat());
         // Once from the environment, for all processes.
-        command.env("PUSH_GATEWAY_URL", &gateway.url);
+        let url = gateway.url.replace("http://", "http://me:hidden@");
+        command.env("PUSH_GATEWAY_URL", url);
         command.env("PUSH_EVERY", "20ms");
         command.env("AM_SERVICE", "of-the-environment");
         command.env("AM_COMPAT", "1");
@@ -325,6 +372,7 @@ async fn each_node_of_a_tree_is_a_group_however_it_is_run() {
             let push = gateway.next().await;
             let group = "/metrics/job/of-the-environment/instance/";
             let name = push.path.strip_prefix(group).expect(&push.path);
+            assert_eq!(push.login.as_deref(), Some("Basic bWU6aGlkZGVu"));
             expected.retain(|other| *other != name);
             let old = format!("am_states_{}", name.replace('-', "_"));
             assert!(push.metrics().families.contains_key(&old));
@@ -350,6 +398,9 @@ async fn a_gateway_that_hangs_or_fails_disturbs_nothing() {
             // There is one at a time, and each is given 5 s.
             let more = std::iter::from_fn(|| gateway.pushes.try_recv().ok()).count();
             assert!(more as u64 <= began.elapsed().as_secs() / 5, "{more}");
+            // The next comes all the same.
+            gateway.next().await;
+            assert!(began.elapsed().as_millis() >= 4500);
         }
         // It would fail if its tasks did not end in time.
         let status = tokio::task::spawn_blocking(|| program.interrupt());

@@ -340,12 +340,23 @@ async fn the_standard_variables_say_where_and_with_which_headers() {
     let settings = [
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1"),
         ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", &whole),
-        ("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Basic%20eA=="),
-        ("OTEL_EXPORTER_OTLP_TIMEOUT", "2000"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "authorization=of-all"),
+        (
+            "OTEL_EXPORTER_OTLP_TRACES_HEADERS",
+            "authorization=Basic%20eA==",
+        ),
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", "soon"),
+        ("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "2000"),
+        ("OTEL_SERVICE_NAME", "of-the-standard"),
     ];
     let (root, addr) = root(&settings, &[]);
     post(&addr, Some(INCOMING)).await;
-    let head = collector.next().head;
+    let got = collector.next();
+    let told = ExportTraceServiceRequest::decode(got.body.as_slice()).unwrap();
+    let resource = told.resource_spans[0].resource.as_ref().unwrap();
+    let service = text(&resource.attributes, "service.name").unwrap();
+    assert_eq!(service, "of-the-standard");
+    let head = got.head;
     assert_eq!(head[0], "POST /other/path HTTP/1.1");
     assert!(
         head.contains(&"authorization: Basic eA==".to_owned()),
@@ -359,6 +370,84 @@ async fn the_standard_variables_say_where_and_with_which_headers() {
     assert!(post(&addr, Some(INCOMING)).await.1.is_some());
     assert_eq!(collector.next().head[0], "POST /v1/traces HTTP/1.1");
     assert!(root.interrupt().success());
+}
+
+#[test]
+fn a_timeout_that_is_no_number_is_wrong_usage() {
+    for name in [
+        "OTEL_EXPORTER_OTLP_TIMEOUT",
+        "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT",
+    ] {
+        for args in [&["tree", "--processes"][..], &["node", "--addr=:0"]] {
+            let mut command = command(args);
+            let ended = run_command(command.args(["--otlp=localhost:1"]).env(name, "5s"));
+            assert_eq!(ended.code, Some(2), "{}", ended.stderr);
+            let part = format!("{name}: `5s` is no number");
+            assert!(ended.stderr.contains(&part), "{}", ended.stderr);
+        }
+    }
+}
+
+/// What the nodes at these addresses have sent of spans, by their own account.
+async fn sent(addrs: &[String]) -> Vec<u64> {
+    let mut counts = Vec::new();
+    for addr in addrs {
+        let answer = machine_node::client::get(addr, "/metrics", "text/plain").await;
+        let metrics = String::from_utf8(answer.unwrap().body.to_vec()).unwrap();
+        let line = metrics.lines().find(|line| {
+            line.starts_with("machine_exported_total{")
+                && line.contains("\"otlp\"")
+                && line.contains("\"sent\"")
+        });
+        counts.push(line.unwrap().rsplit(' ').next().unwrap().parse().unwrap());
+    }
+    counts
+}
+
+#[tokio::test]
+async fn each_node_of_a_process_counts_its_own_spans() {
+    let collector = Collector::new(&[Reply::Taken]);
+    let args = [
+        "tree",
+        "--fanout=2",
+        "--random=1h",
+        "--http-port=0",
+        "--rpc-port=0",
+    ];
+    let more = ["--trace-ratio=0", "--otlp", &collector.url];
+    let tree = Program::start(&[&args[..], &more].concat());
+    let lines = tree.lines_until(|line| line.contains("curl -N "));
+    let addrs: Vec<String> = ["root", "rep-1", "rep-2"]
+        .iter()
+        .map(|name| {
+            let start = format!("{name}: http://");
+            let found = lines.iter().find_map(|line| line.strip_prefix(&start));
+            found.unwrap().trim_end_matches('/').to_owned()
+        })
+        .collect();
+    post(&addrs[0], Some(INCOMING)).await;
+    let names = |spans: &[(String, Span)]| {
+        let mut names: Vec<_> = spans.iter().map(|(node, _)| node.clone()).collect();
+        names.sort();
+        names.dedup();
+        names.len()
+    };
+    let spans = collector.until(|spans| names(spans) == 3);
+    let of = |name: &str| spans.iter().filter(|(node, _)| node == name).count() as u64;
+    let expected = ["root", "rep-1", "rep-2"].map(of);
+    // The last answer may not have been seen yet.
+    let end = std::time::Instant::now() + PATIENCE;
+    loop {
+        let counts = sent(&addrs).await;
+        if counts == expected {
+            break;
+        }
+        assert!(
+            std::time::Instant::now() < end,
+            "{counts:?}, not {expected:?}"
+        );
+    }
+    assert!(tree.interrupt().success());
 }
 
 #[tokio::test]

@@ -213,7 +213,7 @@ catalogue! {
     OBSERVER_DROPPED = Metric::counter("observer_dropped", "Events that an observer (log, otlp, debug) had no room for")
         .by(&["observer"]);
     /// What was told to other servers.
-    EXPORTED = Metric::counter("exported", "What exporters (loki: lines, otlp: spans, pushgateway: pushes) have sent, dropped for lack of room, or given up on (result sent, dropped, failed)")
+    EXPORTED = Metric::counter("exported", "What exporters (loki: lines, otlp: spans, pushgateway: pushes) have sent, dropped for lack of room, or given up on (result sent, dropped, failed); lines are those of the program, told by its first node")
         .by(&["exporter", "result"]);
 }
 

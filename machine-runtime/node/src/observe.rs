@@ -7,12 +7,16 @@ use anyhow::Context;
 use machine_runtime::Schema;
 use machine_runtime::observe::Observers;
 
-use crate::outbound;
 pub use crate::outbound::Exports;
+use crate::outbound::{self, Server, shown};
 use crate::push::Gateway;
+use crate::telemetry::LokiAddr;
+
+/// The address of a collector of traces.
+const COLLECTOR: &str = "http://localhost:4318";
 
 /// To whom a node reports, and what. Nothing, unless told otherwise; `/metrics` is there in any case.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq)]
 #[non_exhaustive]
 pub struct ObserveConfig {
     /// What the label `service` of everything that is reported says.
@@ -58,8 +62,35 @@ impl ObserveConfig {
     /// If a state that is to have a series of its own is none, or the address of a server is none.
     pub fn check(&self, schema: &Schema) -> anyhow::Result<()> {
         self.watched(schema).context("a metric of a state")?;
-        Gateway::new(self, "node")?;
+        Gateway::new(self, "node").context("--push-gateway (or PUSH_GATEWAY_URL)")?;
+        if let Some(loki) = &self.loki {
+            let addr = loki.parse::<LokiAddr>();
+            addr.context("--loki (or LOKI_ADDR)")?;
+        }
+        if let Some(otlp) = &self.otlp {
+            let server = otlp.server();
+            server.context(
+                "--otlp (or OTEL_EXPORTER_OTLP_TRACES_ENDPOINT, OTEL_EXPORTER_OTLP_ENDPOINT)",
+            )?;
+        }
         Ok(())
+    }
+}
+
+impl fmt::Debug for ObserveConfig {
+    /// Leaves out what addresses have of logins and queries: it may be a secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ObserveConfig")
+            .field("service", &self.service)
+            .field("push_gateway", &self.push_gateway.as_deref().map(shown))
+            .field("push_every", &self.push_every)
+            .field("compat", &self.compat)
+            .field("state_metrics", &self.state_metrics)
+            .field("loki", &self.loki.as_deref().map(shown))
+            .field("otlp", &self.otlp)
+            .field("trace_ratio", &self.trace_ratio)
+            .field("healthcheck", &self.healthcheck)
+            .finish()
     }
 }
 
@@ -113,6 +144,15 @@ impl OtlpConfig {
         }
     }
 
+    /// Where that is.
+    ///
+    /// # Errors
+    ///
+    /// If its URL is none.
+    pub(crate) fn server(&self) -> anyhow::Result<Server> {
+        Ok(Server::parse(&self.url, COLLECTOR)?)
+    }
+
     /// With headers as `OTEL_EXPORTER_OTLP_HEADERS` has them: `name=value,name=value`, the values
     /// percent-encoded. What is none of these is left out, and logged without its value.
     #[must_use]
@@ -139,11 +179,11 @@ fn is_header(name: &str, value: &str) -> bool {
 }
 
 impl fmt::Debug for OtlpConfig {
-    /// Leaves out what headers say: it may be a secret.
+    /// Leaves out what headers say, and the login and query of the URL: they may be secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names: Vec<_> = self.headers.iter().map(|(name, _)| name).collect();
         f.debug_struct("OtlpConfig")
-            .field("url", &self.url)
+            .field("url", &shown(&self.url))
             .field("headers", &names)
             .field("timeout", &self.timeout)
             .finish()
@@ -165,6 +205,21 @@ mod tests {
             assert_eq!(OtlpConfig::at_base(base).url, url);
         }
         assert_eq!(OtlpConfig::at("http://c/x/").url, "http://c/x/");
+    }
+
+    #[test]
+    fn addresses_are_shown_without_secrets() {
+        let mut config = ObserveConfig::new("flights");
+        config.push_gateway = Some("http://me:hidden@gateway".to_owned());
+        config.loki = Some("loki?token=hidden".to_owned());
+        config.otlp = Some(OtlpConfig::at_base(
+            "http://me:hidden@collector?token=hidden",
+        ));
+        let told = format!("{config:?}");
+        assert!(!told.contains("hidden"), "{told}");
+        for server in ["gateway", "loki", "collector"] {
+            assert!(told.contains(server), "{told}");
+        }
     }
 
     #[test]

@@ -23,11 +23,11 @@ use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
 use prost::Message as _;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
-use reqwest::{Client, Response, StatusCode, Url};
+use reqwest::{Client, Method, Response, StatusCode};
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use crate::observe::OtlpConfig;
-use crate::outbound::{self, Exporter, Exports};
+use crate::outbound::{self, Exporter, Exports, Server};
 
 mod spans;
 
@@ -55,7 +55,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// How long the last spans may take to be sent: less than a supervisor waits for a node to end.
 const LAST: Duration = Duration::from_millis(400);
 
-/// The longest answer that is read.
+/// How much of an answer is read.
 const MOST_ANSWER: usize = 64 * 1024;
 
 /// Whose spans they are.
@@ -251,7 +251,7 @@ impl Otlp {
 impl fmt::Debug for Otlp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Otlp")
-            .field("url", &self.post.url)
+            .field("server", &self.post.server)
             .field("waiting", &self.waiting.len())
             .finish_non_exhaustive()
     }
@@ -277,7 +277,7 @@ fn count(spans: usize) -> u64 {
 #[derive(Debug)]
 struct Post {
     client: Client,
-    url: Url,
+    server: Server,
     headers: HeaderMap,
     timeout: Option<Duration>,
     pause: Duration,
@@ -285,9 +285,7 @@ struct Post {
 
 impl Post {
     fn new(config: &OtlpConfig) -> anyhow::Result<Self> {
-        let url = Url::parse(&config.url).ok();
-        let url = url.filter(|url| ["http", "https"].contains(&url.scheme()) && url.has_host());
-        let url = url.with_context(|| format!("`{}` is no URL of a collector", config.url))?;
+        let server = config.server()?;
         let mut headers = HeaderMap::new();
         for (name, value) in &config.headers {
             let name = HeaderName::try_from(name).context("a header's name is none")?;
@@ -299,7 +297,7 @@ impl Post {
         headers.insert(CONTENT_TYPE, protobuf);
         Ok(Self {
             client: outbound::client()?,
-            url,
+            server,
             headers,
             timeout: config.timeout,
             pause: PAUSE,
@@ -317,13 +315,16 @@ impl Post {
             let own = self.pause * (1 << (attempt - 1));
             // Not all nodes at once.
             let own = own.mul_f64(0.5 + fastrand::f64());
-            sleep(failure.after.unwrap_or(own).min(LONGEST_PAUSE)).await;
+            // One that asks for no pause is not asked without one.
+            let asked = failure.after.unwrap_or_default();
+            sleep(asked.max(own).min(LONGEST_PAUSE)).await;
             attempt += 1;
         }
     }
 
     async fn attempt(&self, body: Bytes) -> Result<u64, Failure> {
-        let request = self.client.post(self.url.clone()).body(body);
+        let request = self.server.request(&self.client, Method::POST).body(body);
+        // A header that says who we are wins over the login of the address.
         let mut request = request.headers(self.headers.clone());
         if let Some(timeout) = self.timeout {
             request = request.timeout(timeout);
@@ -333,7 +334,7 @@ impl Post {
         if !status.is_success() {
             return Err(Failure::of(&response));
         }
-        let answer = read(response).await?;
+        let answer = outbound::read(response, MOST_ANSWER).await?;
         // What is no such answer is none that says that something was rejected.
         let answer = ExportTraceServiceResponse::decode(answer.as_slice()).unwrap_or_default();
         let partly = answer.partial_success.unwrap_or_default();
@@ -343,18 +344,6 @@ impl Post {
         }
         Ok(u64::try_from(partly.rejected_spans).unwrap_or(0))
     }
-}
-
-/// Reads an answer as far as it may be read.
-async fn read(mut response: Response) -> Result<Vec<u8>, Failure> {
-    let mut answer = Vec::new();
-    while let Some(chunk) = response.chunk().await? {
-        answer.extend_from_slice(&chunk);
-        if answer.len() > MOST_ANSWER {
-            return Ok(Vec::new());
-        }
-    }
-    Ok(answer)
 }
 
 /// Why spans were not taken.
@@ -392,14 +381,7 @@ impl From<reqwest::Error> for Failure {
         let why = if error.is_timeout() {
             "does not answer in time".to_owned()
         } else {
-            let error = error.without_url();
-            let mut why = format!("cannot be asked: {error}");
-            let mut source = std::error::Error::source(&error);
-            while let Some(error) = source {
-                why = format!("{why}: {error}");
-                source = error.source();
-            }
-            why
+            format!("cannot be asked: {}", outbound::told(error))
         };
         Self {
             why,

@@ -4,19 +4,21 @@ use std::future::Future;
 use std::pin::pin;
 use std::time::Duration;
 
-use anyhow::Context;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::header::CONTENT_TYPE;
-use reqwest::{Client, Url};
+use reqwest::{Client, Method};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 
 use crate::observe::{Exports, ObserveConfig};
-use crate::outbound::{self, Exporter};
+use crate::outbound::{self, Exporter, Server};
 
 /// How long the last push may take: whoever stops does not want to wait.
 const LAST: Duration = Duration::from_millis(500);
+
+/// The address of such a server.
+const EXAMPLE: &str = "http://localhost:9091";
 
 /// What stands for itself in a path.
 const PLAIN: &AsciiSet = &NON_ALPHANUMERIC
@@ -28,7 +30,7 @@ const PLAIN: &AsciiSet = &NON_ALPHANUMERIC
 /// Where the metrics of a node are sent.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Gateway {
-    url: Url,
+    group: Server,
     every: Duration,
 }
 
@@ -43,23 +45,16 @@ impl Gateway {
             return Ok(None);
         };
         let (job, instance) = (label("job", &config.service), label("instance", name));
-        let parse = |path: &str| {
-            let url = Url::parse(&outbound::url(server, path));
-            url.with_context(|| format!("`{server}` is no address of a Pushgateway"))
-        };
-        // By itself first: without a host, the path would be taken for one.
-        parse("/")?;
-        let url = parse(&format!("/metrics/{job}/{instance}"))?;
-        let known = matches!(url.scheme(), "http" | "https");
-        anyhow::ensure!(known, "`{server}` is neither http:// nor https://");
+        let server = Server::parse(server, EXAMPLE)?;
         Ok(Some(Self {
-            url,
+            group: server.at(&format!("/metrics/{job}/{instance}")),
             every: config.push_every.max(Duration::from_millis(1)),
         }))
     }
 
     /// Sends what `metrics` writes, now and then until `stop` resolves and once more then. Whatever
-    /// goes wrong is logged and counted; a push that hangs keeps the next from being made.
+    /// goes wrong is logged and counted; a push that hangs keeps the next from being made, and is given up
+    /// for the last one.
     pub(crate) async fn push(
         self,
         client: Client,
@@ -72,32 +67,36 @@ impl Gateway {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut failures = Failures::default();
         let push = async || {
-            let request = client.put(self.url.clone());
+            let request = self.group.request(&client, Method::PUT);
             let request = request.header(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8");
             sent(request.body(metrics())).await
         };
         let pushes = exports.of(Exporter::Pushgateway);
+        let mut note = |done: Result<(), Failure>| match done {
+            Ok(()) => {
+                pushes.sent(1);
+                failures.end(&self.group);
+            }
+            Err(failure) => {
+                pushes.failed(1);
+                failures.tell(failure, &self.group);
+            }
+        };
         loop {
-            let done = tokio::select! {
+            tokio::select! {
                 () = &mut stop => break,
-                done = async { ticks.tick().await; push().await } => done,
-            };
-            match done {
-                Ok(()) => pushes.sent(1),
-                Err(failure) => {
+                _ = ticks.tick() => {}
+            }
+            tokio::select! {
+                () = &mut stop => {
                     pushes.failed(1);
-                    failures.tell(failure, &self.url);
+                    break;
                 }
+                done = push() => note(done),
             }
         }
         let last = timeout(LAST, push()).await;
-        match last.unwrap_or_else(|_elapsed| Err(Failure::new("timeout", "no answer in time"))) {
-            Ok(()) => pushes.sent(1),
-            Err(failure) => {
-                pushes.failed(1);
-                failures.tell(failure, &self.url);
-            }
-        }
+        note(last.unwrap_or_else(|_elapsed| Err(Failure::new("timeout", "no answer in time"))));
     }
 }
 
@@ -138,10 +137,7 @@ async fn sent(request: reqwest::RequestBuilder) -> Result<(), Failure> {
         } else {
             "request"
         };
-        Failure::new(
-            kind,
-            format!("{:#}", anyhow::Error::from(error.without_url())),
-        )
+        Failure::new(kind, outbound::told(error))
     })?;
     let status = answer.status();
     if status.is_success() {
@@ -153,24 +149,37 @@ async fn sent(request: reqwest::RequestBuilder) -> Result<(), Failure> {
     ))
 }
 
-/// Which kinds of failure have been logged.
+/// Which kinds of failure have been logged since a push was taken.
 #[derive(Debug, Default)]
 struct Failures(Vec<String>);
 
 impl Failures {
     /// Logs a failure, unless there was one of its kind.
-    fn tell(&mut self, failure: Failure, url: &Url) {
+    fn tell(&mut self, failure: Failure, group: &Server) {
         if self.0.contains(&failure.kind) {
             return;
         }
-        let server = url.host_str().unwrap_or_default();
+        let server = group.url().host_str().unwrap_or_default();
         tracing::warn!(
             server,
-            group = url.path(),
+            group = group.url().path(),
             error = failure.why,
-            "cannot push metrics; not told again"
+            "cannot push metrics; not told again until they are taken"
         );
         self.0.push(failure.kind);
+    }
+
+    /// Logs that there is an end of them, if there were any.
+    fn end(&mut self, group: &Server) {
+        if std::mem::take(&mut self.0).is_empty() {
+            return;
+        }
+        let server = group.url().host_str().unwrap_or_default();
+        tracing::info!(
+            server,
+            group = group.url().path(),
+            "metrics are taken again"
+        );
     }
 }
 
@@ -182,7 +191,7 @@ mod tests {
         let mut config = ObserveConfig::new(service);
         config.push_gateway = Some(server.to_owned());
         let gateway = Gateway::new(&config, name).unwrap().unwrap();
-        gateway.url.to_string()
+        gateway.group.to_string()
     }
 
     #[test]
@@ -225,16 +234,37 @@ mod tests {
             config.push_gateway = Some(wrong.to_owned());
             let error = Gateway::new(&config, "root").unwrap_err().to_string();
             assert!(error.contains(wrong), "{error}");
+            assert!(error.contains(EXAMPLE), "{error}");
         }
     }
 
     #[test]
-    fn a_kind_of_failure_is_logged_once() {
-        let url = Url::parse("http://host").unwrap();
+    fn a_kind_of_failure_is_logged_once_until_there_is_an_end() {
+        let group = Server::parse("http://host", EXAMPLE).unwrap();
         let mut failures = Failures::default();
         for kind in ["timeout", "500", "timeout"] {
-            failures.tell(Failure::new(kind, "why"), &url);
+            failures.tell(Failure::new(kind, "why"), &group);
         }
         assert_eq!(failures.0, ["timeout", "500"]);
+        failures.end(&group);
+        assert!(failures.0.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_push_that_is_under_way_at_the_end_has_failed() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut config = ObserveConfig::new("flights");
+        config.push_gateway = Some(listener.local_addr().unwrap().to_string());
+        config.push_every = Duration::from_millis(1);
+        let gateway = Gateway::new(&config, "root").unwrap().unwrap();
+        let exports = Exports::default();
+        // It is asked, and never answers.
+        let stop = async { drop(listener.accept().await.unwrap()) };
+        let client = outbound::client().unwrap();
+        gateway
+            .push(client, String::new, exports.clone(), stop)
+            .await;
+        let counts = exports.of(Exporter::Pushgateway).read();
+        assert_eq!(counts, [("sent", 0), ("dropped", 0), ("failed", 2)]);
     }
 }

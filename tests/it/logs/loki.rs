@@ -20,6 +20,10 @@ enum Answer {
     Refuses(u16),
     /// Too many requests, with so many seconds to wait.
     Asks(u64),
+    /// That this one takes them.
+    Sends(SocketAddr),
+    /// With a refusal that has more to say than anybody reads.
+    Raves,
     /// Not at all.
     Hangs,
 }
@@ -44,6 +48,9 @@ struct Line {
     labels: BTreeMap<String, String>,
     text: String,
 }
+
+/// How many parts of 64 KiB a refusal has: more than wait on their way.
+const MOST_READ: usize = 1024;
 
 struct Loki {
     addr: SocketAddr,
@@ -147,6 +154,10 @@ impl Shared {
                 Answer::Takes => "204 No Content".to_owned(),
                 Answer::Refuses(code) => format!("{code} No"),
                 Answer::Asks(secs) => format!("429 Later\r\nRetry-After: {secs}"),
+                Answer::Sends(addr) => {
+                    format!("307 There\r\nLocation: http://{addr}/loki/api/v1/push")
+                }
+                Answer::Raves => return self.rave(reader.get_mut()),
                 Answer::Hangs => String::new(),
             };
             let lines = lines.map(|lines| if taken { lines } else { Vec::new() });
@@ -166,6 +177,19 @@ impl Shared {
             if reader.get_mut().write_all(answer.as_bytes()).is_err() {
                 return;
             }
+        }
+    }
+
+    /// Refuses at length; it is wrong to read it all.
+    fn rave(&self, stream: &mut TcpStream) {
+        let words = vec![b'x'; 1 << 16];
+        let length = MOST_READ * words.len();
+        let head = format!("HTTP/1.1 400 No\r\nContent-Length: {length}\r\n\r\n");
+        let begun = stream.write_all(head.as_bytes());
+        let all = begun.and_then(|()| (0..MOST_READ).try_for_each(|_| stream.write_all(&words)));
+        if all.is_ok() {
+            let wrong = Err("it was read to its end".to_owned());
+            let _ = self.requests.send((Instant::now(), wrong));
         }
     }
 
@@ -368,6 +392,42 @@ fn a_batch_that_is_refused_for_good_is_told_here_and_not_sent_again() {
     assert!(!lines.iter().any(|line| line.text.contains("Loki at")));
     let refusals = logged.iter().filter(|line| line.contains("refuses"));
     assert_eq!(refusals.count(), 1, "{logged:#?}");
+}
+
+#[test]
+fn a_loki_that_asks_for_no_pause_is_not_asked_without_one() {
+    let loki = Loki::start(&[Answer::Asks(0), Answer::Asks(0)]);
+    let _tree = pair(loki.addr, &[]);
+    let times = [loki.request().0, loki.request().0, loki.request().0];
+    assert!(times[1].duration_since(times[0]).as_millis() >= 450);
+    assert!(times[2].duration_since(times[1]).as_millis() >= 900);
+}
+
+#[test]
+fn a_loki_that_sends_us_elsewhere_refuses() {
+    let other = Loki::start(&[]);
+    let loki = Loki::start(&[Answer::Sends(other.addr)]);
+    let mut tree = pair(loki.addr, &[]);
+    let told = tree.line("refuses");
+    assert!(told.contains("307"), "{told}");
+    let (status, logged) = tree.interrupt();
+    assert!(status.success(), "{logged:#?}");
+    assert!(other.requests.try_recv().is_err());
+}
+
+#[test]
+fn of_a_long_refusal_the_beginning_is_told() {
+    let loki = Loki::start(&[Answer::Raves]);
+    let mut tree = pair(loki.addr, &[]);
+    let told = tree.line("refuses");
+    assert!(
+        told.contains("400 No xxx") || told.contains("400 Bad Request xxx"),
+        "{told}"
+    );
+    assert!(told.len() < 1000, "{told}");
+    let (status, logged) = tree.interrupt();
+    assert!(status.success(), "{logged:#?}");
+    loki.rest();
 }
 
 #[test]

@@ -7,12 +7,18 @@ use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use reqwest::{Client, Method, StatusCode, Url};
 use serde_json::{Value, json};
 
-use crate::outbound;
+use crate::outbound::{self, Server};
 
 use super::grafana;
 
 /// The most folders that are looked through.
 const FOLDERS: u32 = 1000;
+
+/// How much of an answer is read: so many folders, and to spare.
+const MOST_ANSWER: usize = 4 << 20;
+
+/// The address of a Grafana.
+const EXAMPLE: &str = "http://localhost:3000";
 
 /// A Grafana, and who we are to it. What it prints has no secret.
 #[derive(Clone)]
@@ -20,6 +26,8 @@ pub struct Grafana {
     client: Client,
     url: Url,
     authorization: Option<HeaderValue>,
+    /// The token or the password.
+    secret: Option<String>,
 }
 
 impl fmt::Debug for Grafana {
@@ -58,27 +66,24 @@ impl Grafana {
     ///
     /// If that is no URL, or no token.
     pub fn new(url: &str, token: Option<&str>) -> anyhow::Result<Self> {
-        let mut url: Url = outbound::url(url, "/")
-            .parse()
-            .context("the URL of Grafana is none")?;
-        anyhow::ensure!(
-            matches!(url.scheme(), "http" | "https"),
-            "Grafana is reached by http or https"
-        );
-        let user = url.username().to_owned();
-        let authorization = if let Some(token) = token {
-            Some(format!("Bearer {token}"))
-        } else if user.is_empty() {
-            None
-        } else {
-            use base64::Engine;
-            let name = format!("{user}:{}", url.password().unwrap_or_default());
-            let name = base64::prelude::BASE64_STANDARD.encode(name);
-            Some(format!("Basic {name}"))
+        let server = Server::parse(url, EXAMPLE).context("--grafana-url (or GRAFANA_URL)")?;
+        let server = server.at("/");
+        let mut url = server.url().clone();
+        url.set_query(None);
+        url.set_fragment(None);
+        let (authorization, secret) = match (token, server.login()) {
+            (Some(token), _) => (Some(format!("Bearer {token}")), Some(token)),
+            (None, Some((user, password))) => {
+                use base64::Engine;
+                let name = format!("{user}:{}", password.unwrap_or_default());
+                let name = base64::prelude::BASE64_STANDARD.encode(name);
+                (Some(format!("Basic {name}")), password)
+            }
+            (None, None) => (None, None),
         };
-        // A URL without a host has nobody in it either.
-        let _ = url.set_username("");
-        let _ = url.set_password(None);
+        let secret = secret
+            .filter(|secret| !secret.is_empty())
+            .map(str::to_owned);
         let authorization = authorization
             .map(|value| {
                 let mut value = HeaderValue::try_from(value)
@@ -94,6 +99,7 @@ impl Grafana {
             client: outbound::client()?,
             url,
             authorization,
+            secret,
         })
     }
 
@@ -164,7 +170,8 @@ impl Grafana {
         }
         let whole = async {
             let response = request.send().await?;
-            Ok((response.status(), response.bytes().await?))
+            let status = response.status();
+            Ok((status, outbound::read(response, MOST_ANSWER).await?))
         };
         let (status, body) = whole.await.map_err(|source: reqwest::Error| Unreachable {
             url: self.url.to_string(),
@@ -206,15 +213,15 @@ impl Grafana {
 
     /// A text of the server's, less the secret that it may repeat.
     fn redacted(&self, text: &str) -> String {
-        let secret = self
+        let sent = self
             .authorization
             .as_ref()
             .and_then(|value| value.to_str().ok());
-        let secret = secret.and_then(|value| value.split_once(' '));
-        match secret {
-            Some((_, secret)) if !secret.is_empty() => text.replace(secret, "…"),
-            _ => text.to_owned(),
-        }
+        let sent = sent.and_then(|value| Some(value.split_once(' ')?.1));
+        let secrets = [sent, self.secret.as_deref()].into_iter().flatten();
+        secrets
+            .filter(|secret| !secret.is_empty())
+            .fold(text.to_owned(), |text, secret| text.replace(secret, "…"))
     }
 }
 

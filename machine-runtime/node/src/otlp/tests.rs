@@ -238,7 +238,46 @@ async fn nobody_there_costs_the_spans() {
 
 #[tokio::test]
 async fn what_is_no_url_is_refused_at_the_start() {
-    for url in ["", "collector", "ftp://c/x", "http://", "c:4318"] {
-        assert!(Post::new(&OtlpConfig::at(url)).is_err(), "{url}");
+    for url in ["", "ftp://c/x", "http://", "c:port"] {
+        let error = Post::new(&OtlpConfig::at(url)).unwrap_err().to_string();
+        assert!(error.contains("http://localhost:4318"), "{error}");
     }
+}
+
+#[tokio::test]
+async fn a_redirect_is_not_followed_and_is_none_of_success() {
+    let other = Collector::new(vec![taken(0)]).await;
+    let moved = format!("location: {}\r\n", other.url);
+    for status in ["302 Found", "307 Temporary Redirect"] {
+        let moved = reply(status, &moved, b"");
+        assert_eq!(came_of(3, vec![moved]).await, ([0, 0, 3], 1));
+    }
+    assert!(other.got().is_empty());
+}
+
+#[tokio::test]
+async fn a_collector_that_asks_for_no_pause_is_not_asked_without_one() {
+    let busy = reply("429 Too Many Requests", "retry-after: 0\r\n", b"");
+    let collector = Collector::new(vec![busy, taken(0)]).await;
+    let mut post = Post::new(&OtlpConfig::at(&collector.url)).unwrap();
+    post.pause = Duration::from_millis(100);
+    let request = ExportTraceServiceRequest {
+        resource_spans: vec![ResourceSpans::default()],
+    };
+    let body = Bytes::from(request.encode_to_vec());
+    let began = Instant::now();
+    assert_eq!(post.deliver(body).await.unwrap(), 0);
+    assert!(began.elapsed() >= Duration::from_millis(50));
+}
+
+#[tokio::test]
+async fn who_we_are_is_in_a_header_and_not_shown() {
+    let collector = Collector::new(vec![taken(0)]).await;
+    let url = collector.url.replace("http://", "http://me:hidden@") + "?token=hidden";
+    let config = OtlpConfig::at(url);
+    assert!(!format!("{config:?}").contains("hidden"));
+    assert_eq!(send(&config, 1, PATIENCE).await, [1, 0, 0]);
+    let (head, _) = &collector.got()[0];
+    assert!(head.starts_with("POST /v1/traces?token=hidden "), "{head}");
+    assert!(head.contains("authorization: Basic bWU6aGlkZGVu"), "{head}");
 }

@@ -9,14 +9,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use reqwest::Url;
 use tokio::sync::mpsc;
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::layer::{Context, Layer};
 
 use super::Role;
 use super::line::{self, Object};
-use crate::outbound::{self, Export, Exporter, Exports};
+use crate::outbound::{self, Export, Exporter, Exports, InvalidServer, Server};
 use crate::shutdown::Tasks;
 
 mod batch;
@@ -31,6 +30,9 @@ const BYTES: usize = 8 << 20;
 /// Where a Loki takes lines.
 const PATH: &str = "/loki/api/v1/push";
 
+/// Such an address.
+const EXAMPLE: &str = "http://localhost:3100";
+
 /// Who has a part in sending a line: this module, and what it stands on.
 const SENDERS: [&str; 6] = [
     module_path!(),
@@ -43,18 +45,13 @@ const SENDERS: [&str; 6] = [
 
 /// No address of a Loki.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("`{addr}` is no Loki: {why}; it is a host and port such as localhost:3100, or a URL")]
-pub struct InvalidLoki {
-    addr: String,
-    why: String,
-}
+#[error(transparent)]
+pub struct InvalidLoki(InvalidServer);
 
 /// Where a Loki takes lines.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct LokiAddr {
-    url: Url,
-    /// Who we are, where that is asked: never shown.
-    login: Option<(String, Option<String>)>,
+    server: Server,
 }
 
 impl FromStr for LokiAddr {
@@ -62,42 +59,17 @@ impl FromStr for LokiAddr {
 
     /// Reads `host:port`, or a URL with or without the path, which may have a user and a password.
     fn from_str(addr: &str) -> Result<Self, InvalidLoki> {
-        let wrong = |why: String| InvalidLoki {
-            // It may have a password.
-            addr: addr.rsplit('@').next().unwrap_or_default().to_owned(),
-            why,
-        };
-        let mut url =
-            Url::parse(&outbound::url(addr, "")).map_err(|error| wrong(error.to_string()))?;
-        if !["http", "https"].contains(&url.scheme()) {
-            return Err(wrong(format!("`{}` is not http or https", url.scheme())));
-        }
-        let path = url.path().trim_end_matches('/').to_owned();
-        if !path.ends_with(PATH) {
-            url.set_path(&format!("{path}{PATH}"));
-        }
-        let user = decoded(url.username());
-        let login = (!user.is_empty()).then(|| (user, url.password().map(decoded)));
-        let plain = url.set_username("").and_then(|()| url.set_password(None));
-        plain.map_err(|()| wrong("it has no host".to_owned()))?;
-        Ok(Self { url, login })
+        let server = Server::parse(addr, EXAMPLE).map_err(InvalidLoki)?;
+        let path = server.url().path().trim_end_matches('/');
+        let more = if path.ends_with(PATH) { "" } else { PATH };
+        let server = server.at(more);
+        Ok(Self { server })
     }
-}
-
-fn decoded(text: &str) -> String {
-    let bytes = percent_encoding::percent_decode_str(text);
-    bytes.decode_utf8_lossy().into_owned()
 }
 
 impl fmt::Display for LokiAddr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.url.fmt(f)
-    }
-}
-
-impl fmt::Debug for LokiAddr {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
+        self.server.fmt(f)
     }
 }
 
@@ -267,7 +239,7 @@ mod tests {
         check("https://x/loki/api/v1/push", "https://x/loki/api/v1/push");
         let with: LokiAddr = "https://me:p%40ss@x".parse().unwrap();
         assert_eq!(with.to_string(), "https://x/loki/api/v1/push");
-        assert_eq!(with.login, Some(("me".to_owned(), Some("p@ss".to_owned()))));
+        assert_eq!(with.server.login(), Some(("me", Some("p@ss"))));
         assert!(!format!("{with:?}").contains("p@ss"));
         for wrong in ["ftp://x", "http://", "http://x:port", "a b"] {
             let error = wrong.parse::<LokiAddr>().unwrap_err().to_string();

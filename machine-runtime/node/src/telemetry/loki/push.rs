@@ -5,11 +5,12 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
-use reqwest::{Client, Response, StatusCode};
+use reqwest::{Client, Method, Response, StatusCode};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::LokiAddr;
 use super::batch::{Batch, Batches};
+use crate::outbound::{read, told};
 
 /// The first pause before a batch is sent again; it doubles up to `PAUSE_MOST`.
 const PAUSE_LEAST: Duration = Duration::from_millis(500);
@@ -26,7 +27,7 @@ const FLUSH: Duration = Duration::from_millis(500);
 /// How long the last words of others are waited for then, and the pause before a batch is sent again.
 const LAST_WORDS: Duration = Duration::from_millis(50);
 
-/// How much of what a refusal says is logged.
+/// How many characters of what a refusal says are logged; no more than they take is read.
 const EXCUSE: usize = 200;
 
 /// Sends batches, one at a time.
@@ -111,7 +112,8 @@ impl Pusher {
                     return false;
                 }
             };
-            let wait = asked.unwrap_or(pause);
+            // One that asks for no pause is not asked without one.
+            let wait = asked.map_or(pause, |asked| asked.max(pause));
             pause = (pause * 2).min(PAUSE_MOST);
             // The end of the program is the last chance, and there is little time for it.
             if end.unless_stopped(sleep(wait)).await.is_none()
@@ -130,15 +132,10 @@ impl Pusher {
     }
 
     async fn send(&self, batch: &Batch) -> Told {
-        let request = self
-            .client
-            .post(self.addr.url.clone())
+        let request = self.addr.server.request(&self.client, Method::POST);
+        let request = request
             .header(CONTENT_TYPE, "application/json")
             .body(batch.body.clone());
-        let request = match &self.addr.login {
-            Some((user, password)) => request.basic_auth(user, password.as_ref()),
-            None => request,
-        };
         match request.send().await {
             Ok(response) if response.status().is_success() => Told::Arrived,
             Ok(response) => refused(response).await,
@@ -156,14 +153,13 @@ async fn refused(response: Response) -> Told {
     if status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error() {
         return Told::NotNow(status.to_string(), after);
     }
-    let excuse = response.text().await.unwrap_or_default();
-    let excuse: String = excuse.trim().chars().take(EXCUSE).collect();
+    let excuse = read(response, 4 * EXCUSE).await.unwrap_or_default();
+    let excuse: String = String::from_utf8_lossy(&excuse)
+        .trim()
+        .chars()
+        .take(EXCUSE)
+        .collect();
     Told::Never(format!("{status} {excuse}"))
-}
-
-/// The error and what caused it; not the address, which may have a secret in its query.
-fn told(error: reqwest::Error) -> String {
-    format!("{:#}", anyhow::Error::from(error.without_url()))
 }
 
 /// When the program ends.
