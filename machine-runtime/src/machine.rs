@@ -536,9 +536,7 @@ impl<S: State> Machine<S> {
 
     /// The transitions of the last [`Machine::run`], [`Machine::mutate`] and their like: the
     /// called ones and the auto ones that followed, refused ones too, in order.
-    pub fn last_run(
-        &self,
-    ) -> impl DoubleEndedIterator<Item = Transition<'_, S>> + ExactSizeIterator {
+    pub fn last_run(&self) -> impl ExactSizeIterator<Item = Transition<'_, S>> {
         let log = &self.status.log;
         log.records
             .iter()
@@ -561,6 +559,13 @@ impl<S: State> Machine<S> {
     #[cfg(feature = "tokio")]
     pub(crate) fn has_handlers(&self) -> bool {
         self.handlers.is_some()
+    }
+
+    /// How many states are active.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn active_count(&self) -> u64 {
+        let words = self.status.active().bits().iter();
+        words.map(|word| u64::from(word.count_ones())).sum()
     }
 
     #[cfg(feature = "tokio")]

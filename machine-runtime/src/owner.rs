@@ -171,7 +171,7 @@ impl<S: State> Owner<S> {
             }
         }
         if let Some(telling) = &mut self.telling {
-            telling.end_batch();
+            telling.end_batch(&self.machine);
         }
         self.publish(before);
         answers.send();
@@ -215,7 +215,7 @@ impl<S: State> Owner<S> {
             }
             let traces = self.publisher.shared().traces();
             telling.run(&self.machine, self.epoch, None, traces);
-            telling.end_batch();
+            telling.end_batch(&self.machine);
         }
         self.look();
         self.publish(before);

@@ -312,8 +312,8 @@ async fn of_many_at_once_a_sample_is_timed() {
     let knocks = vec![Mutation::add(Light::Knock); 1000];
     light.mutate_all(knocks).await.unwrap();
     let count = observers.stats().transition_time().read().count;
-    // 128 and the auto of the first, and one of 8 of the rest.
-    assert_eq!(count, 1 + 128 + 109);
+    // 128 and the auto of the first, and one of 32 of the rest.
+    assert_eq!(count, 1 + 128 + 28);
     assert_eq!(
         observers.stats().transitions(TransitionKind::Add, true),
         1000

@@ -121,9 +121,10 @@ impl<'a, S: State> Transition<'a, S> {
         payloads.map(|(state, payload)| (state_at(*state), payload.as_ref()))
     }
 
+    /// The place of [`Transition::reason`] among all codes.
     #[cfg(feature = "tokio")]
-    pub(crate) fn raw_reason(&self) -> Option<Reason<u32>> {
-        self.log.reason(self.record)
+    pub(crate) fn reason_place(&self) -> Option<usize> {
+        self.log.reason_place(self.record)
     }
 
     pub(crate) fn raw_changes(&self) -> &'a [Change] {

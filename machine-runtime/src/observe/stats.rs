@@ -226,7 +226,7 @@ impl Stats {
     }
 
     /// How long transitions took. Of many at once it has a sample: those of the first 128
-    /// mutations, and of one of 8 after them; all, while somebody is told of each transition anyway.
+    /// mutations, and of one of 32 after them; all, while somebody is told of each transition anyway.
     pub fn transition_time(&self) -> &Histogram {
         &self.transition_time
     }
@@ -247,7 +247,11 @@ impl Stats {
     }
 
     pub(crate) fn count_cancellation(&self, reason: &Reason<impl Sized>) {
-        bump(&self.cancellations[reason.place()], 1);
+        self.count_cancellation_at(reason.place());
+    }
+
+    pub(crate) fn count_cancellation_at(&self, place: usize) {
+        bump(&self.cancellations[place], 1);
     }
 
     pub(crate) fn count_errors(&self, kind: ErrorKind, more: u64) {

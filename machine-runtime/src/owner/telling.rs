@@ -18,7 +18,7 @@ use crate::trace::{Led, TraceContext, Traces};
 const TIMED: u32 = 128;
 
 /// Of the others one of so many is timed.
-const SAMPLE: u32 = 8;
+const SAMPLE: u32 = 32;
 
 /// What is told of a machine, and to whom.
 #[derive(Debug)]
@@ -36,8 +36,10 @@ pub(super) struct Telling {
     errors: u64,
     errors_of: [u64; ErrorKind::ALL.len()],
     refused: u64,
-    /// Which states change once more after the transition that is looked at; none, between runs.
-    flips: Vec<bool>,
+    /// How many states were active when the batch began, and how many ticks there were since: together
+    /// with how many are active at its end they say how often states began and ended.
+    active: u64,
+    ticks: u64,
 }
 
 impl Telling {
@@ -47,7 +49,8 @@ impl Telling {
             errors: machine.error_count(),
             errors_of: ErrorKind::ALL.map(|kind| machine.error_count_of(kind)),
             refused: machine.refused_count(),
-            flips: vec![false; machine.schema().len()],
+            active: machine.active_count(),
+            ticks: 0,
             observers,
             mutations: 0,
             heard: false,
@@ -65,7 +68,13 @@ impl Telling {
     }
 
     /// They have run.
-    pub(super) fn end_batch(&mut self) {
+    pub(super) fn end_batch<S: State>(&mut self, machine: &Machine<S>) {
+        if self.ticks > 0 {
+            let active = machine.active_count();
+            let began = (self.ticks + active - self.active) / 2;
+            self.stats().count_changes(began, self.ticks - began);
+            (self.active, self.ticks) = (active, 0);
+        }
         if self.unheard > 0 {
             self.observers.lose(Interest::CHANGES, self.unheard);
             self.unheard = 0;
@@ -96,27 +105,15 @@ impl Telling {
         traces: &Traces,
     ) {
         let stats = self.observers.stats();
-        let (mut began, mut ended) = (0, 0);
-        let several = machine.last_run().len() > 1;
-        // Backwards: how active states are is known of the end.
-        for transition in machine.last_run().rev() {
+        for transition in machine.last_run() {
             let kind = TransitionKind::of(transition.op(), transition.cause());
             let accepted = transition.is_accepted();
             stats.count_transition(kind, accepted, transition.called().len());
-            if !accepted && let Some(reason) = transition.raw_reason() {
-                stats.count_cancellation(&reason);
+            if let Some(place) = transition.reason_place() {
+                stats.count_cancellation_at(place);
             }
-            for change in transition.raw_changes() {
-                let place = change.state as usize;
-                let mut on = machine.ticks()[place] % 2 == 1;
-                if several {
-                    on ^= self.flips[place];
-                    self.flips[place] ^= change.ticks % 2 == 1;
-                }
-                let begins = change.begins(on);
-                began += begins;
-                ended += u64::from(change.ticks) - begins;
-            }
+            let changes = transition.raw_changes().iter();
+            self.ticks += changes.map(|change| u64::from(change.ticks)).sum::<u64>();
             for run in transition.handler_runs() {
                 stats.count_handler(run.phase, run.took);
             }
@@ -125,12 +122,6 @@ impl Telling {
                 stats.time_transition(took, trace);
             }
         }
-        if several {
-            for change in machine.last_run().flat_map(|t| t.raw_changes()) {
-                self.flips[change.state as usize] = false;
-            }
-        }
-        stats.count_changes(began, ended);
         if machine.error_count() != self.errors {
             self.tell_errors(machine);
         }

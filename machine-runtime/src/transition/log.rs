@@ -75,7 +75,7 @@ pub(crate) struct Change {
 
 impl Change {
     /// How often the state began, if it is active (`on`) now or not; as often as the rest it ended.
-    #[cfg(feature = "tokio")]
+    #[cfg(feature = "replica")]
     pub(crate) fn begins(self, on: bool) -> u64 {
         let ticks = u64::from(self.ticks);
         if on { ticks.div_ceil(2) } else { ticks / 2 }
@@ -203,6 +203,18 @@ impl Log {
             Ended::Missing { state, requires } => Reason::Missing { state, requires },
             Ended::NoCandidate => Reason::NoCandidate,
             Ended::Kept(place) => self.rare.reasons[place as usize].clone(),
+        })
+    }
+
+    /// The place of that reason among all codes.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn reason_place(&self, record: &Record) -> Option<usize> {
+        Some(match record.ended {
+            Ended::Accepted => return None,
+            Ended::Blocked { state, by } => Reason::Blocked { state, by }.place(),
+            Ended::Missing { state, requires } => Reason::Missing { state, requires }.place(),
+            Ended::NoCandidate => Reason::<u32>::NoCandidate.place(),
+            Ended::Kept(place) => self.rare.reasons[place as usize].place(),
         })
     }
 
