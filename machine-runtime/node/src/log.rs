@@ -23,9 +23,9 @@ const ROOM: usize = 4096;
 /// may have thousands.
 const NAMES: usize = 256;
 
-/// How many events are logged at most in each `WINDOW`, 10,000 a second: a machine can do millions, and
+/// How many events are logged at most in each `WINDOW`, 2,000 a second: a machine can do millions, and
 /// whoever writes that down, or sends it, would take the processor from it.
-const PACE: u32 = 1000;
+const PACE: u32 = 200;
 
 /// See `PACE`.
 const WINDOW: Duration = Duration::from_millis(100);

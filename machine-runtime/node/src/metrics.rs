@@ -196,7 +196,7 @@ catalogue! {
     HTTP_REQUESTS = Metric::counter("http_requests", "HTTP requests answered, by route and status")
         .by(&["route", "status"]);
     /// How long that took.
-    HTTP_SECONDS = Metric::histogram("http_request_seconds", "How long HTTP requests took to be answered, by route; not of those that wait for a position, nor of event streams")
+    HTTP_SECONDS = Metric::histogram("http_request_seconds", "How long HTTP requests took to be answered, by route; not of those that wait for a position, nor of event streams; of plain GETs of all active states one of eight")
         .by(&["route"]);
     /// Who is there.
     HTTP_CONNECTIONS = Metric::gauge("http_connections", "Open HTTP connections");

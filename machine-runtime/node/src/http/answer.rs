@@ -65,13 +65,15 @@ impl Site {
         Answer::Now(response)
     }
 
-    /// Answers the usual request, counts and times it; None if there is nothing to show.
+    /// Answers the usual request, counts it and times a sample; None if there is nothing to show.
     pub(super) fn usual(&self, Usual(route, representation): Usual) -> Option<Response> {
-        let began = Instant::now();
+        let began = self.traffic.is_sampled(route).then(Instant::now);
         let mut response = whole(&*self.page(representation)?);
         self.show_age(response.headers_mut());
         self.traffic.count(route, StatusCode::OK);
-        self.traffic.time(route, began);
+        if let Some(began) = began {
+            self.traffic.time(route, began);
+        }
         Some(response)
     }
 

@@ -80,6 +80,9 @@ static BOUNDS: [Duration; 18] = [
     Duration::from_secs(10),
 ];
 
+/// Of the usual requests, one of so many is timed.
+const SAMPLE: u64 = 8;
+
 /// What goes up and down.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Gauge {
@@ -115,6 +118,12 @@ impl Default for Traffic {
 }
 
 impl Traffic {
+    /// Whether the next of the usual requests is timed: the clock costs a visible part of one.
+    pub(super) fn is_sampled(&self, route: Route) -> bool {
+        let [answered, ..] = &self.answers[route as usize];
+        answered.load(Ordering::Relaxed).is_multiple_of(SAMPLE)
+    }
+
     /// Times a request that came at `began` and has been answered now.
     pub(super) fn time(&self, route: Route, began: Instant) {
         self.times[route as usize].observe(began.elapsed());
