@@ -618,6 +618,30 @@ async fn a_write_that_is_sent_again_and_a_dry_run_are_told_once_and_not_at_all()
 }
 
 #[tokio::test]
+async fn a_root_that_tells_nobody_of_traces_leaves_no_gap_in_one() {
+    let [roots, ours] = [Observers::new(), Observers::new()];
+    let mut tasks = Tasks::new();
+    let mut told = ours.attach("test", Interest::TRACES, 64);
+    let light = root(Machine::new(), &roots, &mut tasks);
+    let (shown, give) = replica("child", &ours, &mut tasks);
+    let _link = link(&light, "root", &give);
+    let mut positions = shown.view().positions();
+    positions.wait_for(Option::is_some).await.unwrap();
+    let client = TraceContext::root(true);
+    let options = WriteOptions::new().with_trace(client);
+    let red = light.mutate_with(Mutation::add(Light::Red), options).await;
+    assert!(red.unwrap().outcome.is_executed());
+    let visible = span(&mut told).await;
+    assert_eq!(visible.traced.context.trace, client.trace);
+    assert_eq!(
+        visible.traced.parent,
+        Some(client.span),
+        "not a span that nobody was told of"
+    );
+    assert_eq!(visible.links, [client]);
+}
+
+#[tokio::test]
 async fn a_delta_that_sums_up_traced_mutations_makes_each_visible() {
     let [roots, ours] = [Observers::new(), Observers::new()];
     let mut tasks = Tasks::new();

@@ -200,6 +200,8 @@ impl Telling {
         for change in machine.last_run().flat_map(|t| t.raw_changes()) {
             *later.entry(change.state).or_default() += u64::from(change.ticks);
         }
+        // Where nobody is told of the spans here, there are none.
+        let spans = self.observers.wants(Interest::TRACES);
         let mut cause = trace;
         let mut first = true;
         for transition in machine.last_run() {
@@ -217,20 +219,17 @@ impl Telling {
             }
             let traced = cause.map(Traced::within);
             // What follows from a mutation follows from its own transition, the first.
+            let at = traced.map(|traced| traced.context).filter(|_| spans);
+            let at = at.or(cause);
             if std::mem::take(&mut first) {
-                cause = traced.map(|traced| traced.context);
+                cause = at;
             }
             let revision = transition.revision();
-            if let Some(traced) = traced
-                && transition
-                    .raw_changes()
-                    .iter()
-                    .any(|change| change.ticks > 0)
-            {
+            if let Some(context) = at.filter(|_| !transition.raw_changes().is_empty()) {
                 remembered.remember(Led {
                     position: Position { epoch, revision },
-                    context: traced.context,
-                    transition: traced.context.span,
+                    context,
+                    transition: context.span,
                 });
             }
             self.heard &= self.observers.tell(interest, || {
