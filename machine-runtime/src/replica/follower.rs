@@ -14,15 +14,14 @@ use tokio::time::{sleep, timeout};
 
 use crate::handle::{Handle, Target};
 use crate::handlers::Cause;
-use crate::observe::{Event, Followed, Interest, LinkChange, Side, Span, SpanKind, Traced};
+use crate::observe::{LinkChange, Side};
 use crate::position::Position;
 use crate::publisher::Publisher;
 use crate::relations::factor;
 use crate::ring::Delta;
 use crate::schema::{Difference, Fingerprint, Schema, as_index};
-use crate::state::{DynState, State};
-use crate::trace::{Led, TRACES, TraceContext};
-use crate::transition::{Change, payload_digest};
+use crate::state::State;
+use crate::transition::payload_digest;
 use crate::view::{Snapshot, View, ViewOptions};
 use crate::when::Now;
 
@@ -34,6 +33,8 @@ use super::wire::{
     Blob, Hello, Malformed, News, PROTOCOL, Refusal, ReplicationClient, Watch, Welcome,
     decode_delta, decode_snapshot,
 };
+
+mod telling;
 
 /// How long it may take to reach the parent.
 const CONNECT: Duration = Duration::from_secs(3);
@@ -497,115 +498,6 @@ impl Follower {
             self.tell_changes(before, position, Cause::Snapshot, changes);
         }
         Ok(())
-    }
-
-    fn tell_link(&self, change: LinkChange) {
-        if let Some(observers) = self.publisher.shared().observers() {
-            observers.tell_link(Side::Up, self.parent.clone(), change);
-        }
-    }
-
-    /// What led to the revisions of an answer, as far as they are news, with spans of our own where
-    /// somebody is told of them.
-    fn our_spans(&self, told: &[(u64, u128, u64, u64)]) -> Vec<(Led, Traced)> {
-        let Some(before) = self.position else {
-            return Vec::new();
-        };
-        let observers = self.publisher.shared().observers();
-        let is_told = observers.is_some_and(|observers| observers.wants(Interest::TRACES));
-        let real = |(revision, trace, span, transition): &&(u64, u128, u64, u64)| {
-            *revision > before.revision && *trace != 0 && *span != 0 && *transition != 0
-        };
-        let ours = told.iter().filter(real).take(TRACES);
-        let ours = ours.map(|(revision, trace, span, transition)| {
-            let at_parent = TraceContext {
-                trace: *trace,
-                span: *span,
-                sampled: true,
-            };
-            let traced = Traced::within(at_parent);
-            let led = Led {
-                position: Position {
-                    revision: *revision,
-                    ..before
-                },
-                context: if is_told { traced.context } else { at_parent },
-                transition: *transition,
-            };
-            (led, traced)
-        });
-        ours.collect()
-    }
-
-    /// Tells that those of these traced revisions are shown now that `position` includes; they began to
-    /// come at `began`.
-    fn tell_visible(&self, visible: &[(Led, Traced)], position: Position, began: SystemTime) {
-        let Some(observers) = self.publisher.shared().observers() else {
-            return;
-        };
-        let shown = |(led, _): &&(Led, Traced)| led.position.revision <= position.revision;
-        for (led, traced) in visible.iter().filter(shown) {
-            observers.tell(Interest::TRACES, || {
-                let mut span = Span::ended(*traced, SpanKind::Consumer, "visible", began);
-                span.attributes = vec![
-                    ("machine.position", led.position.to_string()),
-                    ("machine.shown", position.to_string()),
-                ];
-                let span_of_transition = TraceContext {
-                    span: led.transition,
-                    ..led.context
-                };
-                span.links = vec![span_of_transition];
-                Event::Span(span)
-            });
-        }
-    }
-
-    /// What a snapshot changes, if anybody wants to know.
-    fn snapshot_changes(&self, snapshot: &Snapshot) -> Option<Vec<Change>> {
-        let observers = self.publisher.shared().observers()?;
-        observers.wants(Interest::CHANGES).then(|| {
-            let both = self.ticks.iter().zip(snapshot.ticks()).enumerate();
-            let changed = both.filter(|(_, (before, after))| before != after);
-            // Whether it is odd says whether the state is as active as before.
-            let change = |(state, (before, after)): (usize, (&u64, &u64))| Change {
-                state: as_index(state),
-                ticks: if before % 2 == after % 2 { 2 } else { 1 },
-            };
-            changed.map(change).collect()
-        })
-    }
-
-    fn tell_changes(
-        &self,
-        from: Option<Position>,
-        position: Position,
-        cause: Cause,
-        changes: Vec<Change>,
-    ) {
-        let Some(observers) = self.publisher.shared().observers() else {
-            return;
-        };
-        observers.tell(Interest::CHANGES, || {
-            let (mut on, mut off, mut again) = (Vec::new(), Vec::new(), Vec::new());
-            for change in changes {
-                let state = DynState(change.state);
-                match (change.ticks % 2 == 1, self.ticks[change.state as usize] % 2) {
-                    (true, 1) => on.push(state),
-                    (true, _) => off.push(state),
-                    (false, _) => again.push(state),
-                }
-            }
-            Event::Followed(Followed {
-                at: SystemTime::now(),
-                from,
-                position,
-                cause,
-                on,
-                off,
-                again,
-            })
-        });
     }
 
     async fn refused(&self, client: &ReplicationClient, refusal: Refusal) -> Result<Lost, Lost> {

@@ -1,12 +1,11 @@
 //! What a follower does with answers that are not as they should be.
 
+use crate::observe::{Event, Interest, Observers};
 use crate::position::Epoch;
 use crate::replica::wire::{SnapshotCause, encode_delta, encode_snapshot};
 use crate::schema::StateDef;
 use crate::state::DynState;
 use crate::transition::Change;
-
-use crate::observe::Observers;
 
 use super::*;
 
