@@ -60,8 +60,14 @@ extern crate self as machine_runtime;
 mod active;
 mod bound;
 mod context;
+#[cfg(feature = "debug")]
+pub mod debug;
+#[cfg(feature = "debugger")]
+pub mod debugger;
 mod errors;
 mod explain;
+#[cfg(feature = "graph")]
+pub mod graph;
 #[cfg(feature = "tokio")]
 mod handle;
 mod handlers;

@@ -1,0 +1,1 @@
+//! A debugger for any machine: it listens for nodes or opens recordings, and shows them at one time.

@@ -1,0 +1,1 @@
+//! Diagrams of any schema and of single transitions.
