@@ -13,12 +13,14 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio::time::timeout_at;
 
+use crate::checkpoint::Checkpoint;
 use crate::errors::{ErrorKind, MachineError};
 use crate::handlers::{BoxError, Cause};
 #[cfg(doc)]
 use crate::machine::Machine;
 use crate::mutation::{IntoStates, Mutation, Outcome, StateList};
 use crate::observe::Refused;
+use crate::position::Position;
 use crate::queue::{Waiting, error_mutation};
 #[cfg(feature = "replica")]
 use crate::replica::Uplink;
@@ -43,6 +45,20 @@ pub(crate) enum Job {
     Can(Waiting, oneshot::Sender<Outcome<u32>>),
     Ended(u64, oneshot::Sender<Receipt<u32>>),
     Errors(oneshot::Sender<Vec<MachineError>>),
+    Checkpoint(oneshot::Sender<Checkpointed>),
+}
+
+/// All there is of the machine of a [`Handle`], and when that was.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct Checkpointed {
+    /// Where it was.
+    pub position: Position,
+    /// How many transitions it had done by then, canceled ones too: what observers were told with a
+    /// greater [`sequence`](crate::observe::Transitioned::sequence) came later. Without observers 0.
+    pub sequence: u64,
+    /// All there is of it.
+    pub checkpoint: Checkpoint,
 }
 
 /// Where mutations go.
@@ -382,6 +398,12 @@ impl<S: State> Handle<S> {
     /// one as its payload.
     pub async fn errors(&self) -> Vec<MachineError> {
         self.ask(Job::Errors).await.unwrap_or_default()
+    }
+
+    /// All there is of the machine after what was sent before. None on a replica, which does not know
+    /// the order of the active list, and has no queue: what it knows is in its view.
+    pub async fn checkpoint(&self) -> Option<Checkpointed> {
+        self.ask(Job::Checkpoint).await
     }
 
     /// How many requests wait for the machine, and how many can ([`CHANNEL`]). None on a replica.

@@ -59,6 +59,7 @@ extern crate self as machine_runtime;
 
 mod active;
 mod bound;
+mod checkpoint;
 mod context;
 #[cfg(feature = "debug")]
 pub mod debug;
@@ -116,11 +117,12 @@ mod write;
 
 pub use machine_macros::{handlers, states};
 
+pub use checkpoint::{Checkpoint, InvalidCheckpoint, WaitingMutation};
 pub use context::{Ended, Expired, StateContext};
 pub use errors::{ERROR_HISTORY, ErrorKind, MachineError};
 pub use explain::Explanation;
 #[cfg(feature = "tokio")]
-pub use handle::{CHANNEL, Handle};
+pub use handle::{CHANNEL, Checkpointed, Handle};
 pub use handlers::{
     AskFn, Binder, BoxError, Cause, Final, Finished, Handlers, Limits, Negotiation, Ongoing, Phase,
     Reactions, TellFn, Verdict,

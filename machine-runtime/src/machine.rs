@@ -127,6 +127,15 @@ impl Machine<DynState> {
 impl<S: State> Machine<S> {
     fn of(schema: Arc<Schema>) -> Self {
         let status = Status::new(schema.compiled());
+        Self::from_parts(schema, status, Queue::new())
+    }
+
+    /// What a checkpoint is made of.
+    pub(crate) fn parts(&self) -> (&Arc<Schema>, &Status, &Queue) {
+        (&self.schema, &self.status, &self.queue)
+    }
+
+    pub(crate) fn from_parts(schema: Arc<Schema>, status: Status, queue: Queue) -> Self {
         let contexts = Arc::new(Contexts::new(schema.len()));
         Self {
             contexts,
@@ -134,7 +143,7 @@ impl<S: State> Machine<S> {
             work: Vec::new(),
             schema,
             status,
-            queue: Queue::new(),
+            queue,
             candidates: Vec::new(),
             handlers: None,
             auto_next: false,
@@ -750,8 +759,8 @@ impl<S: State> Machine<S> {
             queue_tick,
         };
         self.status.close(request, end);
-        if let Some((began, runs)) = measuring {
-            self.end_measure(began, runs);
+        if let Some(begin) = measuring {
+            self.end_measure(begin);
         }
         if result.is_ok()
             && !request.auto
@@ -765,17 +774,18 @@ impl<S: State> Machine<S> {
         result
     }
 
-    /// The time on the stopwatch, if transitions are timed, and how many runs of handlers are noted.
+    /// The time on the stopwatch, if transitions are timed, how many mutations wait, and how many runs
+    /// of handlers are noted.
     #[inline(never)]
-    fn begin_measure(&mut self) -> (Option<Duration>, usize) {
+    fn begin_measure(&mut self) -> (Option<Duration>, usize, usize) {
         self.changed = None;
         // Where one ended the next begins.
         let began = self.ended.take().or_else(|| self.time());
-        (began, self.status.log.runs.len())
+        (began, self.queue.len(), self.status.log.runs.len())
     }
 
     #[inline(never)]
-    fn end_measure(&mut self, began: Option<Duration>, runs: usize) {
+    fn end_measure(&mut self, (began, waiting, runs): (Option<Duration>, usize, usize)) {
         let ended = began.and_then(|_| self.time());
         self.ended = ended;
         let times = began.zip(ended).map(|(began, ended)| Times {
@@ -783,7 +793,8 @@ impl<S: State> Machine<S> {
             changed: self.changed.unwrap_or(ended),
             ended,
         });
-        self.status.log.measure(times, runs);
+        let waiting = (waiting, self.queue.len());
+        self.status.log.measure(times, waiting, runs);
     }
 
     /// The time, where transitions are timed.

@@ -23,8 +23,8 @@ mod histogram;
 mod stats;
 
 pub use event::{
-    Event, Followed, HandlerRun, Interest, LinkChange, LinkEvent, Side, Span, SpanKind, Timing,
-    Traced, Transitioned,
+    Event, Followed, HandlerRun, Interest, LinkChange, LinkEvent, Side, Span, SpanKind, TickChange,
+    TickChanges, Timing, Traced, Transitioned,
 };
 pub use histogram::{Exemplar, Histogram, HistogramRead};
 pub use stats::{HandlerKind, Refused, Stats, TransitionKind};

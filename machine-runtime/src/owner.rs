@@ -7,7 +7,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::errors::MachineError;
-use crate::handle::{CHANNEL, Handle, Job, Target};
+use crate::handle::{CHANNEL, Checkpointed, Handle, Job, Target};
 use crate::handlers::{Cause, Work};
 use crate::keys::{Keys, content};
 use crate::machine::Machine;
@@ -46,6 +46,8 @@ pub struct Owner<S: State> {
     to_self: (mpsc::WeakSender<Job>, View<S>),
     /// Who is told, if anybody.
     telling: Option<Telling>,
+    /// How many waiting futures each transition of the last run let go, up to the last that did.
+    released: Vec<usize>,
 }
 
 impl<S: State> Owner<S> {
@@ -88,6 +90,7 @@ impl<S: State> Owner<S> {
                 tickets: Tickets::default(),
                 to_self,
                 telling,
+                released: Vec::new(),
             },
         )
     }
@@ -165,6 +168,14 @@ impl<S: State> Owner<S> {
                         self.tickets.ask(queue_tick, reply, now);
                     }
                 }
+                Job::Checkpoint(reply) => {
+                    let telling = self.telling.as_ref();
+                    let _ = reply.send(Checkpointed {
+                        position: self.position(),
+                        sequence: telling.map_or(0, Telling::sequence),
+                        checkpoint: self.machine.checkpoint(),
+                    });
+                }
                 Job::Errors(reply) => {
                     let _ = reply.send(self.machine.errors().cloned().collect());
                 }
@@ -209,15 +220,14 @@ impl<S: State> Owner<S> {
             telling.before(&mut self.machine, false);
         }
         let outcome = self.machine.add_error(&[][..], error);
-        if let Some(telling) = &mut self.telling {
-            if let Outcome::Canceled(reason) = &outcome {
-                telling.refused(&reason.clone().map(|state| as_index(state.index())));
-            }
-            let traces = self.publisher.shared().traces();
-            telling.run(&self.machine, self.epoch, None, traces);
-            telling.end_batch(&self.machine);
+        if let (Some(telling), Outcome::Canceled(reason)) = (&self.telling, &outcome) {
+            telling.refused(&reason.clone().map(|state| as_index(state.index())));
         }
         self.look();
+        self.tell(None);
+        if let Some(telling) = &mut self.telling {
+            telling.end_batch(&self.machine);
+        }
         self.publish(before);
     }
 
@@ -248,21 +258,27 @@ impl<S: State> Owner<S> {
             telling.before(&mut self.machine, trace.is_some());
         }
         let outcome = outcome(self.machine.run_call(call));
-        if let Some(telling) = &mut self.telling {
-            if let Outcome::Canceled(reason) = &outcome {
-                telling.refused(reason);
-            }
-            let traces = self.publisher.shared().traces();
-            telling.run(&self.machine, self.epoch, trace, traces);
+        if let (Some(telling), Outcome::Canceled(reason)) = (&self.telling, &outcome) {
+            telling.refused(reason);
         }
         self.look();
+        self.tell(trace);
         Receipt {
             outcome,
             position: self.position(),
         }
     }
 
-    /// Tells everybody of the transitions of the last run.
+    /// Tells observers of the transitions of the last run, which may belong to a trace.
+    fn tell(&mut self, trace: Option<TraceContext>) {
+        if let Some(telling) = &mut self.telling {
+            let traces = self.publisher.shared().traces();
+            telling.run(&self.machine, self.epoch, trace, traces, &self.released);
+        }
+        self.released.clear();
+    }
+
+    /// Tells everybody who waits of the transitions of the last run.
     fn look(&mut self) {
         let mut replay = Replay::new(&self.machine);
         for (place, transition) in self.machine.last_run().enumerate() {
@@ -273,8 +289,13 @@ impl<S: State> Owner<S> {
                     .note(position, changes, transition.raw_payloads());
             }
             let replay = &mut replay;
-            self.publisher
+            let released = self
+                .publisher
                 .ended(transition.is_accepted(), changes, || replay.after(place));
+            if released > 0 {
+                self.released.resize(place, 0);
+                self.released.push(released);
+            }
         }
         if self.machine.has_handlers() {
             self.look_at_handlers();

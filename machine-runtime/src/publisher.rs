@@ -213,28 +213,32 @@ impl Publisher {
         self.waking.release();
     }
 
-    /// A delta led to `moment`: ends contexts, and tells those who wait.
+    /// A delta led to `moment`: ends contexts, and tells those who wait. Returns for how many that was it.
     #[cfg(feature = "replica")]
-    pub(crate) fn followed<M: Moment>(&mut self, changes: &[Change], moment: impl Fn() -> M) {
+    pub(crate) fn followed<M: Moment>(
+        &mut self,
+        changes: &[Change],
+        moment: impl Fn() -> M,
+    ) -> usize {
         let contexts = &self.shared.contexts;
         if !contexts.is_empty() {
             for change in changes {
                 contexts.ticked(change.state, moment().tick(change.state));
             }
         }
-        self.waking.transition(true, changes, moment);
+        self.waking.transition(true, changes, moment)
     }
 
     /// A transition led to `moment`: tells those who wait unless it was canceled (rule R30). The
-    /// machine has ended contexts itself.
+    /// machine has ended contexts itself. Returns for how many that was it.
     #[inline]
     pub(crate) fn ended<M: Moment>(
         &mut self,
         accepted: bool,
         changes: &[Change],
         moment: impl FnOnce() -> M,
-    ) {
-        self.waking.transition(accepted, changes, moment);
+    ) -> usize {
+        self.waking.transition(accepted, changes, moment)
     }
 }
 

@@ -213,6 +213,20 @@ impl Queue {
         }
     }
 
+    /// A queue in which these wait.
+    pub(crate) fn restored(tick: u64, waiting: impl Iterator<Item = Waiting>) -> Self {
+        Self {
+            waiting: waiting.collect(),
+            tick,
+            ..Self::new()
+        }
+    }
+
+    /// What waits, in order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Waiting> {
+        self.waiting.iter()
+    }
+
     /// Counts the mutations taken off the queue, and starts at 1 (rule R25).
     pub(crate) fn tick(&self) -> u64 {
         self.tick

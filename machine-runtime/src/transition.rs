@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use crate::active::Active;
+use crate::checkpoint::Checkpoint;
 use crate::mutation::{Op, Reason};
 use crate::relations::Compiled;
 use crate::schema::as_index;
@@ -107,14 +108,42 @@ impl Status {
     pub(crate) fn of_ticks(c: &Compiled, ticks: &[u64]) -> Self {
         let mut status = Self::new(c);
         status.ticks.copy_from_slice(ticks);
-        let mut list: Vec<u32> = (0..as_index(ticks.len()))
-            .filter(|state| ticks[*state as usize] % 2 == 1)
-            .collect();
-        general::sort(c, &mut list);
+        let list = Self::likely_order(c, ticks);
         for state in &list {
             status.active.set_bit(*state);
         }
         status.active.set_order(c, &list);
+        status
+    }
+
+    /// The active states by their ticks in index order, sorted (rule R10): an active list as good as any
+    /// where the real one is not known.
+    pub(crate) fn likely_order(c: &Compiled, ticks: &[u64]) -> Vec<u32> {
+        let mut list: Vec<u32> = (0..as_index(ticks.len()))
+            .filter(|state| ticks[*state as usize] % 2 == 1)
+            .collect();
+        general::sort(c, &mut list);
+        list
+    }
+
+    /// A machine as it was at a checkpoint, which has to be one of its schema.
+    pub(crate) fn restored(c: &Compiled, checkpoint: &Checkpoint) -> Self {
+        let mut status = Self::new(c);
+        for state in &checkpoint.order {
+            status.active.set_bit(*state);
+            status.activate(c, *state);
+        }
+        status.log.clear();
+        status.active.set_order(c, &checkpoint.order);
+        status.ticks.clone_from(&checkpoint.ticks);
+        status.revision = checkpoint.revision;
+        status.retained.clone_from(&checkpoint.retained);
+        let ticks = (0..).zip(&status.ticks);
+        let of_ticks = ticks.map(|(state, ticks)| c.factor(state).wrapping_mul(*ticks));
+        let retained = status.retained.iter();
+        let of_payloads = retained.map(|(state, payload)| payload_digest(*state, payload));
+        status.digest = of_ticks.chain(of_payloads).fold(0, u64::wrapping_add);
+        status.check_clean(c);
         status
     }
 

@@ -210,8 +210,11 @@ async fn a_transition_tells_what_it_did_and_why_not_and_which_handlers_ran() {
     let green = transition(&mut changes).await;
     assert_eq!((green.op, green.cause), (Op::Add, Cause::Call));
     assert_eq!(indices(&green.called), [index(Light::Green)]);
-    assert_eq!(indices(&green.on), [index(Light::Green)]);
-    assert!(green.off.is_empty() && green.canceled.is_none() && green.trace.is_none());
+    assert_eq!(
+        indices(&green.changes.on().collect::<Vec<_>>()),
+        [index(Light::Green)]
+    );
+    assert!(green.changes.off().count() == 0 && green.canceled.is_none() && green.trace.is_none());
     let [ran] = green.handlers[..] else {
         panic!("{green:?}");
     };
@@ -227,14 +230,14 @@ async fn a_transition_tells_what_it_did_and_why_not_and_which_handlers_ran() {
     assert_eq!(go.cause, Cause::Handler);
     assert_eq!(go.canceled.as_ref().map(Reason::code), Some("refused"));
     assert_eq!(go.handlers[0].phase, Phase::Enter);
-    assert!(go.on.is_empty() && go.queue_tick > green.queue_tick);
+    assert!(go.changes.on().count() == 0 && go.queue_tick > green.queue_tick);
 
     let receipt = light.add(Light::Knock).await.unwrap();
     assert!(!receipt.outcome.is_executed(), "its handler panics");
     let knock = transition(&mut changes).await;
     assert_eq!(knock.canceled.as_ref().map(Reason::code), Some("panicked"));
     assert_eq!(
-        indices(&knock.again),
+        indices(&knock.changes.again().collect::<Vec<_>>()),
         [index(Light::Knock)],
         "it began and was taken out"
     );
@@ -244,7 +247,7 @@ async fn a_transition_tells_what_it_did_and_why_not_and_which_handlers_ran() {
         (exception.cause, exception.queue_tick),
         (Cause::Panic, None)
     );
-    assert_eq!(indices(&exception.on), [0], "Exception is the first state");
+    assert_eq!(indices(&exception.changes.on().collect::<Vec<_>>()), [0], "Exception is the first state");
 
     let stats = observers.stats();
     assert_eq!(stats.errors(ErrorKind::Panic), 1);
@@ -361,7 +364,7 @@ async fn a_replica_tells_what_it_comes_to_show_and_of_its_links() {
     let connection = link(&light, "parent", &give);
     let snapshot = followed(&mut changes).await;
     assert_eq!((snapshot.cause, snapshot.from), (Cause::Snapshot, None));
-    assert_eq!(indices(&snapshot.on), [index(Light::Red)]);
+    assert_eq!(indices(&snapshot.changes.on().collect::<Vec<_>>()), [index(Light::Red)]);
     run(&light, Mutation::add([Light::Green, Light::Knock])).await;
     run(&light, Mutation::add(Light::Knock)).await;
     let (mut on, mut off) = (Vec::new(), Vec::new());
@@ -370,8 +373,8 @@ async fn a_replica_tells_what_it_comes_to_show_and_of_its_links() {
         let delta = followed(&mut changes).await;
         assert_eq!((delta.cause, delta.from), (Cause::Delta, Some(at)));
         at = delta.position;
-        on.extend(indices(&delta.on));
-        off.extend(indices(&delta.off));
+        on.extend(indices(&delta.changes.on().collect::<Vec<_>>()));
+        off.extend(indices(&delta.changes.off().collect::<Vec<_>>()));
     }
     assert_eq!(on, [Light::Green, Light::Knock].map(index));
     assert_eq!(off, [index(Light::Red)]);

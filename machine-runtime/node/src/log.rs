@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use machine_runtime::observe::{
-    Event, Followed, HandlerRun, Interest, LinkChange, LinkEvent, Observer, Observers, Transitioned,
+    Event, Followed, HandlerRun, Interest, LinkChange, LinkEvent, Observer, Observers, TickChanges,
+    Transitioned,
 };
 use machine_runtime::{Cause, DynState, ErrorKind, MachineError, Reason, Schema};
 use tokio::time::{Instant, sleep_until};
@@ -151,8 +152,8 @@ impl Log {
         let cause = t.cause.name();
         let took_us = micros(t.timing.total());
         let handlers = t.handlers.len();
-        if !(t.on.is_empty() && t.off.is_empty() && t.again.is_empty()) {
-            let (added, removed, again) = self.changed(&t.on, &t.off, &t.again);
+        if !t.changes.is_empty() {
+            let (added, removed, again) = self.changed(&t.changes);
             tracing::info!(
                 target: STATE, node, role, revision, position, transition, op, called, added,
                 removed, again, cause, took_us, handlers,
@@ -184,7 +185,7 @@ impl Log {
 
     /// Why it was canceled, what the machine did by itself, and what waits.
     fn decision(&self, t: &Transitioned, why: Option<&str>) {
-        let decides = why.is_some() || t.cause != Cause::Call || t.waiting > 0;
+        let decides = why.is_some() || t.cause != Cause::Call || t.waiting.1 > 0;
         if !decides || !tracing::enabled!(target: DECISION, Level::DEBUG) {
             return;
         }
@@ -195,7 +196,7 @@ impl Log {
         let what = why.unwrap_or("executed");
         tracing::debug!(
             target: DECISION, node, role, revision, transition = t.queue_tick, op, called, cause,
-            reason, waiting = t.waiting,
+            reason, waiting = t.waiting.1,
             negotiation_us = micros(t.timing.negotiation), finals_us = micros(t.timing.finals),
             "{cause}: {op} {of}: {what}"
         );
@@ -217,7 +218,7 @@ impl Log {
         let position = f.position.to_string();
         let from = f.from.map(|from| from.to_string());
         let cause = f.cause.name();
-        let (added, removed, again) = self.changed(&f.on, &f.off, &f.again);
+        let (added, removed, again) = self.changed(&f.changes);
         tracing::info!(
             target: STATE, node, role, revision, position, from, added, removed, again, cause,
             "{}", Change(added.as_deref(), removed.as_deref(), again.as_deref())
@@ -254,13 +255,13 @@ impl Log {
         }
     }
 
-    fn changed(
-        &self,
-        on: &[DynState],
-        off: &[DynState],
-        again: &[DynState],
-    ) -> (Option<String>, Option<String>, Option<String>) {
-        (self.names(on), self.names(off), self.names(again))
+    fn changed(&self, changes: &TickChanges) -> (Option<String>, Option<String>, Option<String>) {
+        let names = |states: Vec<_>| self.names(&states);
+        (
+            names(changes.on().collect()),
+            names(changes.off().collect()),
+            names(changes.again().collect()),
+        )
     }
 
     /// The names, as many as a line takes; nothing if there are none.

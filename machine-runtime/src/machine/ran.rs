@@ -139,7 +139,13 @@ impl<'a, S: State> Transition<'a, S> {
 
     /// Its moments on the stopwatch, if it was timed ([`Measured::All`](super::Measured)).
     pub fn times(&self) -> Option<Times> {
-        self.log.measured(self.place).0
+        self.log.measured(self.place).0?.times
+    }
+
+    /// How many mutations waited in the queue when it began, and when it ended, if anything was
+    /// measured.
+    pub fn waiting(&self) -> Option<(usize, usize)> {
+        Some(self.log.measured(self.place).0?.waiting)
     }
 
     /// The runs of its handlers, in order, if they were noted.

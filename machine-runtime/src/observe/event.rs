@@ -1,7 +1,10 @@
 //! What observers are told.
 
 use std::ops::BitOr;
-use std::time::{Duration, SystemTime};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::Bytes;
 
 use crate::errors::MachineError;
 use crate::handlers::Cause;
@@ -10,6 +13,7 @@ use crate::position::Position;
 use crate::state::DynState;
 use crate::trace::TraceContext;
 use crate::transition::Times;
+use crate::view::Snapshot;
 
 /// What an observer wants to be told.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -64,6 +68,10 @@ pub enum Event {
 pub struct Transitioned {
     /// When it had ended.
     pub at: SystemTime,
+    /// The same on the monotonic clock.
+    pub since: Instant,
+    /// Counts what the machine did, canceled or not, from 1. A gap is what this observer lost.
+    pub sequence: u64,
     /// Where the machine was after it.
     pub position: Position,
     /// The queue tick that it took (rule R25).
@@ -74,16 +82,16 @@ pub struct Transitioned {
     pub cause: Cause,
     /// The states that it called.
     pub called: Vec<DynState>,
-    /// The states that began.
-    pub on: Vec<DynState>,
-    /// The states that ended.
-    pub off: Vec<DynState>,
-    /// The multi states that stayed active and were called again.
-    pub again: Vec<DynState>,
+    /// The payloads that came with it.
+    pub payloads: Vec<(DynState, Bytes)>,
+    /// The states that ticked.
+    pub changes: TickChanges,
     /// Why it was canceled, if it was.
     pub canceled: Option<Reason<DynState>>,
-    /// How many mutations waited in the machine's own queue when the run was over.
-    pub waiting: usize,
+    /// How many mutations waited in the machine's own queue when it began, and when it ended.
+    pub waiting: (usize, usize),
+    /// How many waiting futures it let go.
+    pub released: usize,
     /// How long it took.
     pub timing: Timing,
     /// The handlers that ran, in order.
@@ -148,18 +156,77 @@ impl Traced {
 pub struct Followed {
     /// When.
     pub at: SystemTime,
+    /// The same on the monotonic clock.
+    pub since: Instant,
     /// Where it was before, if it showed anything.
     pub from: Option<Position>,
     /// Where it is now.
     pub position: Position,
     /// [`Cause::Delta`], or [`Cause::Snapshot`] where what led there is not known.
     pub cause: Cause,
+    /// The states that ticked.
+    pub changes: TickChanges,
+    /// After [`Cause::Snapshot`]: all of it. Where the epoch is another, ticks began anew, and the
+    /// changes say only what is as active as before and what is not.
+    pub whole: Option<Arc<Snapshot>>,
+    /// How many waiting futures that let go; those that a snapshot did are not counted.
+    pub released: usize,
+}
+
+/// A state that ticked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TickChange {
+    /// Which.
+    pub state: DynState,
+    /// How often.
+    pub ticks: u64,
+    /// Whether it is active now.
+    pub is_active: bool,
+}
+
+/// The states that ticked, each once.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct TickChanges(pub Vec<TickChange>);
+
+impl TickChanges {
     /// The states that are active now and were not.
-    pub on: Vec<DynState>,
+    pub fn on(&self) -> impl Iterator<Item = DynState> {
+        self.pick(|change| change.ticks % 2 == 1 && change.is_active)
+    }
+
     /// The states that were active and are not.
-    pub off: Vec<DynState>,
-    /// The states that ticked and are as active as before.
-    pub again: Vec<DynState>,
+    pub fn off(&self) -> impl Iterator<Item = DynState> {
+        self.pick(|change| change.ticks % 2 == 1 && !change.is_active)
+    }
+
+    /// The states that are as active as before, such as multi states that were called again.
+    pub fn again(&self) -> impl Iterator<Item = DynState> {
+        self.pick(|change| change.ticks.is_multiple_of(2))
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> std::slice::Iter<'_, TickChange> {
+        self.0.iter()
+    }
+
+    /// Whether nothing ticked.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn pick(&self, wanted: fn(&TickChange) -> bool) -> impl Iterator<Item = DynState> {
+        let picked = self.0.iter().filter(move |change| wanted(change));
+        picked.map(|change| change.state)
+    }
+}
+
+impl<'a> IntoIterator for &'a TickChanges {
+    type Item = &'a TickChange;
+    type IntoIter = std::slice::Iter<'a, TickChange>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
 }
 
 /// Which side of a node a link is on.

@@ -1,12 +1,13 @@
 //! Tells observers what a machine did.
 
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use crate::errors::ErrorKind;
 use crate::machine::{Machine, Measured};
 use crate::mutation::Reason;
 use crate::observe::{
-    Event, Interest, Observers, Refused, Stats, Timing, Traced, TransitionKind, Transitioned,
+    Event, Interest, Observers, Refused, Stats, TickChange, TickChanges, Timing, Traced,
+    TransitionKind, Transitioned,
 };
 use crate::position::{Epoch, Position};
 use crate::schema::as_index;
@@ -26,6 +27,8 @@ pub(super) struct Telling {
     observers: Observers,
     /// How many mutations there were so far.
     mutations: u32,
+    /// How many transitions there were so far.
+    sequence: u64,
     /// Whether anybody who wants to know of transitions had room when the batch began, and has not run
     /// out of it since. To look once a batch is what makes an observer that hangs cost nothing.
     heard: bool,
@@ -53,9 +56,15 @@ impl Telling {
             ticks: 0,
             observers,
             mutations: 0,
+            sequence: 0,
             heard: false,
             unheard: 0,
         }
+    }
+
+    /// How many transitions there were so far.
+    pub(super) fn sequence(&self) -> u64 {
+        self.sequence
     }
 
     pub(super) fn stats(&self) -> &Stats {
@@ -103,6 +112,7 @@ impl Telling {
         epoch: Epoch,
         trace: Option<TraceContext>,
         traces: &Traces,
+        released: &[usize],
     ) {
         let stats = self.observers.stats();
         for transition in machine.last_run() {
@@ -129,10 +139,11 @@ impl Telling {
             self.count_refused(machine);
         }
         if trace.is_some() || self.heard {
-            self.tell_changes(machine, epoch, trace, traces);
+            self.tell_changes(machine, epoch, trace, traces, released);
         } else {
             self.unheard += machine.last_run().len() as u64;
         }
+        self.sequence += machine.last_run().len() as u64;
     }
 
     #[cold]
@@ -189,6 +200,7 @@ impl Telling {
         epoch: Epoch,
         trace: Option<TraceContext>,
         remembered: &Traces,
+        released: &[usize],
     ) {
         let interest = match trace {
             Some(_) => Interest::CHANGES | Interest::TRACES,
@@ -204,19 +216,18 @@ impl Telling {
         let spans = self.observers.wants(Interest::TRACES);
         let mut cause = trace;
         let mut first = true;
-        for transition in machine.last_run() {
-            let (mut on, mut off, mut again) = (Vec::new(), Vec::new(), Vec::new());
-            for change in transition.raw_changes() {
+        for (place, transition) in machine.last_run().enumerate() {
+            let changes = transition.raw_changes().iter().map(|change| {
+                let ticks = u64::from(change.ticks);
                 let later = later.entry(change.state).or_default();
-                *later -= u64::from(change.ticks);
-                let after = (machine.ticks()[change.state as usize] - *later) % 2 == 1;
-                let state = DynState(change.state);
-                match (change.ticks % 2 == 1, after) {
-                    (true, true) => on.push(state),
-                    (true, false) => off.push(state),
-                    (false, _) => again.push(state),
+                *later -= ticks;
+                TickChange {
+                    state: DynState(change.state),
+                    ticks,
+                    is_active: (machine.ticks()[change.state as usize] - *later) % 2 == 1,
                 }
-            }
+            });
+            let changes = TickChanges(changes.collect());
             let traced = cause.map(Traced::within);
             // What follows from a mutation follows from its own transition, the first.
             let at = traced.map(|traced| traced.context).filter(|_| spans);
@@ -236,18 +247,25 @@ impl Telling {
                 let mut called = transition.called().map(|state| as_index(state.index()));
                 Event::Transition(Transitioned {
                     at: SystemTime::now(),
+                    since: Instant::now(),
+                    sequence: self.sequence + 1 + place as u64,
                     position: Position { epoch, revision },
                     queue_tick: transition.queue_tick(),
                     op: transition.op(),
                     cause: transition.cause(),
                     called: states(&mut called),
-                    on,
-                    off,
-                    again,
+                    payloads: transition
+                        .brought()
+                        .map(|(state, payload)| {
+                            (DynState(as_index(state.index())), payload.clone())
+                        })
+                        .collect(),
+                    changes,
                     canceled: transition
                         .reason()
                         .map(|reason| reason.map(|state| DynState(as_index(state.index())))),
-                    waiting: machine.queue_len(),
+                    waiting: transition.waiting().unwrap_or_default(),
+                    released: released.get(place).copied().unwrap_or_default(),
                     timing: transition.times().map(Timing::of).unwrap_or_default(),
                     handlers: transition
                         .handler_runs()

@@ -13,7 +13,6 @@ use tarpc::context::{self, Context};
 use tokio::time::{sleep, timeout};
 
 use crate::handle::{Handle, Target};
-use crate::handlers::Cause;
 use crate::observe::{LinkChange, Side};
 use crate::position::Position;
 use crate::publisher::Publisher;
@@ -136,6 +135,8 @@ pub struct Follower {
     parent: String,
     /// Why the next question asks for a snapshot.
     resync: Option<Resync>,
+    /// How many waiting futures deltas let go since the last publication.
+    released: usize,
 }
 
 impl Follower {
@@ -163,6 +164,7 @@ impl Follower {
             digest: 0,
             parent: String::new(),
             resync: None,
+            released: 0,
         };
         (view, follower)
     }
@@ -416,8 +418,10 @@ impl Follower {
             self.publisher
                 .publish(position, self.digest, &self.ticks, &self.retained);
             if let Some(changes) = changes {
-                self.tell_changes(Some(start), position, Cause::Delta, changes);
+                let changes = self.delta_changes(&changes);
+                self.tell_changes(Some(start), position, changes, None, self.released);
             }
+            self.released = 0;
         }
     }
 
@@ -457,7 +461,7 @@ impl Follower {
             ticks: &self.ticks,
             retained: &self.retained,
         };
-        self.publisher.followed(&delta.changes, || now);
+        self.released += self.publisher.followed(&delta.changes, || now);
         true
     }
 
@@ -495,7 +499,8 @@ impl Follower {
         let reason = reason.name();
         self.tell_link(LinkChange::Resynced { reason });
         if let Some(changes) = changes {
-            self.tell_changes(before, position, Cause::Snapshot, changes);
+            let whole = self.publisher.shared().current();
+            self.tell_changes(before, position, changes, whole, 0);
         }
         Ok(())
     }

@@ -42,6 +42,8 @@ struct Rare {
 #[derive(Clone, Debug)]
 pub(crate) struct Measure {
     pub(crate) times: Option<Times>,
+    /// How many mutations waited when it began, and when it ended.
+    pub(crate) waiting: (usize, usize),
     runs: Range<u32>,
 }
 
@@ -182,15 +184,19 @@ impl Log {
     }
 
     /// Notes how long the transition took that was closed last; its handlers ran since `runs`.
-    pub(crate) fn measure(&mut self, times: Option<Times>, runs: usize) {
+    pub(crate) fn measure(&mut self, times: Option<Times>, waiting: (usize, usize), runs: usize) {
         let runs = span(runs, self.runs.len());
-        self.measures.push(Measure { times, runs });
+        self.measures.push(Measure {
+            times,
+            waiting,
+            runs,
+        });
     }
 
-    /// How long the transition at `place` took, if it was measured, and the runs of its handlers.
-    pub(crate) fn measured(&self, place: usize) -> (Option<Times>, &[Run]) {
+    /// What was measured of the transition at `place`, if anything was, and the runs of its handlers.
+    pub(crate) fn measured(&self, place: usize) -> (Option<&Measure>, &[Run]) {
         match self.measures.get(place) {
-            Some(measure) => (measure.times, &self.runs[range(&measure.runs)]),
+            Some(measure) => (Some(measure), &self.runs[range(&measure.runs)]),
             None => (None, &[]),
         }
     }

@@ -46,34 +46,37 @@ impl Waking {
     }
 
     /// A transition is over; `moment` is what it led to. Where it concerns nobody, this costs a
-    /// look at one word for each change.
+    /// look at one word for each change. Returns for how many it is over.
     #[inline]
     pub(crate) fn transition<M: Moment>(
         &mut self,
         accepted: bool,
         changes: &[Change],
         moment: impl FnOnce() -> M,
-    ) {
+    ) -> usize {
         if !accepted {
             for change in changes {
                 *self.carried.entry(change.state).or_default() += u64::from(change.ticks);
             }
-            return;
+            return 0;
         }
         let carried = !self.carried.is_empty();
         self.moved |= carried || !changes.is_empty();
         if carried || self.waiters.concern(changes) {
-            self.look(changes, &moment());
+            return self.look(changes, &moment());
         }
+        0
     }
 
     #[cold]
-    fn look(&mut self, changes: &[Change], moment: &dyn Moment) {
+    fn look(&mut self, changes: &[Change], moment: &dyn Moment) -> usize {
         let carried = std::mem::take(&mut self.carried);
         let states = changes.iter().map(|change| change.state);
         let states = states.chain(carried.into_keys());
         let over = self.waiters.changed(states, moment);
+        let count = over.len();
         self.over().extend(over);
+        count
     }
 
     /// Wakes those for whom it is over: what it was over with is published.

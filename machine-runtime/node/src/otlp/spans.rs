@@ -75,8 +75,6 @@ fn append_transition(
     let called = ArrayValue {
         values: called.collect(),
     };
-    let changed = [&transition.on, &transition.off, &transition.again];
-    let changed = changed.iter().map(|states| states.len()).sum();
     let outcome = match transition.canceled {
         None => "executed",
         Some(_) => "canceled",
@@ -87,7 +85,7 @@ fn append_transition(
         attribute("machine.called", Value::ArrayValue(called)),
         text("machine.cause", transition.cause.name()),
         text("machine.outcome", outcome),
-        number("machine.changed", changed),
+        number("machine.changed", transition.changes.iter().len()),
     ];
     let mut status = None;
     if let Some(reason) = &transition.canceled {

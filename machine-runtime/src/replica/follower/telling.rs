@@ -1,9 +1,12 @@
 //! Tells observers what a replica comes to show, and how its link is.
 
-use std::time::SystemTime;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
 
 use crate::handlers::Cause;
-use crate::observe::{Event, Followed, Interest, LinkChange, Side, Span, SpanKind, Traced};
+use crate::observe::{
+    Event, Followed, Interest, LinkChange, Side, Span, SpanKind, TickChange, TickChanges, Traced,
+};
 use crate::position::Position;
 use crate::schema::as_index;
 use crate::state::DynState;
@@ -82,48 +85,57 @@ impl Follower {
     }
 
     /// What a snapshot changes, if anybody wants to know.
-    pub(super) fn snapshot_changes(&self, snapshot: &Snapshot) -> Option<Vec<Change>> {
+    pub(super) fn snapshot_changes(&self, snapshot: &Snapshot) -> Option<TickChanges> {
         let observers = self.publisher.shared().observers()?;
         observers.wants(Interest::CHANGES).then(|| {
             let both = self.ticks.iter().zip(snapshot.ticks()).enumerate();
             let changed = both.filter(|(_, (before, after))| before != after);
-            // Whether it is odd says whether the state is as active as before.
-            let change = |(state, (before, after)): (usize, (&u64, &u64))| Change {
-                state: as_index(state),
-                ticks: if before % 2 == after % 2 { 2 } else { 1 },
+            let change = |(state, (before, after)): (usize, (&u64, &u64))| TickChange {
+                state: DynState(as_index(state)),
+                // In another epoch ticks may be less: whether it is odd says what changed.
+                ticks: after
+                    .checked_sub(*before)
+                    .unwrap_or(2 - (before % 2 + after % 2) % 2),
+                is_active: after % 2 == 1,
             };
-            changed.map(change).collect()
+            TickChanges(changed.map(change).collect())
         })
+    }
+
+    /// What deltas changed; each state is there once.
+    pub(super) fn delta_changes(&self, changes: &[Change]) -> TickChanges {
+        let change = |change: &Change| TickChange {
+            state: DynState(change.state),
+            ticks: u64::from(change.ticks),
+            is_active: self.ticks[change.state as usize] % 2 == 1,
+        };
+        TickChanges(changes.iter().map(change).collect())
     }
 
     pub(super) fn tell_changes(
         &self,
         from: Option<Position>,
         position: Position,
-        cause: Cause,
-        changes: Vec<Change>,
+        changes: TickChanges,
+        whole: Option<Arc<Snapshot>>,
+        released: usize,
     ) {
         let Some(observers) = self.publisher.shared().observers() else {
             return;
         };
         observers.tell(Interest::CHANGES, || {
-            let (mut on, mut off, mut again) = (Vec::new(), Vec::new(), Vec::new());
-            for change in changes {
-                let state = DynState(change.state);
-                match (change.ticks % 2 == 1, self.ticks[change.state as usize] % 2) {
-                    (true, 1) => on.push(state),
-                    (true, _) => off.push(state),
-                    (false, _) => again.push(state),
-                }
-            }
             Event::Followed(Followed {
                 at: SystemTime::now(),
+                since: Instant::now(),
                 from,
                 position,
-                cause,
-                on,
-                off,
-                again,
+                cause: match whole {
+                    None => Cause::Delta,
+                    Some(_) => Cause::Snapshot,
+                },
+                changes,
+                whole,
+                released,
             })
         });
     }
