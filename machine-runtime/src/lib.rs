@@ -129,7 +129,9 @@ pub use handlers::{
 };
 #[cfg(feature = "tokio")]
 pub use keys::KEYS;
-pub use machine::{HandlerRun, MAX_ROUNDS, MAX_RUN, Machine, Measured, Transition};
+pub use machine::{
+    Diverged, HandlerRun, MAX_ROUNDS, MAX_RUN, Machine, Measured, Recorded, Transition,
+};
 pub use mutation::{
     IntoStates, MAX_PAYLOAD, Mutation, Op, Outcome, Payloads, Reason, Refusal, StateList,
 };

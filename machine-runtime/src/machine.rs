@@ -33,8 +33,10 @@ use crate::state::{DynState, State, States, Words};
 use crate::transition::{End, Request, Stage, Status, Times};
 
 mod ran;
+mod replay;
 
 pub use ran::{HandlerRun, Transition};
+pub use replay::{Diverged, Recorded};
 
 /// A machine whose states are of type `S`.
 ///

@@ -331,6 +331,14 @@ pub struct Refusal<S> {
 }
 
 impl<S> Reason<S> {
+    /// Whether a final handler was why: the ticks have changed all the same (rule R26).
+    pub fn is_final(&self) -> bool {
+        match self {
+            Self::Panicked { phase, .. } | Self::TimedOut { phase, .. } => *phase >= Phase::End,
+            _ => false,
+        }
+    }
+
     /// All codes.
     pub const CODES: [&'static str; 12] = [
         "blocked",

@@ -222,6 +222,11 @@ impl Queue {
         }
     }
 
+    /// Counts up to `tick`, as a recorded mutation did.
+    pub(crate) fn pass_to(&mut self, tick: u64) {
+        self.tick = tick;
+    }
+
     /// What waits, in order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Waiting> {
         self.waiting.iter()

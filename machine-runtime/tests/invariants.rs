@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use machine_runtime::{
-    DynState, Enqueued, ErrorKind, Machine, Mutation, Op, Outcome, Phase, Reason, Transition,
+    Cause, DynState, Enqueued, ErrorKind, Machine, Mutation, Op, Outcome, Phase, Reason, Recorded,
+    Transition,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -229,6 +230,21 @@ impl Subject {
             m.last_run().len() as u64,
         ];
         (m.ticks().to_vec(), self.order(), numbers)
+    }
+
+    fn act(&mut self, act: &Act, count: usize) {
+        // How it ends is looked at afterwards.
+        match act {
+            Act::Mutate(op, called) => {
+                let _ = self.machine.mutate(&mutation(*op, called, count, false));
+            }
+            Act::Enqueue(op, called, payload) => {
+                let _ = self
+                    .machine
+                    .enqueue(&mutation(*op, called, count, *payload));
+            }
+            Act::Run => self.machine.run(),
+        }
     }
 
     fn enqueue(&mut self, mutation: &Mutation<DynState>) -> Result<Enqueued, Reason<DynState>> {
@@ -514,6 +530,83 @@ fn foretell(plan: &Plan, rules: &[Rule]) -> Result<(), TestCaseError> {
     Ok(())
 }
 
+/// Has a second machine, begun at a checkpoint, do once more what is recorded of the first.
+fn record(plan: &Plan, rules: &[Rule]) -> Result<(), TestCaseError> {
+    let count = plan.states.len();
+    for detour in [false, true] {
+        let mut subject = Subject::new(plan, rules, detour);
+        let schema = Arc::clone(subject.machine.schema());
+        let start = subject.machine.checkpoint();
+        let mut shadow = Machine::restore_with(schema, &start).unwrap();
+        for act in &plan.acts {
+            subject.clock.pass(3_000);
+            subject.act(act, count);
+            if let Act::Enqueue(..) = act {
+                continue;
+            }
+            for t in subject.machine.last_run() {
+                let called: Vec<_> = t.called().map(|state| state.0).collect();
+                let changes: Vec<_> = t.changes().map(|(state, n)| (state.0, n)).collect();
+                let left_out: Vec<_> = t.left_out().map(|state| state.0).collect();
+                let canceled = t.reason().map(|reason| reason.map(|state| state.0));
+                let recorded = Recorded {
+                    op: t.op(),
+                    called: &called,
+                    cause: t.cause(),
+                    queue_tick: t.queue_tick(),
+                    left_out: &left_out,
+                    canceled: canceled.as_ref(),
+                    changes: &changes,
+                };
+                prop_assert_eq!(shadow.replay(recorded), Ok(()), "{:?}", act);
+                prop_assert_eq!(shadow.revision(), t.revision());
+            }
+            prop_assert_eq!(shadow.ticks(), subject.machine.ticks());
+            let list: Vec<_> = shadow.active_list().map(|state| state.0 as usize).collect();
+            prop_assert_eq!(list, subject.order(), "{:?}", act);
+            // What is recorded otherwise is noticed.
+            if let Some(t) = subject.machine.last_run().find(|t| t.changes().len() > 0) {
+                let (state, n) = t.changes().next().unwrap();
+                let recorded = Recorded {
+                    op: Op::Set,
+                    called: &[],
+                    cause: Cause::Call,
+                    queue_tick: None,
+                    left_out: &[],
+                    canceled: None,
+                    changes: &[(state.0, n + 2)],
+                };
+                prop_assert!(shadow.fork().replay(recorded).is_err());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Goes on with a machine and with what is restored of it, from any moment between two acts.
+fn restore(plan: &Plan) -> Result<(), TestCaseError> {
+    let count = plan.states.len();
+    for detour in [false, true] {
+        let mut subject = Subject::new(plan, &[], detour);
+        for act in &plan.acts {
+            let checkpoint = subject.machine.checkpoint();
+            let mut other = Subject::new(plan, &[], detour);
+            let schema = Arc::clone(subject.machine.schema());
+            other.machine = Machine::restore_with(schema, &checkpoint).unwrap();
+            prop_assert_eq!(&other.machine.checkpoint(), &checkpoint);
+            prop_assert_eq!(other.machine.digest(), subject.machine.digest());
+            subject.act(act, count);
+            other.act(act, count);
+            prop_assert_eq!(other.machine.checkpoint(), subject.machine.checkpoint());
+            prop_assert_eq!(other.machine.digest(), subject.machine.digest());
+            if !matches!(act, Act::Enqueue(..)) {
+                prop_assert_eq!(other.look(), subject.look(), "{:?}", act);
+            }
+        }
+    }
+    Ok(())
+}
+
 fn config(least: u32) -> ProptestConfig {
     ProptestConfig {
         // The smallest failing plan is printed in full and becomes a test of its own.
@@ -535,6 +628,16 @@ proptest! {
     #[test]
     fn handlers_that_accept_everything_change_nothing((plan, rules) in cases(0)) {
         follow_accepting(&plan, &rules)?;
+    }
+
+    #[test]
+    fn what_is_recorded_of_a_machine_is_reproduced_from_a_checkpoint((plan, rules) in cases(3)) {
+        record(&plan, &rules)?;
+    }
+
+    #[test]
+    fn a_restored_machine_goes_on_as_the_other((plan, _) in cases(0)) {
+        restore(&plan)?;
     }
 
     #[test]

@@ -247,7 +247,11 @@ async fn a_transition_tells_what_it_did_and_why_not_and_which_handlers_ran() {
         (exception.cause, exception.queue_tick),
         (Cause::Panic, None)
     );
-    assert_eq!(indices(&exception.changes.on().collect::<Vec<_>>()), [0], "Exception is the first state");
+    assert_eq!(
+        indices(&exception.changes.on().collect::<Vec<_>>()),
+        [0],
+        "Exception is the first state"
+    );
 
     let stats = observers.stats();
     assert_eq!(stats.errors(ErrorKind::Panic), 1);
@@ -364,7 +368,10 @@ async fn a_replica_tells_what_it_comes_to_show_and_of_its_links() {
     let connection = link(&light, "parent", &give);
     let snapshot = followed(&mut changes).await;
     assert_eq!((snapshot.cause, snapshot.from), (Cause::Snapshot, None));
-    assert_eq!(indices(&snapshot.changes.on().collect::<Vec<_>>()), [index(Light::Red)]);
+    assert_eq!(
+        indices(&snapshot.changes.on().collect::<Vec<_>>()),
+        [index(Light::Red)]
+    );
     run(&light, Mutation::add([Light::Green, Light::Knock])).await;
     run(&light, Mutation::add(Light::Knock)).await;
     let (mut on, mut off) = (Vec::new(), Vec::new());

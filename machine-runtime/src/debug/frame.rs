@@ -144,6 +144,8 @@ pub struct Transition {
     pub cause: Cause,
     /// The states that it called.
     pub called: Vec<u32>,
+    /// The auto states that handlers refused, and without which it went on (rule R15).
+    pub left_out: Vec<u32>,
     /// The states that ticked, and how often.
     pub changes: Vec<Change>,
     /// Why it was canceled, if it was. After a panic in a final handler there are changes all the same.

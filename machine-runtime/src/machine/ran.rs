@@ -137,6 +137,11 @@ impl<'a, S: State> Transition<'a, S> {
         brought.map(|(state, payload)| (state_at(*state), payload))
     }
 
+    /// The auto states that handlers refused, and without which an auto mutation went on (rule R15).
+    pub fn left_out(&self) -> impl Iterator<Item = S> + 'a {
+        self.log.left_out(self.place).map(state_at)
+    }
+
     /// Its moments on the stopwatch, if it was timed ([`Measured::All`](super::Measured)).
     pub fn times(&self) -> Option<Times> {
         self.log.measured(self.place).0?.times

@@ -82,6 +82,8 @@ pub struct Transitioned {
     pub cause: Cause,
     /// The states that it called.
     pub called: Vec<DynState>,
+    /// The auto states that handlers refused, and without which it went on (rule R15).
+    pub left_out: Vec<DynState>,
     /// The payloads that came with it.
     pub payloads: Vec<(DynState, Bytes)>,
     /// The states that ticked.

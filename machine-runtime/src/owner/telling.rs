@@ -254,6 +254,10 @@ impl Telling {
                     op: transition.op(),
                     cause: transition.cause(),
                     called: states(&mut called),
+                    left_out: transition
+                        .left_out()
+                        .map(|state| DynState(as_index(state.index())))
+                        .collect(),
                     payloads: transition
                         .brought()
                         .map(|(state, payload)| {

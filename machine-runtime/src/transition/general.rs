@@ -14,6 +14,8 @@ pub(super) struct Lists {
     before: Vec<u32>,
     list: Vec<u32>,
     target: Vec<u32>,
+    /// The auto states that handlers refused.
+    left_out: Vec<u32>,
     have: Vec<u64>,
     gone: Vec<u64>,
 }
@@ -29,6 +31,9 @@ impl Status {
         let mut lists = std::mem::take(&mut self.lists);
         let mut plan = std::mem::take(&mut self.plan);
         let result = self.decide(c, request, &mut lists, &mut plan, negotiator, dry);
+        for state in lists.left_out.drain(..).filter(|_| !dry) {
+            self.log.leave_out(state);
+        }
         if result.is_ok() && !dry {
             self.apply(c, request, &lists);
             self.check_clean(c);
@@ -36,6 +41,25 @@ impl Status {
         self.lists = lists;
         self.plan = plan;
         result
+    }
+
+    /// An auto mutation of which handlers refused these states, as [`Status::run`] has it (rule R17).
+    pub(crate) fn run_without(&mut self, c: &Compiled, request: Request<'_>, left_out: &[u32]) {
+        self.start = self.log.mark();
+        let mut lists = std::mem::take(&mut self.lists);
+        lists.begin(self.active.order(c), c.len());
+        let _ = self.resolve(c, &mut lists, request, request.called);
+        let reached = request.called.iter().copied();
+        let reached: StateList<u32> = reached
+            .filter(|state| has(&lists.have, *state) && !left_out.contains(state))
+            .collect();
+        let _ = self.resolve(c, &mut lists, request, &reached);
+        self.apply(c, request, &lists);
+        self.check_clean(c);
+        self.lists = lists;
+        if self.log.changes.len() > self.start.changes {
+            self.revision += 1;
+        }
     }
 
     /// Leaves the target in `lists`.
@@ -48,10 +72,7 @@ impl Status {
         negotiator: &mut Option<Negotiator<'_>>,
         dry: bool,
     ) -> Result<(), Reason<u32>> {
-        lists.before.clear();
-        lists.before.extend(self.active.order(c));
-        lists.have.resize(c.len().div_ceil(64), 0);
-        lists.gone.resize(c.len().div_ceil(64), 0);
+        lists.begin(self.active.order(c), c.len());
         let refused = self.resolve(c, lists, request, request.called);
         if request.auto {
             // Rule R11 for auto mutations, then R17.
@@ -67,6 +88,8 @@ impl Status {
             if let Some(negotiator) = negotiator {
                 self.settle_general(c, request, lists, plan, negotiator)?;
                 if plan.concerns {
+                    let refused = called.iter().filter(|state| !has(&plan.after, **state));
+                    lists.left_out.extend(refused);
                     called.retain(|state| has(&plan.after, *state));
                 }
             }
@@ -211,6 +234,14 @@ impl Fell<'_> {
 }
 
 impl Lists {
+    /// Takes in what is active before the transition, of so many states.
+    fn begin(&mut self, before: impl Iterator<Item = u32>, states: usize) {
+        self.before.clear();
+        self.before.extend(before);
+        self.have.resize(states.div_ceil(64), 0);
+        self.gone.resize(states.div_ceil(64), 0);
+    }
+
     /// What the transition comes to, if that is of interest to any handler (rule R13).
     fn plan(&self, c: &Compiled, request: Request<'_>, plan: &mut Plan, bound: &Bound) {
         plan.clear();

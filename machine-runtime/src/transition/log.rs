@@ -32,6 +32,8 @@ struct Rare {
     payloads: Vec<(u32, Option<Bytes>)>,
     /// The payloads that came with the mutations.
     brought: Vec<(u32, Bytes)>,
+    /// The auto states that handlers refused and that were left out: places of transitions, and states.
+    left_out: Vec<(usize, u32)>,
     /// Why handlers canceled transitions.
     reasons: Vec<Reason<u32>>,
     /// What left the queue without being run, and why.
@@ -157,11 +159,14 @@ impl Log {
         let Rare {
             payloads,
             brought,
+            left_out,
             reasons,
             dropped,
         } = &mut self.rare;
         payloads.clear();
         brought.clear();
+        left_out.clear();
+        left_out.clear();
         reasons.clear();
         dropped.clear();
         self.any_rare = false;
@@ -232,6 +237,18 @@ impl Log {
     pub(crate) fn payload(&mut self, state: u32, payload: Option<Bytes>) {
         self.any_rare = true;
         self.rare.payloads.push((state, payload));
+    }
+
+    /// Handlers refused an auto state of the transition under way, which goes on without it.
+    pub(super) fn leave_out(&mut self, state: u32) {
+        self.any_rare = true;
+        self.rare.left_out.push((self.records.len(), state));
+    }
+
+    /// The auto states that were left out of the transition at `place`.
+    pub(crate) fn left_out(&self, place: usize) -> impl Iterator<Item = u32> {
+        let left_out = self.rare.left_out.iter();
+        left_out.filter_map(move |(of, state)| (*of == place).then_some(*state))
     }
 
     /// A mutation left the queue without being run.
