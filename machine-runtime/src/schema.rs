@@ -14,6 +14,8 @@ use crate::tables::{self, Tables, flag};
 
 mod builder;
 mod difference;
+#[cfg(feature = "debug")]
+pub(crate) mod portable;
 
 pub use builder::{SchemaBuilder, SchemaError, StateDef};
 pub use difference::{Difference, StateShape};

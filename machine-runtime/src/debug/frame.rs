@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::portable::PortableSchema;
+use super::readable;
 use crate::handlers::{Cause, Phase};
 use crate::mutation::{Op, Reason};
 use crate::position::Position;
@@ -70,6 +71,7 @@ pub struct Hello {
     /// The process's number there.
     pub pid: u32,
     /// Drawn when the process began to tell: the same process after a reconnect has the same.
+    #[serde(with = "readable::hex")]
     pub process: u128,
 }
 
@@ -85,6 +87,7 @@ pub struct Declared {
     /// The address of its parent, for a replica.
     pub parent: Option<String>,
     /// The schema's fingerprint.
+    #[serde(with = "readable::hex")]
     pub fingerprint: u128,
     /// The schema itself: once for each fingerprint in a stream, then none.
     pub schema: Option<PortableSchema>,
@@ -103,6 +106,7 @@ pub enum Role {
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Key {
     /// Where it is.
+    #[serde(with = "readable::position")]
     pub position: Position,
     /// How many transitions there were so far, canceled ones too; 0 for a replica.
     pub sequence: u64,
@@ -208,6 +212,7 @@ pub struct Payload {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Trace {
     /// The trace.
+    #[serde(with = "readable::hex")]
     pub trace: u128,
     /// The span.
     pub span: u64,
@@ -221,6 +226,7 @@ pub struct Followed {
     /// The revision that it showed before. Another than the last told one is a loss.
     pub from: u64,
     /// Where it is now.
+    #[serde(with = "readable::position")]
     pub position: Position,
     /// The states that ticked, and how often.
     pub changes: Vec<Change>,

@@ -3,6 +3,16 @@
 use serde::{Deserialize, Serialize};
 
 use crate::schema::StateShape;
+pub use crate::schema::portable::InvalidSchema;
+
+/// The most axes that a schema from elsewhere may have.
+pub const MAX_AXES: usize = 64;
+
+/// The most groups that a schema from elsewhere may have.
+pub const MAX_GROUPS: usize = 4096;
+
+/// The most entries of relations, of all states together, that a schema from elsewhere may have.
+pub const MAX_RELATED: usize = 1 << 22;
 
 /// All that a schema is made of. States are indices.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -24,6 +34,8 @@ pub struct PortableAxis {
     pub name: String,
     /// Its first and last value.
     pub bounds: (u32, u32),
+    /// Its value where each state was declared, if that was along it.
+    pub values: Vec<Option<u32>>,
 }
 
 /// A group of states.

@@ -1,0 +1,139 @@
+//! One frame of each kind, for tests.
+
+use std::borrow::Cow;
+
+use super::frame::{
+    Body, Change, Declared, Failure, Followed, Frame, HandlerRun, Hello, Key, Line, Link,
+    LinkChange, Payload, Queued, Role, Trace, Transition, VERSION, Waiting,
+};
+use super::portable::PortableSchema;
+use crate::handlers::{Cause, Phase};
+use crate::mutation::{Op, Reason, Refusal};
+use crate::position::{Epoch, Position};
+use crate::schema::{Schema, StateDef};
+
+/// `Exception`, `Open`, `Shut`, `Locked`.
+pub(crate) fn schema() -> Schema {
+    let builder = Schema::builder("Door")
+        .state(StateDef::new("Open").remove(["Shut"]).payload())
+        .state(StateDef::new("Shut").remove(["Open"]).auto())
+        .state(StateDef::new("Locked").require(["Shut"]).multi());
+    builder.group("Leaf", ["Open", "Shut"]).build().unwrap()
+}
+
+pub(crate) fn frames() -> Vec<Frame> {
+    let schema = schema();
+    let position = Position {
+        epoch: Epoch(0x0102_0304_0506_0708_090a_0b0c_0d0e_0f10),
+        revision: 300,
+    };
+    let refusal = Refusal {
+        phase: Phase::Enter,
+        state: Some(1),
+        why: Some(Cow::Borrowed("it is late")),
+    };
+    let transition = Transition {
+        sequence: 12,
+        revision: 300,
+        queue_tick: 7,
+        op: Op::Set,
+        cause: Cause::Handler,
+        called: vec![1, 3],
+        changes: vec![Change { state: 1, ticks: 2 }],
+        canceled: Some(Reason::Refused(Box::new(refusal))),
+        waiting: (1, 2),
+        released: 3,
+        took: (400, 500),
+        handlers: vec![HandlerRun {
+            phase: Phase::Exit,
+            state: None,
+            after: 10,
+            took: 20,
+        }],
+        payloads: vec![Payload {
+            state: 1,
+            len: 4,
+            text: Some("\"by\"".into()),
+        }],
+        trace: Some(Trace {
+            trace: u128::MAX,
+            span: u64::MAX,
+            parent: Some(9),
+        }),
+    };
+    let reason = Reason::Blocked { state: 3, by: 1 };
+    let bodies = [
+        Body::Hello(Hello {
+            version: VERSION,
+            program: "doors 0.1".into(),
+            host: "here".into(),
+            pid: 42,
+            process: 0xabc << 64,
+        }),
+        Body::Machine(Box::new(Declared {
+            name: "root".into(),
+            role: Role::Root,
+            addr: Some("[::]:1".into()),
+            parent: None,
+            fingerprint: schema.fingerprint().0,
+            schema: Some(PortableSchema::of(&schema)),
+        })),
+        Body::Key(Box::new(Key {
+            position,
+            sequence: 11,
+            ticks: vec![0, 1, 200, 3],
+            order: vec![3, 1],
+            queue_tick: 6,
+            queue: vec![Queued {
+                op: Op::Remove,
+                called: vec![2],
+                queue_tick: 8,
+                cause: Cause::Call,
+            }],
+        })),
+        Body::Transition(Box::new(Transition {
+            canceled: Some(reason),
+            changes: Vec::new(),
+            trace: None,
+            ..transition.clone()
+        })),
+        Body::Transition(Box::new(transition)),
+        Body::Followed(Followed {
+            from: 299,
+            position,
+            changes: vec![Change { state: 3, ticks: 1 }],
+            released: 1,
+            trace: None,
+        }),
+        Body::Link(Link {
+            up: true,
+            peer: "root".into(),
+            change: LinkChange::Resynced("gap".into()),
+        }),
+        Body::Error(Failure {
+            kind: "panic".into(),
+            message: "no".into(),
+            revision: 4,
+        }),
+        Body::Log(Line {
+            level: 2,
+            target: "doors".into(),
+            text: "ajar node=\"root\"".into(),
+        }),
+        Body::Dropped(77),
+        Body::Waiters(vec![Waiting {
+            what: "active".into(),
+            states: vec![3],
+            count: 2,
+        }]),
+        Body::Gone,
+    ];
+    let frame = |(number, body): (u64, Body)| Frame {
+        number,
+        wall: 1_700_000_000_000_000 + number,
+        mono: 1000 * number,
+        machine: u32::from(!matches!(body, Body::Hello(_) | Body::Log(_))),
+        body,
+    };
+    (1..).zip(bodies).map(frame).collect()
+}
