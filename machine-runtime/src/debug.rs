@@ -1,8 +1,11 @@
 //! What a debugger is told, and what a recording of it holds.
 
 pub mod codec;
+pub mod file;
 pub mod frame;
+pub mod json;
 pub mod portable;
 mod readable;
+pub mod recording;
 #[cfg(test)]
 pub(crate) mod samples;
