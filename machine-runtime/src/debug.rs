@@ -4,8 +4,12 @@ pub mod codec;
 pub mod file;
 pub mod frame;
 pub mod json;
+pub mod link;
+pub mod listen;
 pub mod portable;
 mod readable;
 pub mod recording;
 #[cfg(test)]
 pub(crate) mod samples;
+pub mod subject;
+mod teller;

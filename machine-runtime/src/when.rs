@@ -19,6 +19,8 @@ use crate::schema::{EXCEPTION, as_index};
 use crate::state::State;
 use crate::view::View;
 
+#[cfg(feature = "debug")]
+mod awaited;
 mod condition;
 mod waiters;
 mod waking;

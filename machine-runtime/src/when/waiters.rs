@@ -198,6 +198,16 @@ impl Waiters {
         discard(gone);
     }
 
+    /// What is waited for, of so many waiters at most.
+    #[cfg(feature = "debug")]
+    pub(crate) fn conditions(&self, most: usize) -> Vec<Arc<Condition>> {
+        let table = self.table();
+        let waiting = table.waiters.values();
+        let waiting = waiting.filter(|waiter| matches!(waiter.progress, Progress::Waiting(_)));
+        let conditions = waiting.map(|waiter| Arc::clone(&waiter.condition));
+        conditions.take(most).collect()
+    }
+
     fn table(&self) -> MutexGuard<'_, Table> {
         // Only an exhausted memory could panic under it; entries are whole all the same.
         self.table.lock().unwrap_or_else(PoisonError::into_inner)

@@ -1,0 +1,116 @@
+//! One connection to a debugger.
+
+use std::io;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_util::codec::FramedRead;
+
+use super::{PATIENCE, Shared};
+use crate::debug::codec::{self, CodecError, MAX_ASK, PREAMBLE, check_preamble, preamble};
+use crate::debug::frame::{Ask, Body, Frame, PROCESS};
+
+/// The least time between two questions that are answered; what is asked sooner waits in the socket.
+const ASK_PAUSE: Duration = Duration::from_millis(100);
+
+/// Tells a debugger until it has gone. Fails if it is none.
+pub(super) async fn run(shared: &Shared, mut socket: TcpStream) -> Result<(), CodecError> {
+    let stall = shared.options.stall;
+    // It only costs speed if it cannot be set.
+    let _ = socket.set_nodelay(true);
+    let Ok(began) = begin(shared, &mut socket).await else {
+        return Ok(());
+    };
+    check_preamble(began)?;
+    let (read, mut write) = socket.split();
+    let mut asks = FramedRead::new(read, codec::frames(MAX_ASK));
+    let Ok(Some(Ok(first))) = timeout(PATIENCE, asks.next()).await else {
+        return Ok(());
+    };
+    let Ask::Hello { process, last, .. } = codec::decode(&first)? else {
+        let why = "it asked before it said who it is".to_owned();
+        return Err(CodecError::Malformed { why });
+    };
+    let known = process == shared.hello.process && last > 0;
+    shared.stream.connect(known.then_some(last));
+    let _gone = Gone(shared);
+    let mut next_ask = Instant::now();
+    loop {
+        tokio::select! {
+            bytes = shared.stream.next() => {
+                if write_all(&mut write, &bytes, stall).await.is_err() {
+                    return Ok(());
+                }
+            }
+            ask = async {
+                sleep_until(next_ask).await;
+                asks.next().await
+            } => {
+                next_ask = Instant::now() + ASK_PAUSE;
+                let Some(Ok(ask)) = ask else {
+                    return Ok(());
+                };
+                if let Ask::Waiters { machine } = codec::decode(&ask)? {
+                    answer(shared, machine);
+                }
+            }
+        }
+    }
+}
+
+/// Says who we are, and hears how the other side begins.
+async fn begin(shared: &Shared, socket: &mut TcpStream) -> io::Result<[u8; PREAMBLE]> {
+    let now = shared.stream.clocks().now();
+    let hello = Frame {
+        number: 0,
+        wall: now.wall,
+        mono: now.mono,
+        machine: PROCESS,
+        body: Body::Hello(shared.hello.clone()),
+    };
+    let mut first = preamble().to_vec();
+    codec::append(&hello, &mut first).map_err(io::Error::other)?;
+    write_all(socket, &first, shared.options.stall).await?;
+    let mut began = [0; PREAMBLE];
+    timeout(PATIENCE, socket.read_exact(&mut began)).await??;
+    Ok(began)
+}
+
+/// Writes all of it, as long as some of it is taken now and then.
+async fn write_all(
+    to: &mut (impl AsyncWrite + Unpin),
+    mut bytes: &[u8],
+    stall: Duration,
+) -> io::Result<()> {
+    while !bytes.is_empty() {
+        let written = timeout(stall, to.write(bytes)).await??;
+        if written == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        bytes = &bytes[written..];
+    }
+    Ok(())
+}
+
+fn answer(shared: &Shared, machine: u32) {
+    let subjects = shared.subjects.lock();
+    let subjects = subjects.unwrap_or_else(std::sync::PoisonError::into_inner);
+    let place = (machine as usize).checked_sub(1);
+    let subject = place.and_then(|place| subjects.get(place)).cloned();
+    drop(subjects);
+    if let Some(subject) = subject {
+        shared.stream.push_last(machine, subject.waiters());
+    }
+}
+
+/// Notes that the connection is over, however it ends.
+struct Gone<'a>(&'a Shared);
+
+impl Drop for Gone<'_> {
+    fn drop(&mut self) {
+        self.0.stream.disconnect();
+    }
+}
