@@ -12,7 +12,7 @@ use super::frame::{Body, Frame, VERSION};
 const STATE: [&str; 3] = ["state", "by", "requires"];
 
 /// What holds several.
-const STATES: [&str; 3] = ["called", "order", "states"];
+const STATES: [&str; 4] = ["called", "left_out", "order", "states"];
 
 /// What holds a number for each state.
 const TICKS: &str = "ticks";

@@ -40,6 +40,7 @@ pub(crate) fn frames() -> Vec<Frame> {
         cause: Cause::Handler,
         called: vec![1, 3],
         changes: vec![Change { state: 1, ticks: 2 }],
+        left_out: vec![2],
         canceled: Some(Reason::Refused(Box::new(refusal))),
         waiting: (1, 2),
         released: 3,

@@ -154,6 +154,7 @@ impl Subject {
             cause: t.cause,
             called: t.called.iter().map(|state| state.0).collect(),
             changes: changes(&t.changes),
+            left_out: t.left_out.iter().map(|state| state.0).collect(),
             canceled: t.canceled.clone().map(|why| why.map(|state| state.0)),
             waiting: (count(t.waiting.0), count(t.waiting.1)),
             released: count(t.released),
