@@ -8,7 +8,9 @@ pub mod link;
 pub mod listen;
 pub mod portable;
 mod readable;
+pub mod record;
 pub mod recording;
+pub mod replay;
 #[cfg(test)]
 pub(crate) mod samples;
 pub mod subject;
