@@ -13,9 +13,11 @@ use flights_bench::part::PartArgs;
 
 use crate::feed::Speed;
 
+mod debug;
 mod reports;
 mod values;
 
+pub use self::debug::{DEBUG_ADDR, DebugArgs, ReplayArgs, record_args};
 pub use self::reports::{LogArgs, ObserveArgs};
 pub use self::values::{Addr, OptionalAddr, OptionalPeriod};
 use self::values::{interval, json, patience, period};
@@ -59,6 +61,9 @@ Examples:
                                                 a change at the root, by way of any node
   flights dashboard --out observability         a Grafana dashboard and Prometheus rules
   flights top                                   how all nodes do, live
+  flights node --addr :19700 --replay shipped --record recorded
+                                                a root that is recorded
+  flights replay recorded                       whether the same comes of it once more
   flights bench --quick                         what it all costs, in less than a minute
 
 Exit codes: 0 success, 1 failure, 2 wrong usage, 3 a node, the root behind it, or Grafana, could \
@@ -165,6 +170,8 @@ pub enum Command {
     Dashboard(DashboardArgs),
     /// Shows how nodes do: rates, lag, the last error
     Top(TopArgs),
+    /// Does what was recorded once more, and says whether the same comes of it
+    Replay(ReplayArgs),
     /// Measures what nodes cost, beside floors of the same run
     Bench(BenchArgs),
     /// What `bench` starts
@@ -250,6 +257,10 @@ pub struct TreeArgs {
     #[command(flatten)]
     pub observe: ObserveArgs,
 
+    /// Who is told everything.
+    #[command(flatten)]
+    pub debug: DebugArgs,
+
     /// What the nodes log, where they are processes.
     #[arg(skip)]
     pub log: LogArgs,
@@ -300,6 +311,10 @@ pub struct NodeArgs {
     /// To whom it reports.
     #[command(flatten)]
     pub observe: ObserveArgs,
+
+    /// Who is told everything.
+    #[command(flatten)]
+    pub debug: DebugArgs,
 
     /// Tells in words what the states do
     #[arg(long)]

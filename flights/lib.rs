@@ -26,6 +26,7 @@ pub mod dashboard;
 pub mod feed;
 pub mod narrator;
 pub mod payloads;
+pub mod replay;
 pub mod run;
 pub mod states;
 pub mod tower;

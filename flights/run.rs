@@ -18,6 +18,7 @@ use crate::tower::Tower;
 use crate::traffic::{SERVES_ON, Traffic};
 use crate::tree::Tree;
 use machine_node::client;
+use machine_node::debugging::Debugging;
 use machine_node::node::{self, Node, NodeConfig, Origin, Sockets};
 use machine_node::observe::ObserveConfig;
 use machine_node::shutdown::{PATIENCE, Signals, Tasks, input_ends};
@@ -140,6 +141,7 @@ pub async fn node(args: NodeArgs, logs: Logs) -> anyhow::Result<()> {
         (None, Some(_)) => args.addr.to_string(),
     };
     logs.push(&observe, Some(&name), &tasks)?;
+    let debugging = Debugging::start(&program(), &args.debug.config(None), &logs, &tasks)?;
     let mut root = None;
     let origin = if let Some(addr) = parent {
         logs.add_node(&name, Role::Replicant);
@@ -161,6 +163,7 @@ pub async fn node(args: NodeArgs, logs: Logs) -> anyhow::Result<()> {
         push_interval: args.link.push_interval,
         observe,
         exports: logs.exports(),
+        debugging,
     };
     let lines = Lines::default();
     let followers = rpc.local_addr().context("a socket without an address")?;
@@ -254,6 +257,11 @@ pub(crate) fn reports(args: &ObserveArgs) -> Result<ObserveConfig, Usage> {
     let checked = config.check(Flights::schema());
     checked.map_err(|error| Usage(format!("{error:#}")))?;
     Ok(config)
+}
+
+/// What a debugger is told that runs here.
+pub(crate) fn program() -> String {
+    format!("flights {VERSION}")
 }
 
 async fn listen(addr: &Addr) -> anyhow::Result<TcpListener> {

@@ -7,6 +7,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::Context;
+use machine_node::debugging::{DEFAULT_ADDR, DebugConfig, Debugging};
 use machine_node::node::{self, Node, NodeConfig, Origin, Sockets};
 use machine_node::observe::ObserveConfig;
 use machine_node::places::{Place, places};
@@ -19,9 +20,9 @@ use machine_runtime::observe::Observers;
 use machine_runtime::{Handle, Machine, States};
 use tokio::net::TcpListener;
 
-use crate::cli::{HTTP_PORT, RPC_PORT, TreeArgs, Usage, VERSION};
+use crate::cli::{DEBUG_ADDR, HTTP_PORT, RPC_PORT, TreeArgs, Usage, VERSION, record_args};
 use crate::narrator::narrate;
-use crate::run::reports;
+use crate::run::{program, reports};
 use crate::states::Flights;
 use crate::tower::Tower;
 use crate::traffic::OVER;
@@ -49,6 +50,7 @@ impl Tree {
         lines: &Lines,
     ) -> anyhow::Result<Self> {
         let observe = reports(&args.observe)?;
+        let debug = args.debug.config(Some(DEFAULT_ADDR));
         let places = places(&args.fanout).map_err(|error| Usage(format!("--fanout: {error}")))?;
         let deepest = places.iter().map(|place| place.tier).max();
         let first_leaf = places.iter().position(|place| Some(place.tier) == deepest);
@@ -77,13 +79,14 @@ impl Tree {
                         args: [
                             node_args(place, parent, *rpc, *http, narrator == Some(i), args),
                             report_args(&observe),
+                            record_args(&debug),
                         ]
                         .concat(),
                     }
                 });
             let processes = Processes::start(
                 nodes.collect(),
-                &environment(args, &observe),
+                &environment(args, &observe, &debug),
                 logs,
                 Some(OVER),
                 tasks,
@@ -92,6 +95,7 @@ impl Tree {
             return Ok(Self::Processes(processes));
         }
         logs.push(&observe, None, tasks)?;
+        let debugging = Debugging::start(&program(), &debug, logs, tasks)?;
         let observers = Observers::new();
         if let Some(root) = places.first() {
             log::attach(&observers, Flights::schema(), &root.name, Role::Root, tasks);
@@ -117,6 +121,7 @@ impl Tree {
                 push_interval: args.link.push_interval,
                 observe: observe.clone(),
                 exports: logs.exports(),
+                debugging: debugging.clone(),
             };
             let http = Some(http);
             let node = Node::start(config, Sockets { rpc, http }, tasks)?;
@@ -235,10 +240,16 @@ fn report_args(config: &ObserveConfig) -> Vec<OsString> {
 
 /// What the environment of a node of the tree says where it is a process: what is logged, and where
 /// reports go, as that may have a password. What else says where was read already.
-fn environment(args: &TreeArgs, observe: &ObserveConfig) -> Vec<(&'static str, Option<String>)> {
+fn environment(
+    args: &TreeArgs,
+    observe: &ObserveConfig,
+    debug: &DebugConfig,
+) -> Vec<(&'static str, Option<String>)> {
     let mut list = Vec::from(args.log.environment());
     let otlp = observe.otlp.as_ref().map(|otlp| otlp.url.clone());
+    let debugger = debug.addr.clone().unwrap_or_else(|| "0".to_owned());
     list.extend([
+        (DEBUG_ADDR, Some(debugger)),
         ("LOKI_ADDR", observe.loki.clone()),
         ("AM_LOKI_ADDR", None),
         ("PUSH_GATEWAY_URL", observe.push_gateway.clone()),

@@ -22,6 +22,7 @@ pub(crate) fn command(args: &[&str]) -> Command {
     command
         .args(args)
         .env_remove("RUST_LOG")
+        .env("AM_DBG_ADDR", "0")
         .env_remove("TRACEPARENT")
         .stdin(Stdio::null());
     command

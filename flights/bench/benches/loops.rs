@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use flights_bench::states::Published148;
+use machine_node::debugging::Debugging;
 use machine_node::node::{Node, NodeConfig, Origin, Sockets, start_machine};
 use machine_node::observe::{Exports, ObserveConfig};
 use machine_node::random::RandomTraffic;
@@ -296,6 +297,7 @@ async fn start(origin: Origin, tasks: &Tasks) -> anyhow::Result<(Addrs, Node)> {
         push_interval: Duration::ZERO,
         observe: ObserveConfig::new("bench"),
         exports: Exports::default(),
+        debugging: Debugging::default(),
     };
     let http = Some(http);
     Ok((addrs, Node::start(config, Sockets { rpc, http }, tasks)?))

@@ -16,6 +16,7 @@ use hyper::Response;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use machine_node::debugging::Debugging;
 use machine_node::node::{self, Node, NodeConfig, Origin, Sockets};
 use machine_node::observe::{Exports, ObserveConfig};
 use machine_node::random::RandomTraffic;
@@ -116,6 +117,7 @@ async fn run_node(args: NodeArgs) -> anyhow::Result<()> {
         push_interval: Duration::ZERO,
         observe: ObserveConfig::new("bench"),
         exports: Exports::default(),
+        debugging: Debugging::default(),
     };
     let http = Some(http);
     let _node = Node::start(config, Sockets { rpc, http }, &tasks)?;

@@ -9,11 +9,13 @@
 //! * [`observe`] says to whom a node reports, [`metrics`] which metrics it has, [`log`] what of it is
 //!   logged; `otlp` sends traces. [`health`] is a root's pulse, and [`dashboard`] makes pictures and
 //!   alerts of metrics.
+//! * [`debugging`] tells a debugger everything, and records it.
 //! * [`shutdown`], [`telemetry`], [`status`] and [`terminal`] are how a program of nodes ends,
 //!   logs, and shows how it goes.
 
 pub mod client;
 pub mod dashboard;
+pub mod debugging;
 pub mod health;
 pub mod http;
 pub mod log;

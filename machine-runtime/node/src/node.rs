@@ -14,6 +14,7 @@ use machine_runtime::{
 };
 use tokio::net::TcpListener;
 
+use crate::debugging::{Debugging, Subject};
 use crate::http::Http;
 use crate::log;
 use crate::observe::{Exports, ObserveConfig, Observed};
@@ -39,6 +40,8 @@ pub struct NodeConfig {
     pub observe: ObserveConfig,
     /// What the program's exporters have told: those of the log and of spans are of all its nodes.
     pub exports: Exports,
+    /// Who is told everything that it does.
+    pub debugging: Debugging,
 }
 
 /// Where the states of a node come from.
@@ -109,9 +112,14 @@ impl Node {
     ///
     /// If a socket has no address, or as [`ObserveConfig::check`].
     pub fn start(config: NodeConfig, sockets: Sockets, tasks: &Tasks) -> anyhow::Result<Self> {
+        let followers = sockets.rpc.local_addr();
+        let followers = followers.context("a socket without an address")?.to_string();
+        let (name, debugging) = (&config.name, &config.debugging);
         let (handle, link, observers) = match config.origin {
             Origin::Machine(handle, observers) => {
                 config.observe.check(handle.view().schema())?;
+                let subject = Subject::root(name, &handle, &observers).with_addr(followers);
+                debugging.add(&subject);
                 (handle, None, observers)
             }
             Origin::Parent(schema, addr) => {
@@ -122,6 +130,8 @@ impl Node {
                 log::attach(&observers, &schema, &config.name, Role::Replicant, tasks);
                 let (_, follower) = Follower::new::<DynState>(schema, options);
                 let (handle, link) = (follower.handle(), follower.link().clone());
+                let subject = Subject::replicant(name, &addr, &handle, &observers);
+                debugging.add(&subject.with_addr(followers));
                 tasks.spawn(follower.run(Tcp { addr }, tasks.stopped()));
                 (handle, Some(link), observers)
             }

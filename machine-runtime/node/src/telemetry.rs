@@ -11,12 +11,14 @@ use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::registry::Registry;
 use tracing_subscriber::util::SubscriberInitExt;
 
+use crate::debugging::Debugging;
 use crate::observe::ObserveConfig;
 use crate::outbound::Exports;
 use crate::shutdown::Tasks;
 use crate::status::Lines;
 use stderr::Stderr;
 
+mod debug;
 pub(crate) mod levels;
 mod line;
 mod loki;
@@ -103,6 +105,9 @@ pub fn start(config: &LogConfig, lines: Option<Lines>) -> anyhow::Result<Logs> {
         );
         loki
     });
+    let told = debug::Told::default();
+    let collector = debug::Collector(told.clone());
+    layers.push(collector.with_filter(config.filter.targets()).boxed());
     tracing_subscriber::registry()
         .with(layers)
         .try_init()
@@ -112,6 +117,7 @@ pub fn start(config: &LogConfig, lines: Option<Lines>) -> anyhow::Result<Logs> {
         writer,
         format: config.format,
         loki,
+        told,
         exports,
     })
 }
@@ -135,6 +141,7 @@ pub struct Logs {
     writer: Writer,
     format: Format,
     loki: Option<loki::Loki>,
+    told: debug::Told,
     exports: Exports,
 }
 
@@ -144,6 +151,11 @@ impl Logs {
         if let Some(loki) = &self.loki {
             loki.add_node(name, role);
         }
+    }
+
+    /// Passes on what is logged from now on.
+    pub(crate) fn debug(&self, debugging: &Debugging) {
+        self.told.set(debugging);
     }
 
     /// What of them was sent: for all nodes of the program, whose other exporters count there as well.

@@ -121,6 +121,24 @@ pub(super) fn level(level: Level) -> &'static str {
     }
 }
 
+/// The node that an event is of, and its message with the other fields.
+pub(super) fn words(event: &Event<'_>) -> (Option<String>, String) {
+    let mut words = Named {
+        node: None,
+        words: Words {
+            said: &["node", "role"],
+            message: String::new(),
+            fields: String::new(),
+        },
+    };
+    event.record(&mut words);
+    let Words {
+        message, fields, ..
+    } = words.words;
+    let text = format!("{message}{fields}");
+    (words.node, text.replace(char::is_control, " "))
+}
+
 /// An event as one JSON object a line.
 pub(super) struct Json;
 
@@ -200,6 +218,25 @@ fn said(target: &str) -> &'static [&'static str] {
         LINK => &["side", "peer", "change"],
         ERROR => &["phase", "state"],
         _ => &[],
+    }
+}
+
+/// The words of an event, and its node.
+struct Named {
+    node: Option<String>,
+    words: Words,
+}
+
+impl Visit for Named {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        if field.name() == "node" {
+            self.node = Some(value.to_owned());
+        }
+        self.words.record_str(field, value);
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.words.record_debug(field, value);
     }
 }
 

@@ -6,6 +6,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use machine_node::debugging::Debugging;
 use machine_node::node::{self, Node, NodeConfig, Origin, Sockets};
 use machine_node::observe::{Exports, ObserveConfig};
 use machine_node::places::places;
@@ -319,6 +320,7 @@ fn start_node(name: &str, origin: Origin, rpc: TcpListener, tasks: &Tasks) -> an
         push_interval: Duration::ZERO,
         observe: ObserveConfig::new("bench"),
         exports: Exports::default(),
+        debugging: Debugging::default(),
     };
     Node::start(config, Sockets { rpc, http: None }, tasks)
 }

@@ -6,6 +6,7 @@ use machine_runtime::{Machine, States as _};
 use tokio::net::TcpListener;
 
 use super::*;
+use crate::debugging::Debugging;
 use crate::fixture::Flights;
 use crate::metrics::{ALL, Kind, On};
 use crate::node::{self, NodeConfig, Origin, Sockets};
@@ -73,6 +74,7 @@ fn config(name: &str, origin: Origin) -> NodeConfig {
         push_interval: Duration::ZERO,
         observe,
         exports: Exports::default(),
+        debugging: Debugging::default(),
     }
 }
 
