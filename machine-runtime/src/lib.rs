@@ -100,6 +100,7 @@ mod serde_impl;
 mod set;
 mod sets;
 mod state;
+mod steps;
 mod tables;
 #[cfg(feature = "tokio")]
 mod tickets;
@@ -108,6 +109,7 @@ mod trace;
 mod transition;
 #[cfg(feature = "tokio")]
 mod view;
+pub mod whatif;
 #[cfg(feature = "tokio")]
 mod when;
 #[cfg(feature = "tokio")]
@@ -153,6 +155,7 @@ pub use schema::{
 pub use set::StateSet;
 pub use sets::{Basic, StateSource};
 pub use state::{DynState, State, States, UnknownState, Words};
+pub use steps::Step;
 #[cfg(feature = "tokio")]
 pub use tickets::TICKETS;
 #[cfg(feature = "tokio")]

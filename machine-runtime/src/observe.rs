@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, Semaphore, mpsc};
 
 #[cfg(feature = "replica")]
 use crate::write::{Write, Written};
@@ -54,7 +54,22 @@ struct Attached {
     interest: Interest,
     events: mpsc::Sender<Arc<Event>>,
     lost: AtomicU64,
+    /// Of one that loses nothing: how many events may wait before what is observed waits for it.
+    backlog: Option<usize>,
+    /// Told when such a backlog has become shorter, or the observer has gone.
+    shorter: Notify,
 }
+
+impl Attached {
+    /// Whether what is observed has to wait.
+    fn is_behind(&self) -> bool {
+        let waiting = self.events.max_capacity() - self.events.capacity();
+        self.backlog.is_some_and(|backlog| waiting >= backlog)
+    }
+}
+
+/// The bit of `wanted` that says that an observer has attached that loses nothing.
+const LOSSLESS: u64 = 1 << 63;
 
 impl Observers {
     /// Nobody yet.
@@ -74,12 +89,42 @@ impl Observers {
     ///
     /// If `room` is 0.
     pub fn attach(&self, name: &'static str, interest: Interest, room: usize) -> Observer {
+        self.attach_with(name, interest, room, None)
+    }
+
+    /// As [`Observers::attach`], but nothing is lost: a machine or a replica goes on only once fewer
+    /// than `backlog` events wait to be taken. So it is for what has to be complete, such as a
+    /// recording, and slows down what it is slower than. More than `backlog` events wait where one
+    /// batch of mutations makes more.
+    ///
+    /// # Panics
+    ///
+    /// If `backlog` is 0.
+    pub fn attach_lossless(
+        &self,
+        name: &'static str,
+        interest: Interest,
+        backlog: usize,
+    ) -> Observer {
+        assert!(backlog > 0, "an observer that may never be told anything");
+        self.attach_with(name, interest, Semaphore::MAX_PERMITS, Some(backlog))
+    }
+
+    fn attach_with(
+        &self,
+        name: &'static str,
+        interest: Interest,
+        room: usize,
+        backlog: Option<usize>,
+    ) -> Observer {
         let (events, received) = mpsc::channel(room);
         let attached = Arc::new(Attached {
             name,
             interest,
             events,
             lost: AtomicU64::new(0),
+            backlog,
+            shorter: Notify::new(),
         });
         self.change(&mut self.gone(), |list| list.push(Arc::clone(&attached)));
         Observer {
@@ -114,6 +159,22 @@ impl Observers {
         let has_room =
             |one: &Arc<Attached>| one.interest.meets(interest) && one.events.capacity() > 0;
         self.wants(interest) && self.inner.attached.load().iter().any(has_room)
+    }
+
+    /// Waits until no observer that loses nothing is behind.
+    pub(crate) async fn keep_up(&self) {
+        while self.inner.wanted.load(Ordering::Relaxed) & LOSSLESS != 0 {
+            let attached = self.inner.attached.load_full();
+            let Some(behind) = attached.iter().find(|one| one.is_behind()) else {
+                return;
+            };
+            let shorter = behind.shorter.notified();
+            // It may have caught up, or gone, since.
+            let is_there = |one| Arc::ptr_eq(one, behind);
+            if behind.is_behind() && self.inner.attached.load().iter().any(is_there) {
+                shorter.await;
+            }
+        }
     }
 
     /// Counts events that were not even made, as nobody who wants them had room.
@@ -195,7 +256,10 @@ impl Observers {
         let _ = gone;
         let mut list = Vec::clone(&self.inner.attached.load());
         change(&mut list);
-        let wanted = list.iter().fold(0, |all, one| all | one.interest.bits());
+        let wanted = list.iter().fold(0, |all, one| {
+            let lossless = if one.backlog.is_some() { LOSSLESS } else { 0 };
+            all | one.interest.bits() | lossless
+        });
         self.inner.attached.store(Arc::new(list));
         self.inner.wanted.store(wanted, Ordering::Relaxed);
     }
@@ -246,7 +310,10 @@ impl Observer {
     /// No event is lost if it is dropped.
     pub async fn next(&mut self) -> Arc<Event> {
         match self.received.recv().await {
-            Some(event) => event,
+            Some(event) => {
+                self.taken();
+                event
+            }
             // We hold a sender ourselves.
             None => std::future::pending().await,
         }
@@ -254,7 +321,16 @@ impl Observer {
 
     /// The next event, if one waits.
     pub fn try_next(&mut self) -> Option<Arc<Event>> {
-        self.received.try_recv().ok()
+        let event = self.received.try_recv().ok()?;
+        self.taken();
+        Some(event)
+    }
+
+    /// Lets what is observed go on, where it waits for this observer.
+    fn taken(&self) {
+        if self.attached.backlog.is_some() && !self.attached.is_behind() {
+            self.attached.shorter.notify_waiters();
+        }
     }
 
     /// How many events found no room so far.
@@ -269,6 +345,7 @@ impl Drop for Observer {
         self.observers.change(&mut gone, |list| {
             list.retain(|one| !Arc::ptr_eq(one, &self.attached));
         });
+        self.attached.shorter.notify_waiters();
         add(&mut gone, self.attached.name, self.lost());
     }
 }

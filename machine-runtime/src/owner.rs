@@ -121,7 +121,13 @@ impl<S: State> Owner<S> {
                         self.fail(error);
                     }
                 }
-                count = self.jobs.recv_many(&mut jobs, CHANNEL) => {
+                count = async {
+                    // Dropping this loses nothing either.
+                    if let Some(telling) = &self.telling {
+                        telling.keep_up().await;
+                    }
+                    self.jobs.recv_many(&mut jobs, CHANNEL).await
+                } => {
                     if count == 0 {
                         return self.machine;
                     }

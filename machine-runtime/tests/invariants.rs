@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 
 use machine_runtime::{
     Cause, DynState, Enqueued, ErrorKind, Machine, Mutation, Op, Outcome, Phase, Reason, Recorded,
-    Transition,
+    Step, Transition, whatif,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -583,6 +583,112 @@ fn record(plan: &Plan, rules: &[Rule]) -> Result<(), TestCaseError> {
     Ok(())
 }
 
+/// Holds the steps of each mutation against what it does.
+fn tell_steps(plan: &Plan) -> Result<(), TestCaseError> {
+    let count = plan.states.len();
+    let mut subject = Subject::new(plan, &[], false);
+    let changes = |t: &Transition<'_, DynState>| {
+        let mut changes: Vec<_> = t.changes().collect();
+        changes.sort_unstable();
+        changes
+    };
+    for act in &plan.acts {
+        let Act::Mutate(op, called) = act else {
+            continue;
+        };
+        let mutation = mutation(*op, called, count, false);
+        let before = subject.machine.fork();
+        let outcome = subject.machine.mutate(&mutation);
+        let mut before = before;
+        for t in subject.machine.last_run() {
+            let steps = if t.is_auto() {
+                before.auto_steps(&t.called().collect::<Vec<_>>())
+            } else {
+                before.steps(&mutation)
+            };
+            let mut told: Vec<_> = steps
+                .iter()
+                .filter_map(|step| match step {
+                    Step::Begins(state) | Step::Ends(state) => Some((*state, 1)),
+                    Step::Ticks(state) => Some((*state, 2)),
+                    _ => None,
+                })
+                .collect();
+            told.sort_unstable();
+            prop_assert_eq!(&told, &changes(&t), "{:?}: {:?}", act, steps);
+            // Of two reasons the fast road may name the other one.
+            let refused = steps.iter().any(|step| matches!(step, Step::Refused(_)));
+            prop_assert_eq!(refused, !t.is_accepted());
+            let called: Vec<_> = t.called().map(|state| state.0).collect();
+            let ticked: Vec<_> = t.changes().map(|(state, n)| (state.0, n)).collect();
+            let canceled = t.reason().map(|reason| reason.map(|state| state.0));
+            let recorded = Recorded {
+                op: t.op(),
+                called: &called,
+                cause: t.cause(),
+                queue_tick: t.queue_tick(),
+                left_out: &[],
+                canceled: canceled.as_ref(),
+                changes: &ticked,
+            };
+            prop_assert_eq!(before.replay(recorded), Ok(()));
+        }
+        let last = subject.machine.last_run().len();
+        prop_assert!(last > 0 || !outcome.is_executed());
+    }
+    Ok(())
+}
+
+/// Holds the smallest mutations that change each state against all that there are.
+fn ask_what_if(plan: &Plan) -> Result<(), TestCaseError> {
+    let count = plan.states.len();
+    let mut subject = Subject::new(plan, &[], false);
+    for act in &plan.acts {
+        subject.act(act, count);
+    }
+    subject.machine.run();
+    let machine = subject.machine.fork();
+    let total = u32::try_from(machine.ticks().len()).unwrap();
+    let mut called: Vec<Vec<u32>> = vec![Vec::new()];
+    let mut by_size = Vec::new();
+    for _ in 0..whatif::MOST_CALLED {
+        let longer = called.iter().flat_map(|states| {
+            let next = states.last().map_or(0, |last| last + 1);
+            (next..total).map(move |state| [&states[..], &[state]].concat())
+        });
+        called = longer.collect();
+        by_size.push(called.clone());
+    }
+    for state in (0..total).map(DynState) {
+        let wanted = !machine.is_active(state);
+        let works = |op: Op, called: &[u32]| {
+            let mut fork = machine.fork();
+            let called: Vec<_> = called.iter().copied().map(DynState).collect();
+            let mutation = Mutation::new(op, called);
+            fork.mutate(&mutation).is_executed() && fork.is_active(state) == wanted
+        };
+        let size = by_size.iter().position(|all| {
+            let ops = [Op::Add, Op::Remove, Op::Set];
+            all.iter()
+                .any(|called| ops.iter().any(|op| works(*op, called)))
+        });
+        let answer = whatif::smallest(&machine, state, wanted, u64::MAX, || true);
+        prop_assert!(!answer.cut_off);
+        let found = answer
+            .found
+            .iter()
+            .map(|mutation| mutation.states().len() - 1);
+        let found: Vec<_> = found.collect();
+        prop_assert_eq!(found.first().copied(), size, "{:?} of {:?}", state, machine);
+        for mutation in &answer.found {
+            let called: Vec<_> = mutation.states().iter().map(|state| state.0).collect();
+            prop_assert!(works(mutation.op(), &called), "{:?}", mutation);
+            prop_assert_eq!(Some(called.len() - 1), size);
+        }
+    }
+    Ok(())
+}
+
 /// Goes on with a machine and with what is restored of it, from any moment between two acts.
 fn restore(plan: &Plan) -> Result<(), TestCaseError> {
     let count = plan.states.len();
@@ -638,6 +744,18 @@ proptest! {
     #[test]
     fn a_restored_machine_goes_on_as_the_other((plan, _) in cases(0)) {
         restore(&plan)?;
+    }
+
+    #[test]
+    fn steps_tell_what_a_mutation_does((plan, _) in cases(0)) {
+        tell_steps(&plan)?;
+    }
+
+    #[test]
+    fn the_smallest_mutation_that_changes_a_state_is_found((mut plan, _) in cases(0)) {
+        prop_assume!(plan.states.len() <= 7);
+        plan.acts.truncate(6);
+        ask_what_if(&plan)?;
     }
 
     #[test]

@@ -726,3 +726,72 @@ async fn traces_of_another_life_of_the_root_are_not_those_of_this() {
     let more = told.try_next();
     assert!(more.is_none(), "{more:?}");
 }
+
+/// What loses nothing holds back what it observes, and nobody else.
+#[tokio::test]
+async fn a_machine_waits_for_an_observer_that_loses_nothing_until_it_has_gone() {
+    let (observers, mut tasks) = (Observers::new(), Tasks::new());
+    let mut all = observers.attach_lossless("recording", Interest::CHANGES, 4);
+    let mut some = observers.attach("hung", Interest::CHANGES, 1);
+    let light = root(Machine::new(), &observers, &mut tasks);
+    run(&light, Mutation::add(Light::Red)).await;
+    for _ in 0..3 {
+        run(&light, Mutation::add(Light::Knock)).await;
+    }
+    // It is behind now: what is sent waits, and so long as nobody takes anything.
+    let mut held = Tasks::new();
+    held.spawn({
+        let light = light.clone();
+        async move { run(&light, Mutation::add(Light::Knock)).await }
+    });
+    let first = transition(&mut all).await;
+    assert_eq!(first.sequence, 1);
+    let mut sequence = first.sequence;
+    while sequence < 5 {
+        let next = transition(&mut all).await;
+        assert_eq!(next.sequence, sequence + 1, "nothing is lost");
+        sequence = next.sequence;
+    }
+    held.join_next().await.unwrap().unwrap();
+    assert_eq!((all.lost(), some.lost()), (0, 4));
+    assert_eq!(transition(&mut some).await.sequence, 1);
+    // Once it has gone, nobody waits for it.
+    for _ in 0..4 {
+        run(&light, Mutation::add(Light::Knock)).await;
+    }
+    let mut held = std::pin::pin!(run(&light, Mutation::add(Light::Knock)));
+    for _ in 0..64 {
+        tokio::task::yield_now().await;
+        let waits = futures_util::poll!(&mut held).is_pending();
+        assert!(waits, "it went on although the observer is behind");
+    }
+    drop(all);
+    held.await;
+}
+
+#[tokio::test]
+async fn a_checkpoint_says_which_transitions_it_includes() {
+    let (observers, mut tasks) = (Observers::new(), Tasks::new());
+    let mut changes = observers.attach("test", Interest::CHANGES, 64);
+    let light = root(Machine::new(), &observers, &mut tasks);
+    run(&light, Mutation::add(Light::Red)).await;
+    let refused = light.add(Light::Go).await.unwrap();
+    assert!(!refused.outcome.is_executed());
+    let taken = light.untyped().checkpoint().await.unwrap();
+    run(&light, Mutation::add(Light::Knock)).await;
+    assert_eq!(taken.position.revision, 1);
+    let mut later = Vec::new();
+    while let Some(event) = changes.try_next() {
+        if let Event::Transition(transition) = &*event
+            && transition.sequence > taken.sequence
+        {
+            later.push(transition.clone());
+        }
+    }
+    assert_eq!(indices(&later[0].called), [index(Light::Knock)]);
+    let checkpoint = &taken.checkpoint;
+    assert_eq!(checkpoint.order, [index(Light::Red)]);
+    let mut restored = Machine::<Light>::restore(checkpoint).unwrap();
+    assert!(restored.add(Light::Knock).is_executed());
+    assert_eq!(restored.ticks(), light.view().snapshot().unwrap().ticks());
+}

@@ -67,6 +67,11 @@ impl Telling {
         self.sequence
     }
 
+    /// Waits for observers that lose nothing.
+    pub(super) async fn keep_up(&self) {
+        self.observers.keep_up().await;
+    }
+
     pub(super) fn stats(&self) -> &Stats {
         self.observers.stats()
     }

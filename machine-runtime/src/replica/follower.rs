@@ -285,6 +285,9 @@ impl Follower {
         }
         self.sessions.begin(client.clone());
         loop {
+            if let Some(observers) = self.publisher.shared().observers() {
+                observers.keep_up().await;
+            }
             if let Err(lost) = self.ask(&client).await {
                 return lost;
             }

@@ -4,6 +4,7 @@ use smallvec::SmallVec;
 
 use crate::mutation::{Op, Reason, StateList};
 use crate::relations::{Compiled, KEYLESS};
+use crate::steps::Step;
 
 use super::negotiate::{Rank, Talk};
 use super::{Bound, Negotiator, Plan, Request, Status};
@@ -48,12 +49,13 @@ impl Status {
         self.start = self.log.mark();
         let mut lists = std::mem::take(&mut self.lists);
         lists.begin(self.active.order(c), c.len());
-        let _ = self.resolve(c, &mut lists, request, request.called);
+        let mut fell = Fell::new(request.called);
+        self.resolve(c, &mut lists, request, &mut fell);
         let reached = request.called.iter().copied();
         let reached: StateList<u32> = reached
             .filter(|state| has(&lists.have, *state) && !left_out.contains(state))
             .collect();
-        let _ = self.resolve(c, &mut lists, request, &reached);
+        self.resolve(c, &mut lists, request, &mut Fell::new(&reached));
         self.apply(c, request, &lists);
         self.check_clean(c);
         self.lists = lists;
@@ -73,7 +75,9 @@ impl Status {
         dry: bool,
     ) -> Result<(), Reason<u32>> {
         lists.begin(self.active.order(c), c.len());
-        let refused = self.resolve(c, lists, request, request.called);
+        let mut fell = Fell::new(request.called);
+        self.resolve(c, lists, request, &mut fell);
+        let refused = fell.refused(request.op, lists);
         if request.auto {
             // Rule R11 for auto mutations, then R17.
             let reached = request
@@ -93,7 +97,7 @@ impl Status {
                     called.retain(|state| has(&plan.after, *state));
                 }
             }
-            let _ = self.resolve(c, lists, request, &called);
+            self.resolve(c, lists, request, &mut Fell::new(&called));
             if let Some(negotiator) = negotiator {
                 lists.plan(c, request, plan, negotiator.bound);
             }
@@ -142,35 +146,67 @@ impl Status {
         talk.run(plan, before, after, negotiator)
     }
 
-    /// Rules R5 to R10: fills `lists.target`. Says why the first called state that is not in it
-    /// fell (rule R11).
-    fn resolve(
-        &self,
-        c: &Compiled,
-        lists: &mut Lists,
-        request: Request<'_>,
-        called: &[u32],
-    ) -> Option<Reason<u32>> {
-        let removing = request.op == Op::Remove;
-        let mut fell = Fell {
-            called,
-            reasons: SmallVec::new(),
-        };
+    /// Rules R5 to R10: fills `lists.target`.
+    fn resolve(&self, c: &Compiled, lists: &mut Lists, request: Request<'_>, fell: &mut Fell<'_>) {
+        let called = fell.called;
+        let left_out = (request.op == Op::Remove).then_some(called);
         lists.start(request.op, called);
-        self.add_pass(c, lists, removing.then_some(called));
-        lists.require_pass(c, &mut fell);
-        lists.blocking_walk(c, &mut fell);
-        self.add_pass(c, lists, removing.then_some(called));
-        lists.finish(c, &mut fell);
-        if removing {
-            return None;
+        self.add_pass(c, lists, left_out, fell);
+        lists.require_pass(c, fell);
+        lists.blocking_walk(c, fell);
+        self.add_pass(c, lists, left_out, fell);
+        lists.finish(c, fell);
+    }
+
+    /// What [`Status::run`] would do without handlers, step by step.
+    pub(crate) fn steps(&self, c: &Compiled, request: Request<'_>) -> Vec<Step<u32>> {
+        let mut lists = Lists::default();
+        lists.begin(self.active.order(c), c.len());
+        let mut fell = Fell::new(request.called);
+        fell.steps = Some(request.called.iter().copied().map(Step::Called).collect());
+        self.resolve(c, &mut lists, request, &mut fell);
+        let mut steps = fell.steps.take().unwrap_or_default();
+        if request.auto {
+            let reached = request.called.iter().copied();
+            let reached: Vec<u32> = reached.filter(|state| has(&lists.have, *state)).collect();
+            if reached.is_empty() {
+                steps.push(Step::Refused(Reason::NoCandidate));
+                return steps;
+            }
+            if reached.len() < request.called.len() {
+                steps.push(Step::Again(reached.clone()));
+                let mut fell = Fell::new(&reached);
+                fell.steps = Some(steps);
+                self.resolve(c, &mut lists, request, &mut fell);
+                steps = fell.steps.take().unwrap_or_default();
+            }
+        } else if let Some(reason) = fell.refused(request.op, &lists) {
+            steps.push(Step::Refused(reason));
+            return steps;
         }
-        let missing = called.iter().find(|state| !has(&lists.have, **state))?;
-        Some(fell.reason(*missing))
+        let ends = lists
+            .before
+            .iter()
+            .filter(|state| !has(&lists.have, **state));
+        steps.extend(ends.copied().map(Step::Ends));
+        steps.extend(lists.target.iter().copied().filter_map(|state| {
+            if !self.active.contains(state) {
+                return Some(Step::Begins(state));
+            }
+            let again = !request.auto && c.is_multi(state) && request.called.contains(&state);
+            again.then_some(Step::Ticks(state))
+        }));
+        steps
     }
 
     /// Rule R6: appends what the states of the list add, and collapses repeats.
-    fn add_pass(&self, c: &Compiled, lists: &mut Lists, left_out: Option<&[u32]>) {
+    fn add_pass(
+        &self,
+        c: &Compiled,
+        lists: &mut Lists,
+        left_out: Option<&[u32]>,
+        fell: &mut Fell<'_>,
+    ) {
         for i in 0..lists.list.len() {
             let state = lists.list[i];
             if !c.has_add(state) || (self.active.contains(state) && !c.is_multi(state)) {
@@ -178,7 +214,11 @@ impl Status {
             }
             for add in c.add(state) {
                 let removed = left_out.is_some_and(|called| called.contains(add));
-                if !removed && !has(&lists.gone, *add) {
+                let adds = !removed && !has(&lists.gone, *add);
+                if !has(&lists.have, *add) {
+                    fell.note_add(*add, state, adds);
+                }
+                if adds {
                     lists.push(*add);
                 }
             }
@@ -215,10 +255,50 @@ impl Status {
 struct Fell<'a> {
     called: &'a [u32],
     reasons: SmallVec<[(u32, Reason<u32>); 8]>,
+    /// All that happens, if anybody wants to know.
+    steps: Option<Vec<Step<u32>>>,
 }
 
-impl Fell<'_> {
+impl<'a> Fell<'a> {
+    fn new(called: &'a [u32]) -> Self {
+        Self {
+            called,
+            reasons: SmallVec::new(),
+            steps: None,
+        }
+    }
+
+    /// Why the first called state fell that is not in the target (rule R11).
+    fn refused(self, op: Op, lists: &Lists) -> Option<Reason<u32>> {
+        let mut called = self.called.iter();
+        let missing = called.find(|state| op != Op::Remove && !has(&lists.have, **state))?;
+        Some(self.reason(*missing))
+    }
+
+    fn note_add(&mut self, state: u32, by: u32, adds: bool) {
+        if let Some(steps) = &mut self.steps {
+            steps.push(if adds {
+                Step::Added { state, by }
+            } else {
+                Step::NotAdded { state, by }
+            });
+        }
+    }
+
     fn note(&mut self, state: u32, reason: Reason<u32>) {
+        if let Some(steps) = &mut self.steps {
+            steps.push(match &reason {
+                Reason::Missing { state, requires } => Step::Missing {
+                    state: *state,
+                    requires: *requires,
+                },
+                Reason::Blocked { state, by } => Step::Blocked {
+                    state: *state,
+                    by: *by,
+                },
+                other => Step::Refused(other.clone()),
+            });
+        }
         if self.called.contains(&state) {
             self.reasons.push((state, reason));
         }
