@@ -1,1 +1,3 @@
 //! A debugger for any machine: it listens for nodes or opens recordings, and shows them at one time.
+
+pub mod store;
