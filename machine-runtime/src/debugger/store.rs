@@ -39,9 +39,11 @@ use crate::schema::{Fingerprint, Schema};
 mod causes;
 mod check;
 mod chunk;
+mod export;
 mod flags;
 mod history;
 mod lens;
+mod offline;
 mod portable;
 mod process;
 mod record;
@@ -50,9 +52,11 @@ mod visible;
 
 pub use causes::{Related, Tie};
 pub use check::{MAX_TEXT, Malformed};
+pub use export::Selection;
 pub use flags::Flags;
 pub use history::{Entry, History, KEPT, Moment, ToldError, ToldLink, ToldWaiters};
 pub use lens::{At, Lens, LensNode, TickDifference};
+pub use offline::WhyNot;
 pub use process::{Connection, Process, ToldLine};
 pub use visible::{Filter, Hidden, Visible};
 
@@ -167,8 +171,8 @@ impl Store {
         })
     }
 
-    /// Takes one frame. Frames that came before, by number, are passed over: of two streams of one
-    /// process the one that is ahead counts.
+    /// Takes one frame. Frames of a machine that came before, by number, are passed over: of two
+    /// streams of one process the one that is ahead counts. The number 0 is none, and always taken.
     ///
     /// # Errors
     ///
@@ -194,13 +198,7 @@ impl Store {
                 }
             }
             Body::Machine(declared) => self.declare(process, machine, *declared)?,
-            body => {
-                let last = self.processes[process.0].last;
-                if number != 0 && number <= last {
-                    return Ok(());
-                }
-                self.take(process, machine, (number, wall, mono), body)?;
-            }
+            body => self.take(process, machine, (number, wall, mono), body)?,
         }
         let process = &mut self.processes[process.0];
         if number > process.last {
@@ -370,7 +368,7 @@ impl Store {
         Ok(schema)
     }
 
-    /// Takes a frame that is new.
+    /// Takes what is told of a machine or its process.
     fn take(
         &mut self,
         process: ProcessId,
@@ -390,6 +388,9 @@ impl Store {
                 check::text("a line of a log", &line.text)?;
                 check::text("a line's target", &line.target)?;
                 let latest = self.processes[process.0].lines.back();
+                if frame != 0 && latest.is_some_and(|line| frame <= line.number) {
+                    return Ok(());
+                }
                 let latest = latest.map_or(0, |line| line.latest).max(wall);
                 let told = ToldLine {
                     number: frame,

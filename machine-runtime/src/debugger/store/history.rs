@@ -64,8 +64,12 @@ impl Moment {
 pub struct ToldError {
     /// The index of the last entry before it, if there was one.
     pub index: Option<usize>,
+    /// The number of its frame.
+    pub number: u64,
     /// When, by the sender's wall clock: microseconds since 1970.
     pub wall: u64,
+    /// When, by its monotonic clock.
+    pub mono: u64,
     /// What it told.
     pub failure: Failure,
 }
@@ -73,8 +77,12 @@ pub struct ToldError {
 /// A link that a node told of.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ToldLink {
+    /// The number of its frame.
+    pub number: u64,
     /// When, by the sender's wall clock: microseconds since 1970.
     pub wall: u64,
+    /// When, by its monotonic clock.
+    pub mono: u64,
     /// What it told.
     pub link: Link,
 }
@@ -110,6 +118,8 @@ pub struct History {
     chunks: VecDeque<Chunk>,
     chunk_bytes: usize,
     pub(super) side_bytes: usize,
+    /// The number of its last frame.
+    last_number: u64,
     end: usize,
     forgotten: usize,
     dropped: u64,
@@ -142,6 +152,7 @@ impl History {
             chunks: VecDeque::new(),
             chunk_bytes: 0,
             side_bytes: 0,
+            last_number: 0,
             end: 0,
             forgotten: 0,
             dropped: 0,
@@ -606,10 +617,20 @@ impl History {
         (number, wall, mono): (u64, u64, u64),
         body: Body,
     ) -> Result<(), Malformed> {
+        // It came before, on another stream.
+        if number != 0 && number <= self.last_number {
+            return Ok(());
+        }
         check::body(self, &body)?;
+        self.last_number = self.last_number.max(number);
         match body {
             Body::Link(link) => {
-                let told = ToldLink { wall, link };
+                let told = ToldLink {
+                    number,
+                    wall,
+                    mono,
+                    link,
+                };
                 self.side_bytes += told.bytes();
                 self.links.push_back(told);
                 if self.links.len() > KEPT {
@@ -620,7 +641,9 @@ impl History {
             Body::Error(failure) => {
                 let told = ToldError {
                     index: self.last(),
+                    number,
                     wall,
+                    mono,
                     failure,
                 };
                 self.side_bytes += told.bytes();
@@ -701,6 +724,10 @@ fn first_wall(chunk: &Chunk) -> u64 {
 }
 
 impl ToldLink {
+    pub(super) fn stamp(&self) -> (u64, u64, u64) {
+        (self.number, self.wall, self.mono)
+    }
+
     fn bytes(&self) -> usize {
         let why = match &self.link.change {
             LinkChange::Connected => 0,
@@ -713,6 +740,10 @@ impl ToldLink {
 }
 
 impl ToldError {
+    pub(super) fn stamp(&self) -> (u64, u64, u64) {
+        (self.number, self.wall, self.mono)
+    }
+
     fn bytes(&self) -> usize {
         size_of::<Self>() + self.failure.kind.len() + self.failure.message.len()
     }

@@ -1,7 +1,7 @@
 //! A schema from what travels of it.
 
-use crate::debug::portable::PortableSchema;
-use crate::schema::{EXCEPTION, Relation, Schema, StateDef};
+use crate::debug::portable::{PortableAxis, PortableGroup, PortableSchema};
+use crate::schema::{EXCEPTION, Relation, Schema, StateDef, as_index};
 use crate::tables::flag;
 
 use super::Malformed;
@@ -47,4 +47,31 @@ pub(super) fn schema_of(portable: &PortableSchema) -> Result<Schema, Malformed> 
         builder = builder.group(group.name.clone(), members?);
     }
     builder.build().map_err(|error| wrong(error.to_string()))
+}
+
+impl PortableSchema {
+    /// What travels of a schema.
+    pub(super) fn of(schema: &Schema) -> Self {
+        let groups = schema.groups().iter().map(|group| PortableGroup {
+            name: group.name().to_owned(),
+            exclusive: group.is_exclusive(),
+            axes: group.axes().iter().map(|axis| as_index(*axis)).collect(),
+            families: (0..group.family_len())
+                .map(|family| group.members(family).to_vec())
+                .collect(),
+        });
+        let axes = schema.axes().iter().map(|axis| {
+            let (first, last) = axis.bounds();
+            PortableAxis {
+                name: axis.name().to_owned(),
+                bounds: (as_index(first), as_index(last)),
+            }
+        });
+        Self {
+            name: schema.name().to_owned(),
+            states: (0..schema.len()).map(|i| schema.shape(i)).collect(),
+            axes: axes.collect(),
+            groups: groups.collect(),
+        }
+    }
 }
