@@ -484,3 +484,6 @@ fn what(body: &Body) -> &'static str {
         Body::Gone => "an end",
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -39,8 +39,8 @@ pub struct LensNode {
     pub machine: MachineId,
     /// How many links away from the root it is.
     pub depth: usize,
-    /// Its first entry at or behind the root's position; where it has not come that far, its last one
-    /// of the same epoch. `None` if it showed nothing of the epoch.
+    /// Its first entry at or behind the root's position; where it has not come that far, or that was
+    /// forgotten, its last one of the same epoch. `None` if it showed nothing of the epoch.
     pub index: Option<usize>,
     /// Where it was at that entry.
     pub position: Option<Position>,
@@ -128,7 +128,8 @@ impl Store {
     ) -> LensNode {
         let history = self.machine(machine);
         let reached = history.first_at(position);
-        let index = reached.or_else(|| history.last_of(position.epoch));
+        let last = history.last_of(position.epoch);
+        let index = reached.or(last);
         let shown = index.map(|i| history.position(i));
         let lag = reached.map(|i| history.wall(i).wrapping_sub(wall).cast_signed());
         let then = history.last_at(wall).map(|i| history.position(i));
@@ -140,7 +141,7 @@ impl Store {
             depth,
             index,
             position: shown,
-            has_reached: reached.is_some(),
+            has_reached: last.is_some_and(|i| history.position(i).has_reached(position)),
             lag,
             behind,
             differences: index.and_then(|i| differences(root, history, i)),
