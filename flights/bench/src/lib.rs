@@ -63,6 +63,8 @@ pub enum Suite {
     Replication,
     /// What it costs to be observed
     Observe,
+    /// What a debugger holds, and how soon it finds things there
+    Debugger,
     /// Compiling large machines, and edits of `states.toml`
     Codegen,
     /// All of these
@@ -97,6 +99,9 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
         }
         if is(Suite::Observe) {
             suites::observe::measure(&mut report)?;
+        }
+        if is(Suite::Debugger) {
+            suites::debugger::measure(&mut report)?;
         }
         if let Some(source) = &source {
             suites::codegen::measure(&mut report, source)?;

@@ -2,6 +2,7 @@
 
 pub(crate) mod codegen;
 pub(crate) mod core;
+pub(crate) mod debugger;
 pub(crate) mod http;
 pub(crate) mod observe;
 pub(crate) mod published;
