@@ -33,7 +33,10 @@ pub(crate) fn measure(report: &mut Report) -> anyhow::Result<()> {
     report.progress("debugger: the same as a list");
     let before = resident()?;
     let start = Instant::now();
-    let frames: Vec<Frame> = Teller::new().frames(count).collect();
+    let mut teller = Teller::new();
+    // As the store was told it.
+    teller.declared();
+    let frames: Vec<Frame> = teller.frames(count).collect();
     let listed = start.elapsed().as_secs_f64();
     let plain = resident()? - before;
     let of_each = |sum: f64| sum / told::float(count);
