@@ -44,7 +44,6 @@ mod flags;
 mod history;
 mod lens;
 mod offline;
-mod portable;
 mod process;
 mod record;
 mod search;
@@ -56,7 +55,7 @@ pub use export::Selection;
 pub use flags::Flags;
 pub use history::{Entry, History, KEPT, Moment, ToldError, ToldLink, ToldWaiters};
 pub use lens::{At, Lens, LensNode, TickDifference};
-pub use offline::WhyNot;
+pub use offline::{DryRun, PastCore, WhyNot};
 pub use process::{Connection, Process, ToldLine};
 pub use visible::{Filter, Hidden, Visible};
 
@@ -114,6 +113,7 @@ pub struct Store {
     side_bytes: usize,
     /// The sum of [`History::bytes`].
     machine_bytes: usize,
+    passed: offline::Passed,
 }
 
 impl Store {
@@ -354,7 +354,7 @@ impl Store {
                 what: "one more schema",
             });
         }
-        let schema = portable::schema_of(&portable)?;
+        let schema = portable.to_schema()?;
         if schema.fingerprint() != fingerprint {
             return Err(Malformed::Fingerprint {
                 actual: schema.fingerprint(),

@@ -1,7 +1,7 @@
 //! What a frame has to be like to be taken.
 
 use crate::debug::frame::{Body, Change, Followed, Key, LinkChange, Transition, VERSION, Waiting};
-use crate::debug::portable::PortableSchema;
+use crate::debug::portable::{InvalidSchema, PortableSchema};
 use crate::mutation::Reason;
 use crate::schema::{Fingerprint, MAX_STATES};
 
@@ -103,8 +103,8 @@ pub enum Malformed {
     #[error("no schema of fingerprint {0} has come")]
     NoSchema(Fingerprint),
     /// A schema is none.
-    #[error("not a schema: {0}")]
-    Schema(String),
+    #[error(transparent)]
+    Schema(#[from] InvalidSchema),
     /// A schema has another fingerprint than its machine says.
     #[error("a schema of fingerprint {actual}, declared as {declared}")]
     Fingerprint {
@@ -307,6 +307,9 @@ pub(super) fn schema(portable: &PortableSchema) -> Result<usize, Malformed> {
         let members: usize = group.families.iter().map(Vec::len).sum();
         bytes += group.name.len() + 64 + members * 8 + group.families.len() * 8;
     }
-    let axes: usize = portable.axes.iter().map(|axis| axis.name.len() + 64).sum();
-    Ok(bytes + axes)
+    for axis in &portable.axes {
+        text("an axis's name", &axis.name)?;
+        bytes += axis.name.len() + 64 + axis.values.len() * 4;
+    }
+    Ok(bytes)
 }

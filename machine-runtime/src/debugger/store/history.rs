@@ -276,6 +276,18 @@ impl History {
         }
     }
 
+    /// What was told, of a range of entries.
+    pub(super) fn bodies(&self, range: Range<usize>) -> impl Iterator<Item = (usize, Body)> {
+        let first = range.start;
+        let chunks = self.chunks_from(first);
+        let all = chunks.flat_map(move |chunk| {
+            let places = first.saturating_sub(chunk.start)..chunk.len();
+            places.map(move |place| (chunk.start + place, chunk, place))
+        });
+        let within = all.take_while(move |(i, ..)| *i < range.end);
+        within.map(|(i, chunk, place)| (i, chunk.entry(place, NOWHERE.epoch).2))
+    }
+
     /// When entry `i` was, by the sender's wall clock.
     pub fn wall(&self, i: usize) -> u64 {
         let (chunk, place) = self.find(i);

@@ -173,7 +173,7 @@ fn differences(root: &History, node: &History, i: usize) -> Option<Vec<TickDiffe
     (ours.is_sure && theirs.is_sure).then(|| compare(&ours.ticks, &theirs.ticks))
 }
 
-fn compare(root: &[u64], node: &[u64]) -> Vec<TickDifference> {
+pub(super) fn compare(root: &[u64], node: &[u64]) -> Vec<TickDifference> {
     let pairs = (0..).zip(root.iter().zip(node));
     pairs
         .filter(|(_, (root, node))| root != node)

@@ -1,34 +1,173 @@
 //! What the core says of a moment that is long gone.
 
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex};
+
+use crate::checkpoint::Checkpoint;
+use crate::debug::frame::{Body, Key, Transition};
 use crate::explain::Explanation;
+use crate::handlers::Cause;
 use crate::machine::Machine;
+use crate::mutation::{Mutation, Op, Outcome};
+use crate::queue::{Queue, decided};
+use crate::relations::Compiled;
 use crate::set::StateSet;
 use crate::state::DynState;
+use crate::transition::{Request, Status};
 
-use super::{MachineId, Store};
+use super::history::History;
+use super::lens::{TickDifference, compare};
+use super::{Flags, MachineId, Store};
 
-/// Why there is no core of a moment.
+/// After how many entries of a replay its state is kept for the next one.
+const EVERY: usize = 16_384;
+
+/// How many such states are kept.
+const KEPT: usize = 16;
+
+/// Why a core of a moment is not all that the machine was.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum WhyNot {
-    /// No key with the order of the active list is held at or before it.
-    #[error("nothing that a core could start from is held before it")]
-    NoKey,
-    /// Frames are missing between the key and it.
-    #[error("frames were lost before it")]
+    /// No entry is held of that moment.
+    #[error("no entry of that moment is held")]
+    NotHeld,
+    /// Frames are missing, and no key has come since.
+    #[error("frames before it were lost, so its ticks are not known")]
     Lost,
+    /// No key with the order of the active list is held at or before it: never of a replica.
+    #[error("the order of the active list is not known, only what is active")]
+    NoOrder,
+    /// Replayed, the transition came to other changes: a handler had a say in it.
+    #[error("the core alone comes to other changes than entry {index}, so the order is a guess")]
+    Diverged {
+        /// The entry.
+        index: usize,
+    },
+}
+
+/// A core as a machine was at one moment, without its handlers and whatever waited.
+pub struct PastCore {
+    /// The core. Its ticks are those of the moment in any case.
+    pub machine: Machine<DynState>,
+    /// Why the order of its active list is a guess (rule R1), if it is: what it does next can differ
+    /// where two states remove each other.
+    pub guessed: Option<WhyNot>,
+}
+
+impl fmt::Debug for PastCore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PastCore")
+            .field("machine", &self.machine.to_string())
+            .field("guessed", &self.guessed)
+            .finish()
+    }
+}
+
+/// What a mutation would have done at one moment, as far as relations decide.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DryRun {
+    /// How it would have ended.
+    pub outcome: Outcome<DynState>,
+    /// What would have ticked, the auto states that follow included: before and after.
+    pub changes: Vec<TickDifference>,
+    /// Why the answer is a guess, if it is.
+    pub guessed: Option<WhyNot>,
+}
+
+/// States that replays passed.
+#[derive(Debug, Default)]
+pub(super) struct Passed(Mutex<BTreeMap<(MachineId, usize), Checkpoint>>);
+
+impl Passed {
+    /// The nearest at or before entry `i`, but not before `first`.
+    fn before(&self, machine: MachineId, first: usize, i: usize) -> Option<(usize, Checkpoint)> {
+        let passed = self.0.lock().ok()?;
+        let found = passed.range((machine, first)..=(machine, i)).next_back();
+        found.map(|((_, i), checkpoint)| (*i, checkpoint.clone()))
+    }
+
+    fn keep(&self, machine: MachineId, i: usize, checkpoint: Checkpoint) {
+        if let Ok(mut passed) = self.0.lock() {
+            // One that was far from the others goes, whichever it is.
+            if passed.len() >= KEPT {
+                passed.pop_first();
+            }
+            passed.insert((machine, i), checkpoint);
+        }
+    }
 }
 
 impl Store {
-    /// A core as the machine was after entry `i`.
+    /// A core as the machine was after entry `i`, replayed from the nearest key: relations and auto
+    /// states follow from it as they did then, and whatever [`Machine`] can be asked it can be.
     ///
     /// # Errors
     ///
-    /// Why there can be none.
-    pub fn core_at(&self, machine: MachineId, i: usize) -> Result<Machine<DynState>, WhyNot> {
+    /// If not even the ticks of that moment are known.
+    pub fn core_at(&self, machine: MachineId, i: usize) -> Result<PastCore, WhyNot> {
         let history = self.machine(machine);
-        let (_, _key) = history.key_before(i).ok_or(WhyNot::NoKey)?;
-        Err(WhyNot::Lost)
+        if !history.range().contains(&i) {
+            return Err(WhyNot::NotHeld);
+        }
+        if history.flags(i).contains(Flags::UNSURE) {
+            return Err(WhyNot::Lost);
+        }
+        let schema = history.schema();
+        let core = |status, guessed| PastCore {
+            machine: Machine::from_parts(Arc::clone(schema), status, Queue::new()),
+            guessed,
+        };
+        match self.replay(history, i) {
+            Ok(status) => Ok(core(status, None)),
+            Err(why) => {
+                let moment = history.ticks_after(i);
+                let revision = moment.position.revision;
+                let checkpoint = Checkpoint::of_ticks(schema, revision, moment.ticks);
+                let status = Status::restored(schema.compiled(), &checkpoint);
+                Ok(core(status, Some(why)))
+            }
+        }
+    }
+
+    /// A core as the machine was before entry `i`, see [`Store::core_at`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::core_at`].
+    pub fn core_before(&self, machine: MachineId, i: usize) -> Result<PastCore, WhyNot> {
+        self.core_at(machine, i.checked_sub(1).ok_or(WhyNot::NotHeld)?)
+    }
+
+    /// What `op` on `states` would have done after entry `i`, asked of a core without handlers.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::core_at`].
+    ///
+    /// # Panics
+    ///
+    /// If the machine has no such state.
+    pub fn dry_run(
+        &self,
+        machine: MachineId,
+        i: usize,
+        op: Op,
+        states: &[u32],
+    ) -> Result<DryRun, WhyNot> {
+        let PastCore {
+            machine: mut core,
+            guessed,
+        } = self.core_at(machine, i)?;
+        let before = core.ticks().to_vec();
+        let called: Vec<DynState> = states.iter().copied().map(DynState).collect();
+        let outcome = core.mutate(&Mutation::new(op, called));
+        Ok(DryRun {
+            outcome,
+            changes: compare(&before, core.ticks()),
+            guessed,
+        })
     }
 
     /// Why a state is or is not active after entry `i`: by relations and ticks alone, so it is known of
@@ -49,11 +188,91 @@ impl Store {
 
     /// The active list before entry `i` in its order; empty where that is not known.
     pub(super) fn order_before(&self, machine: MachineId, i: usize) -> Vec<u32> {
-        let before = i.checked_sub(1);
-        let before = before.filter(|before| self.machine(machine).range().contains(before));
-        let core = before.and_then(|before| self.core_at(machine, before).ok());
-        core.map_or_else(Vec::new, |core| {
-            core.active_list().map(|state| state.0).collect()
-        })
+        match self.core_before(machine, i) {
+            Ok(PastCore {
+                machine,
+                guessed: None,
+            }) => machine.active_list().map(|state| state.0).collect(),
+            _ => Vec::new(),
+        }
     }
+
+    fn replay(&self, history: &History, i: usize) -> Result<Status, WhyNot> {
+        let c = history.schema().compiled();
+        let (key_at, key) = history.key_before(i).ok_or(WhyNot::NoOrder)?;
+        let passed = self.passed.before(history.id(), key_at, i);
+        let (from, checkpoint) = passed.unwrap_or_else(|| (key_at, checkpoint_of(*key)));
+        let mut status = Status::restored(c, &checkpoint);
+        for (next, body) in history.bodies(from + 1..i + 1) {
+            match body {
+                Body::Transition(told) if !repeat(c, &mut status, &told) => {
+                    return Err(WhyNot::Diverged { index: next });
+                }
+                // Without an order, else the replay would have begun there.
+                Body::Key(_) | Body::Followed(_) | Body::Dropped(_) => {
+                    return Err(WhyNot::NoOrder);
+                }
+                _ => {}
+            }
+            if next % EVERY == 0 {
+                let order = status.active().order(c).collect();
+                let ticks = status.ticks().to_vec();
+                let checkpoint = Checkpoint {
+                    revision: status.revision(),
+                    ticks,
+                    order,
+                    ..Checkpoint::default()
+                };
+                self.passed.keep(history.id(), next, checkpoint);
+            }
+        }
+        Ok(status)
+    }
+}
+
+fn checkpoint_of(key: Key) -> Checkpoint {
+    Checkpoint {
+        revision: key.position.revision,
+        ticks: key.ticks,
+        order: key.order,
+        queue_tick: key.queue_tick,
+        ..Checkpoint::default()
+    }
+}
+
+/// Carries out a transition again, and says whether the same states ticked as often.
+fn repeat(c: &Compiled, status: &mut Status, told: &Transition) -> bool {
+    // What was canceled before anything changed left the machine as it was; what was carried out and
+    // changed nothing can still have brought the active list into another order.
+    if told.canceled.is_some() && told.changes.is_empty() {
+        return true;
+    }
+    status.log.clear();
+    let request = Request {
+        op: decided(told.op, &told.called, status.active().bits()),
+        called: &told.called,
+        auto: told.cause == Cause::Auto,
+        payloads: &[],
+    };
+    let _ = status.run(c, request, None);
+    let ran = |status: &Status, state: u32| {
+        let mut changes = status.log.changes.iter();
+        let change = changes.find(|change| change.state == state);
+        change.map_or(0, |change| u64::from(change.ticks))
+    };
+    if told.canceled.is_some() {
+        // States whose final handlers did not run were taken out again (rule R26).
+        let changes = told.changes.iter();
+        let out = changes.filter(|change| change.ticks == ran(status, change.state) + 1);
+        let out: Vec<u32> = out.map(|change| change.state).collect();
+        if out.iter().any(|state| ran(status, *state) == 0) {
+            return false;
+        }
+        status.take_out(c, &out);
+    }
+    status.log.changes.len() == told.changes.len()
+        && told
+            .changes
+            .iter()
+            .all(|change| ran(status, change.state) == change.ticks)
 }

@@ -4,5 +4,6 @@ use super::*;
 
 mod hostile;
 mod model;
+mod offline;
 mod told;
 mod tree;

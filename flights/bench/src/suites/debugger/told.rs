@@ -60,12 +60,7 @@ impl Teller {
             addr: None,
             parent: None,
             fingerprint: schema.fingerprint().0,
-            schema: Some(PortableSchema {
-                name: schema.name().to_owned(),
-                states: (0..schema.len()).map(|i| schema.shape(i)).collect(),
-                axes: Vec::new(),
-                groups: Vec::new(),
-            }),
+            schema: Some(PortableSchema::of(schema)),
         }));
         self.frame(body)
     }

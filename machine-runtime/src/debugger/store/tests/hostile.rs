@@ -234,19 +234,19 @@ fn schemas_are_what_they_say() {
     wrong.schema.as_mut().unwrap().states[3].relations[0].push(77);
     assert!(
         peer.refused(Body::Machine(wrong))
-            .starts_with("not a schema")
+            .starts_with("the schema `Random` cannot be")
     );
     let mut wrong = declared(&peer);
     wrong.schema.as_mut().unwrap().states.clear();
     assert!(
         peer.refused(Body::Machine(wrong))
-            .starts_with("not a schema")
+            .starts_with("the schema `Random` cannot be")
     );
     let mut wrong = declared(&peer);
     wrong.schema.as_mut().unwrap().states[3].name = "Exception".to_owned();
     assert!(
         peer.refused(Body::Machine(wrong))
-            .starts_with("not a schema")
+            .starts_with("the schema `Random` cannot be")
     );
     let mut long = declared(&peer);
     long.name = "x".repeat(MAX_TEXT + 1);
