@@ -113,7 +113,6 @@ pub struct Store {
     side_bytes: usize,
     /// The sum of [`History::bytes`].
     machine_bytes: usize,
-    passed: offline::Passed,
 }
 
 impl Store {

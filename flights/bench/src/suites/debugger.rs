@@ -5,11 +5,13 @@ use std::fs;
 use std::hint::black_box;
 use std::time::Instant;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use machine_runtime::Schema;
+use machine_runtime::debug::file;
 use machine_runtime::debug::frame::{Body, Frame};
+use machine_runtime::debug::recording::Recording;
 use machine_runtime::debugger::store::{
-    Filter, History, MachineId, Store, StoreLimits, StreamId, Visible,
+    Filter, History, MachineId, ProcessId, Selection, Store, StoreLimits, StreamId, Visible,
 };
 
 use crate::report::{Baseline, Report};
@@ -66,6 +68,37 @@ pub(crate) fn measure(report: &mut Report) -> anyhow::Result<()> {
     let plain = |frame: &Frame| names.is_found(frame);
     all(report, "search", &store, &frames, &filter, &plain);
     moment(report, history);
+    open(report, &store)
+}
+
+/// Seconds to open a recording of all of it, beside reading its frames alone.
+fn open(report: &mut Report, store: &Store) -> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
+    let path = dir.path().join("bench.amrec");
+    let frames = store.export(ProcessId(0), &Selection::default());
+    file::write(&path, file::Format::Binary, frames)?;
+    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    for round in 0..report.effort(1, 3) {
+        report.progress(&format!("debugger: open, round {}", round + 1));
+        for (apply, figures) in [(true, &mut ours), (false, &mut theirs)] {
+            let start = Instant::now();
+            let mut recording = Recording::open(std::slice::from_ref(&path))?;
+            let mut opened = Store::new(StoreLimits::default());
+            let stream = opened.connect(&told::hello())?.stream;
+            while let Some(recorded) = recording.next()? {
+                if apply {
+                    opened.apply(stream, recorded.frame)?;
+                }
+            }
+            figures.push(start.elapsed().as_secs_f64());
+            let entries = opened.machines().first().map_or(0, History::len);
+            let expected = usize::from(apply) * store.machine(MachineId(0)).len();
+            ensure!(entries == expected, "{entries} entries of {expected}");
+        }
+    }
+    let floor = Baseline::new("read and not held", Samples::new(theirs).median());
+    let name = format!("debugger.open.{}", report.effort("100k", "1m"));
+    report.row(name, "s", Samples::new(ours), floor);
     Ok(())
 }
 

@@ -34,7 +34,11 @@ impl Store {
     /// brings the ticks of that moment, as long as they are known for sure.
     ///
     /// Applying them to another store gives the same entries, and the keys between.
-    pub fn export(&self, process: ProcessId, selection: &Selection) -> impl Iterator<Item = Frame> {
+    pub fn export<'a>(
+        &'a self,
+        process: ProcessId,
+        selection: &Selection,
+    ) -> impl Iterator<Item = Frame> + use<'a> {
         let told = self.process(process);
         let frame = |machine, body| Frame {
             number: 0,

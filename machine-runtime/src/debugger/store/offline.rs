@@ -1,8 +1,7 @@
 //! What the core says of a moment that is long gone.
 
-use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use crate::checkpoint::Checkpoint;
 use crate::debug::frame::{Body, Key, Transition};
@@ -19,12 +18,6 @@ use crate::transition::{Request, Status};
 use super::history::History;
 use super::lens::{TickDifference, compare};
 use super::{Flags, MachineId, Store};
-
-/// After how many entries of a replay its state is kept for the next one.
-const EVERY: usize = 16_384;
-
-/// How many such states are kept.
-const KEPT: usize = 16;
 
 /// Why a core of a moment is not all that the machine was.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -76,29 +69,6 @@ pub struct DryRun {
     pub guessed: Option<WhyNot>,
 }
 
-/// States that replays passed.
-#[derive(Debug, Default)]
-pub(super) struct Passed(Mutex<BTreeMap<(MachineId, usize), Checkpoint>>);
-
-impl Passed {
-    /// The nearest at or before entry `i`, but not before `first`.
-    fn before(&self, machine: MachineId, first: usize, i: usize) -> Option<(usize, Checkpoint)> {
-        let passed = self.0.lock().ok()?;
-        let found = passed.range((machine, first)..=(machine, i)).next_back();
-        found.map(|((_, i), checkpoint)| (*i, checkpoint.clone()))
-    }
-
-    fn keep(&self, machine: MachineId, i: usize, checkpoint: Checkpoint) {
-        if let Ok(mut passed) = self.0.lock() {
-            // One that was far from the others goes, whichever it is.
-            if passed.len() >= KEPT {
-                passed.pop_first();
-            }
-            passed.insert((machine, i), checkpoint);
-        }
-    }
-}
-
 impl Store {
     /// A core as the machine was after entry `i`, replayed from the nearest key: relations and auto
     /// states follow from it as they did then, and whatever [`Machine`] can be asked it can be.
@@ -119,7 +89,7 @@ impl Store {
             machine: Machine::from_parts(Arc::clone(schema), status, Queue::new()),
             guessed,
         };
-        match self.replay(history, i) {
+        match replay(history, i) {
             Ok(status) => Ok(core(status, None)),
             Err(why) => {
                 let moment = history.ticks_after(i);
@@ -196,38 +166,26 @@ impl Store {
             _ => Vec::new(),
         }
     }
+}
 
-    fn replay(&self, history: &History, i: usize) -> Result<Status, WhyNot> {
-        let c = history.schema().compiled();
-        let (key_at, key) = history.key_before(i).ok_or(WhyNot::NoOrder)?;
-        let passed = self.passed.before(history.id(), key_at, i);
-        let (from, checkpoint) = passed.unwrap_or_else(|| (key_at, checkpoint_of(*key)));
-        let mut status = Status::restored(c, &checkpoint);
-        for (next, body) in history.bodies(from + 1..i + 1) {
-            match body {
-                Body::Transition(told) if !repeat(c, &mut status, &told) => {
-                    return Err(WhyNot::Diverged { index: next });
-                }
-                // Without an order, else the replay would have begun there.
-                Body::Key(_) | Body::Followed(_) | Body::Dropped(_) => {
-                    return Err(WhyNot::NoOrder);
-                }
-                _ => {}
+/// The machine as it was after entry `i`, from the nearest key on: nodes tell one now and then.
+fn replay(history: &History, i: usize) -> Result<Status, WhyNot> {
+    let c = history.schema().compiled();
+    let (key_at, key) = history.key_before(i).ok_or(WhyNot::NoOrder)?;
+    let mut status = Status::restored(c, &checkpoint_of(*key));
+    for (next, body) in history.bodies(key_at + 1..i + 1) {
+        match body {
+            Body::Transition(told) if !repeat(c, &mut status, &told) => {
+                return Err(WhyNot::Diverged { index: next });
             }
-            if next % EVERY == 0 {
-                let order = status.active().order(c).collect();
-                let ticks = status.ticks().to_vec();
-                let checkpoint = Checkpoint {
-                    revision: status.revision(),
-                    ticks,
-                    order,
-                    ..Checkpoint::default()
-                };
-                self.passed.keep(history.id(), next, checkpoint);
+            // Without an order, else the replay would have begun there.
+            Body::Key(_) | Body::Followed(_) | Body::Dropped(_) => {
+                return Err(WhyNot::NoOrder);
             }
+            _ => {}
         }
-        Ok(status)
     }
+    Ok(status)
 }
 
 fn checkpoint_of(key: Key) -> Checkpoint {

@@ -56,27 +56,6 @@ fn a_core_of_a_moment_is_the_machine_that_was_there() {
 }
 
 #[test]
-fn states_of_long_replays_are_kept_and_change_nothing() {
-    let mut teller = Teller::new(schema(12, &mut Rng::with_seed(3)), 3);
-    let mut store = Store::new(StoreLimits::default());
-    let stream = store.connect(&hello(1)).unwrap().stream;
-    store.apply(stream, teller.declared("root", None)).unwrap();
-    let key = teller.key();
-    store.apply(stream, key).unwrap();
-    while store.machine(MachineId(0)).end() < 36_000 {
-        for frame in teller.mutate() {
-            store.apply(stream, frame).unwrap();
-        }
-    }
-    let last = store.machine(MachineId(0)).last().unwrap();
-    for _ in 0..2 {
-        let core = store.core_at(MachineId(0), last).unwrap();
-        assert_eq!(core.guessed, None);
-        assert!(core.machine.active_list().eq(teller.core.active_list()));
-    }
-}
-
-#[test]
 fn a_dry_run_does_what_the_machine_would_have_done() {
     let (store, _, _, mut all) = watched(7, 1_000);
     let mut rng = Rng::with_seed(7);
