@@ -250,8 +250,11 @@ impl Store {
         &self.machines[id.0]
     }
 
-    /// Whether the machine's process tells, or why not.
+    /// Whether the machine's process tells, or why not; a node can end before its process.
     pub fn connection(&self, id: MachineId) -> &Connection {
+        if self.machine(id).is_gone {
+            return &Connection::Gone;
+        }
         self.process(self.machine(id).process).connection()
     }
 
@@ -402,7 +405,7 @@ impl Store {
                 self.log(process, told);
                 return Ok(());
             }
-            Body::Gone => {
+            Body::Gone if id.is_none() => {
                 self.processes[process.0].connection = Connection::Gone;
                 return Ok(());
             }

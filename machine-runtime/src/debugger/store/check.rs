@@ -185,6 +185,7 @@ impl Check {
 
     fn transition(&self, told: &Transition) -> Result<(), Malformed> {
         self.states("a transition", &told.called)?;
+        self.states("a state left out", &told.left_out)?;
         self.changes(&told.changes)?;
         length("a list of handlers", told.handlers.len(), MAX_LIST)?;
         for run in &told.handlers {

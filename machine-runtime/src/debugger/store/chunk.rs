@@ -129,7 +129,7 @@ impl Chunk {
             set(&mut self.mentioned, change.state);
         }
         let Body::Transition(told) = body else { return };
-        for state in &told.called {
+        for state in told.called.iter().chain(&told.left_out) {
             set(&mut self.mentioned, *state);
         }
         for run in &told.handlers {

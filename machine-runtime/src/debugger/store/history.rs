@@ -81,6 +81,8 @@ pub struct History {
     pub(super) errors: VecDeque<ToldError>,
     pub(super) links: VecDeque<ToldLink>,
     pub(super) waiters: ToldWaiters,
+    /// Whether the node has told that it has ended, and nothing since.
+    pub(super) is_gone: bool,
     chunks: VecDeque<Chunk>,
     chunk_bytes: usize,
     pub(super) side_bytes: usize,
@@ -115,6 +117,7 @@ impl History {
             errors: VecDeque::new(),
             links: VecDeque::new(),
             waiters: ToldWaiters::default(),
+            is_gone: false,
             chunks: VecDeque::new(),
             chunk_bytes: 0,
             side_bytes: 0,

@@ -3,17 +3,13 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::checkpoint::Checkpoint;
-use crate::debug::frame::{Body, Key, Transition};
+use crate::checkpoint::{Checkpoint, InvalidCheckpoint};
+use crate::debug::frame::{Body, Key};
 use crate::explain::Explanation;
-use crate::handlers::Cause;
-use crate::machine::Machine;
+use crate::machine::{Diverged, Machine, Recorded};
 use crate::mutation::{Mutation, Op, Outcome};
-use crate::queue::{Queue, decided};
-use crate::relations::Compiled;
 use crate::set::StateSet;
 use crate::state::DynState;
-use crate::transition::{Request, Status};
 
 use super::history::History;
 use super::lens::{TickDifference, compare};
@@ -32,11 +28,16 @@ pub enum WhyNot {
     /// No key with the order of the active list is held at or before it: never of a replica.
     #[error("the order of the active list is not known, only what is active")]
     NoOrder,
-    /// Replayed, the transition came to other changes: a handler had a say in it.
-    #[error("the core alone comes to other changes than entry {index}, so the order is a guess")]
+    /// What it could start from is none. Keys are checked when they come, so this is never told.
+    #[error(transparent)]
+    Invalid(#[from] InvalidCheckpoint),
+    /// Replayed, the transition came to other changes.
+    #[error("replayed, entry {index} ends otherwise, so the order is a guess: {why}")]
     Diverged {
         /// The entry.
         index: usize,
+        /// How.
+        why: Diverged,
     },
 }
 
@@ -85,20 +86,21 @@ impl Store {
             return Err(WhyNot::Lost);
         }
         let schema = history.schema();
-        let core = |status, guessed| PastCore {
-            machine: Machine::from_parts(Arc::clone(schema), status, Queue::new()),
-            guessed,
-        };
-        match replay(history, i) {
-            Ok(status) => Ok(core(status, None)),
-            Err(why) => {
-                let moment = history.ticks_after(i);
-                let revision = moment.position.revision;
-                let checkpoint = Checkpoint::of_ticks(schema, revision, moment.ticks);
-                let status = Status::restored(schema.compiled(), &checkpoint);
-                Ok(core(status, Some(why)))
+        let why = match replay(history, i) {
+            Ok(machine) => {
+                return Ok(PastCore {
+                    machine,
+                    guessed: None,
+                });
             }
-        }
+            Err(why) => why,
+        };
+        let moment = history.ticks_after(i);
+        let checkpoint = Checkpoint::of_ticks(schema, moment.position.revision, moment.ticks);
+        Ok(PastCore {
+            machine: Machine::restore_with(Arc::clone(schema), &checkpoint)?,
+            guessed: Some(why),
+        })
     }
 
     /// A core as the machine was before entry `i`, see [`Store::core_at`].
@@ -169,23 +171,33 @@ impl Store {
 }
 
 /// The machine as it was after entry `i`, from the nearest key on: nodes tell one now and then.
-fn replay(history: &History, i: usize) -> Result<Status, WhyNot> {
-    let c = history.schema().compiled();
+fn replay(history: &History, i: usize) -> Result<Machine<DynState>, WhyNot> {
     let (key_at, key) = history.key_before(i).ok_or(WhyNot::NoOrder)?;
-    let mut status = Status::restored(c, &checkpoint_of(*key));
-    for (next, body) in history.bodies(key_at + 1..i + 1) {
+    let checkpoint = checkpoint_of(*key);
+    let mut core = Machine::restore_with(Arc::clone(history.schema()), &checkpoint)?;
+    for (index, body) in history.bodies(key_at + 1..i + 1) {
         match body {
-            Body::Transition(told) if !repeat(c, &mut status, &told) => {
-                return Err(WhyNot::Diverged { index: next });
+            Body::Transition(told) => {
+                let changes = told.changes.iter();
+                let changes: Vec<(u32, u64)> =
+                    changes.map(|change| (change.state, change.ticks)).collect();
+                let recorded = Recorded {
+                    op: told.op,
+                    called: &told.called,
+                    cause: told.cause,
+                    queue_tick: (told.queue_tick > 0).then_some(told.queue_tick),
+                    left_out: &told.left_out,
+                    canceled: told.canceled.as_ref(),
+                    changes: &changes,
+                };
+                let replayed = core.replay(recorded);
+                replayed.map_err(|why| WhyNot::Diverged { index, why })?;
             }
             // Without an order, else the replay would have begun there.
-            Body::Key(_) | Body::Followed(_) | Body::Dropped(_) => {
-                return Err(WhyNot::NoOrder);
-            }
-            _ => {}
+            _ => return Err(WhyNot::NoOrder),
         }
     }
-    Ok(status)
+    Ok(core)
 }
 
 fn checkpoint_of(key: Key) -> Checkpoint {
@@ -196,41 +208,4 @@ fn checkpoint_of(key: Key) -> Checkpoint {
         queue_tick: key.queue_tick,
         ..Checkpoint::default()
     }
-}
-
-/// Carries out a transition again, and says whether the same states ticked as often.
-fn repeat(c: &Compiled, status: &mut Status, told: &Transition) -> bool {
-    // What was canceled before anything changed left the machine as it was; what was carried out and
-    // changed nothing can still have brought the active list into another order.
-    if told.canceled.is_some() && told.changes.is_empty() {
-        return true;
-    }
-    status.log.clear();
-    let request = Request {
-        op: decided(told.op, &told.called, status.active().bits()),
-        called: &told.called,
-        auto: told.cause == Cause::Auto,
-        payloads: &[],
-    };
-    let _ = status.run(c, request, None);
-    let ran = |status: &Status, state: u32| {
-        let mut changes = status.log.changes.iter();
-        let change = changes.find(|change| change.state == state);
-        change.map_or(0, |change| u64::from(change.ticks))
-    };
-    if told.canceled.is_some() {
-        // States whose final handlers did not run were taken out again (rule R26).
-        let changes = told.changes.iter();
-        let out = changes.filter(|change| change.ticks == ran(status, change.state) + 1);
-        let out: Vec<u32> = out.map(|change| change.state).collect();
-        if out.iter().any(|state| ran(status, *state) == 0) {
-            return false;
-        }
-        status.take_out(c, &out);
-    }
-    status.log.changes.len() == told.changes.len()
-        && told
-            .changes
-            .iter()
-            .all(|change| ran(status, change.state) == change.ticks)
 }

@@ -43,6 +43,7 @@ pub(super) struct Tail {
     pub(super) canceled: Option<Reason<u32>>,
     pub(super) handlers: Vec<HandlerRun>,
     pub(super) payloads: Vec<Payload>,
+    pub(super) left_out: Vec<u32>,
 }
 
 /// Where an entry stands in its chunk and in time.
@@ -153,8 +154,8 @@ impl<'a> Writer<'a> {
         let mut bits = op.unwrap_or(0) | cause.unwrap_or(0) << 2;
         let mut set = |on: bool, bit: u8| bits |= usize::from(bit) * usize::from(on);
         set(told.queue_tick != 0, HAS_QUEUE_TICK);
-        let tail =
-            told.canceled.is_some() || !told.handlers.is_empty() || !told.payloads.is_empty();
+        let tail = told.canceled.is_some()
+            || !(told.handlers.is_empty() && told.payloads.is_empty() && told.left_out.is_empty());
         set(tail, HAS_TAIL);
         let counts = (told.waiting, told.released) != ((0, 0), 0);
         set(counts, HAS_COUNTS);
@@ -177,7 +178,14 @@ impl<'a> Writer<'a> {
             self.trace(told.trace, traces);
         }
         if tail {
-            self.postcard(&(&told.canceled, &told.handlers, &told.payloads));
+            let Transition {
+                canceled,
+                handlers,
+                payloads,
+                left_out,
+                ..
+            } = told;
+            self.postcard(&(canceled, handlers, payloads, left_out));
         }
     }
 
@@ -336,6 +344,7 @@ impl<'a> Reader<'a> {
             op: OPS[usize::from(bits & 3)],
             cause: cause_of(bits),
             called: Vec::new(),
+            left_out: Vec::new(),
             changes: Vec::new(),
             canceled: None,
             waiting,
@@ -406,6 +415,7 @@ impl<'a> Reader<'a> {
                     told.canceled = tail.canceled;
                     told.handlers = tail.handlers;
                     told.payloads = tail.payloads;
+                    told.left_out = tail.left_out;
                 }
                 Body::Transition(Box::new(told))
             }

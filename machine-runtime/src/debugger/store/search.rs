@@ -111,7 +111,9 @@ impl Word {
             let mut texts = payload.text.iter();
             state(payload.state) || texts.any(|text| contains(text, &self.text))
         });
+        let left_out = tail.left_out.iter().any(|left_out| state(*left_out));
         runs || payloads
+            || left_out
             || tail
                 .canceled
                 .is_some_and(|reason| self.is_in_reason(&reason))

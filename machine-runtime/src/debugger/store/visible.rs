@@ -30,7 +30,7 @@ pub struct Filter {
     /// Shows only these machines.
     pub machines: Option<BTreeSet<MachineId>>,
     /// Shows only what has each word of this, in upper or lower case, in the name of a state that was
-    /// called or changed, or that a handler or the reason of a cancellation names; in a payload, in a
+    /// called or changed, or that a handler or the reason of a cancellation names, or that handlers left out; in a payload, in a
     /// reason's words or code, or in a handler's phase.
     pub text: Option<String>,
 }

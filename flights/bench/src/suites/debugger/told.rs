@@ -94,6 +94,7 @@ impl Teller {
             op: ran.op(),
             cause: ran.cause(),
             called: ran.called().map(index).collect(),
+            left_out: Vec::new(),
             changes: ran
                 .changes()
                 .map(|(state, ticks)| Change {

@@ -117,6 +117,7 @@ impl History {
         }
         check::body(self, &body)?;
         self.last_number = self.last_number.max(number);
+        self.is_gone = matches!(body, Body::Gone);
         match body {
             Body::Link(link) => {
                 let told = ToldLink {
@@ -152,6 +153,7 @@ impl History {
                 self.waiters = ToldWaiters { wall, waiting };
                 self.side_bytes += self.waiters.bytes();
             }
+            Body::Gone => {}
             body => self.push(number, wall, mono, &body),
         }
         Ok(())

@@ -181,6 +181,7 @@ impl Model {
             texts.push(run.phase.name().to_owned());
             texts.extend(run.state.map(name));
         }
+        texts.extend(told.left_out.iter().copied().map(name));
         for payload in &told.payloads {
             texts.push(name(payload.state));
             texts.extend(payload.text.clone());

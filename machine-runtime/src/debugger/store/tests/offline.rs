@@ -108,7 +108,8 @@ fn what_was_lost_has_no_core_and_what_handlers_changed_a_guessed_one() {
     }
     store.apply(stream, odd).unwrap();
     let core = store.core_at(MachineId(0), last + 1).unwrap();
-    assert_eq!(core.guessed, Some(WhyNot::Diverged { index: last + 1 }));
+    let diverged = |why| matches!(why, WhyNot::Diverged { index, .. } if index == last + 1);
+    assert!(core.guessed.is_some_and(diverged));
     let moment = store.machine(MachineId(0)).ticks_after(last + 1);
     assert_eq!(core.machine.ticks(), moment.ticks);
     teller.number += 1;

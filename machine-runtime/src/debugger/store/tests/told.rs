@@ -162,6 +162,7 @@ impl Teller {
                 queue_tick: ran.queue_tick().unwrap_or(0),
                 op: ran.op(),
                 cause: ran.cause(),
+                left_out: Vec::new(),
                 called: ran.called().map(|state| state.0).collect(),
                 changes: ran
                     .changes()
@@ -226,6 +227,9 @@ impl Teller {
                 span: rng.u64(..),
                 parent: rng.bool().then(|| rng.u64(..)),
             });
+        }
+        if told.cause == Cause::Auto && told.canceled.is_some() && rng.bool() {
+            told.left_out.push(rng.u32(..states));
         }
         if told.cause == Cause::Call && rng.u8(..9) == 0 {
             told.cause = Cause::Handler;

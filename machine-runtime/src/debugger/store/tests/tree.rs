@@ -36,6 +36,7 @@ fn transition(n: u64, cause: Cause, state: u32, trace: Option<Trace>) -> Body {
         op: Op::Add,
         cause,
         called: vec![state],
+        left_out: Vec::new(),
         changes: vec![change(state, 1)],
         canceled: None,
         waiting: (0, 0),
