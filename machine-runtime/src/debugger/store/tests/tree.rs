@@ -331,3 +331,37 @@ fn lines_of_logs_are_found_by_level_text_and_time() {
     assert_eq!(process.lines()[0].machine, Some(ROOT));
     assert_eq!(process.lines()[1].machine, None);
 }
+
+#[test]
+fn every_kind_of_frame_is_taken() {
+    let mut frames = crate::debug::samples::frames().into_iter();
+    let Some(Body::Hello(hello)) = frames.next().map(|frame| frame.body) else {
+        panic!("a stream begins with who tells");
+    };
+    let mut store = Store::new(StoreLimits::default());
+    let connected = store.connect(&hello).unwrap();
+    let mut entries = Vec::new();
+    let mut last = 0;
+    for frame in frames {
+        last = frame.number;
+        if matches!(
+            frame.body,
+            Body::Key(_) | Body::Transition(_) | Body::Followed(_) | Body::Dropped(_)
+        ) {
+            entries.push(frame.body.clone());
+        }
+        store.apply(connected.stream, frame).unwrap();
+    }
+    let history = store.machine(MachineId(0));
+    let held = history.range().map(|i| history.entry(i).body);
+    assert!(held.eq(entries));
+    let beside = (
+        history.errors().len(),
+        history.links().len(),
+        history.waiters().waiting.len(),
+    );
+    assert_eq!(beside, (1, 1, 1));
+    assert_eq!(store.process(connected.process).lines().len(), 1);
+    assert_eq!(*store.connection(MachineId(0)), Connection::Gone);
+    assert_eq!(store.connect(&hello).unwrap().last, last);
+}
