@@ -77,7 +77,11 @@ fn check(mut recording: Recording, out: &mut impl Write) -> anyhow::Result<usize
     }
     let files = recording.files().len();
     let report = replay.report();
-    let verdict = if wrong == 0 { "reproduced" } else { "not reproduced" };
+    let verdict = if wrong == 0 {
+        "reproduced"
+    } else {
+        "not reproduced"
+    };
     writeln!(out, "{files} files: {report}: {verdict}")?;
     Ok(wrong)
 }

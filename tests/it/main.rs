@@ -8,6 +8,8 @@ mod cli;
 mod dashboard;
 // Reading what `/metrics` has, strictly.
 mod exposition;
+// Who is told everything, and what is recorded.
+mod debugger;
 // Real departures on a real machine.
 mod feed;
 // What nodes answer over HTTP.

@@ -15,11 +15,11 @@
 //! ```
 
 use anyhow::Context;
-use machine_runtime::debug::frame::Line;
-use machine_runtime::debug::link::{DialOptions, Reporter};
 pub use machine_runtime::debug::file::Format as RecordFormat;
+use machine_runtime::debug::frame::Line;
 pub use machine_runtime::debug::json::JsonLines;
 pub use machine_runtime::debug::link::{DEFAULT_ADDR, DEFAULT_PORT};
+use machine_runtime::debug::link::{DialOptions, Reporter};
 pub use machine_runtime::debug::record::RecordOptions;
 use machine_runtime::debug::record::Recorder;
 pub use machine_runtime::debug::recording::{Recording, RecordingError};

@@ -113,7 +113,9 @@ impl Node {
     /// If a socket has no address, or as [`ObserveConfig::check`].
     pub fn start(config: NodeConfig, sockets: Sockets, tasks: &Tasks) -> anyhow::Result<Self> {
         let followers = sockets.rpc.local_addr();
-        let followers = followers.context("a socket without an address")?.to_string();
+        let followers = followers
+            .context("a socket without an address")?
+            .to_string();
         let (name, debugging) = (&config.name, &config.debugging);
         let (handle, link, observers) = match config.origin {
             Origin::Machine(handle, observers) => {

@@ -17,7 +17,7 @@ pub const MAGIC: [u8; 6] = *b"AMDBG\x1a";
 pub const PREAMBLE: usize = 8;
 
 /// The longest frame in bytes: a schema of the most states, or a moment of one.
-pub const MAX_FRAME: usize = 16 << 20;
+pub const MAX_FRAME: usize = 8 << 20;
 
 /// The longest first frame of a node: it says who it is.
 pub const MAX_HELLO: usize = 4 << 10;

@@ -29,6 +29,12 @@ const ACCEPT_REST: Duration = Duration::from_millis(100);
 /// How many bytes one permit stands for.
 const PERMIT: usize = 1024;
 
+/// A frame beyond so many bytes may be a schema.
+const LARGE: usize = 64 << 10;
+
+/// How many times as much a large one takes in memory, about.
+const GROWTH: usize = 16;
+
 /// How many questions to one process wait at most.
 const ASKS: usize = 16;
 
@@ -332,8 +338,7 @@ async fn hear(
 ) -> Result<(), Closed> {
     let patience = shared.options.patience;
     while let Some(len) = length(from, MAX_FRAME).await? {
-        let permits = u32::try_from(len / PERMIT + 1).unwrap_or(u32::MAX);
-        let permits = permits.min(u32::try_from(shared.options.bytes / PERMIT).unwrap_or(u32::MAX));
+        let permits = weight(len, shared.options.bytes);
         let held = Arc::clone(&shared.room).acquire_many_owned(permits).await;
         let held = held.map_err(|_closed| None)?;
         let mut bytes = Vec::new();
@@ -358,6 +363,13 @@ async fn hear(
         shared.known().has(process, number);
     }
     Ok(())
+}
+
+/// How many permits a frame of so many bytes takes: lists of lists, as schemas have, take many times as
+/// much once they are decoded.
+fn weight(len: usize, all: usize) -> u32 {
+    let bytes = if len > LARGE { len * GROWTH } else { len };
+    u32::try_from(bytes.min(all) / PERMIT).unwrap_or(u32::MAX)
 }
 
 /// The length of the next frame; none at the end.

@@ -12,7 +12,7 @@ pub const MAX_AXES: usize = 64;
 pub const MAX_GROUPS: usize = 4096;
 
 /// The most entries of relations, of all states together, that a schema from elsewhere may have.
-pub const MAX_RELATED: usize = 1 << 22;
+pub const MAX_RELATED: usize = 1 << 21;
 
 /// All that a schema is made of. States are indices.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]

@@ -29,9 +29,6 @@ mod writer;
 /// How many events of a machine may wait to be written before the machine waits for them.
 const BACKLOG: usize = 8192;
 
-/// How often what there is so far is written.
-const FLUSH: Duration = Duration::from_secs(1);
-
 /// How long a machine may take to end when recording does.
 const LAST: Duration = Duration::from_millis(300);
 
@@ -49,6 +46,8 @@ pub struct RecordOptions {
     pub every: Duration,
     /// How many files of each node are kept; 0 keeps all.
     pub keep: usize,
+    /// How often what there is so far is written.
+    pub flush: Duration,
 }
 
 impl RecordOptions {
@@ -60,6 +59,7 @@ impl RecordOptions {
             size: 64 << 20,
             every: Duration::from_hours(1),
             keep: 0,
+            flush: Duration::from_secs(1),
         }
     }
 }
@@ -213,10 +213,12 @@ async fn record_all(
     files: &mut Files,
 ) -> Result<(), Stopped> {
     let clocks = shared.clocks;
-    let observer = subject.observers().attach("recorder", interest(), BACKLOG);
+    let observer = subject
+        .observers()
+        .attach_lossless("recorder", interest(), BACKLOG);
     let mut positions = subject.handle().view().positions();
     let mut teller = Teller::new(subject, observer, clocks, usize::MAX);
-    let mut flush = interval(FLUSH);
+    let mut flush = interval(shared.options.flush);
     flush.set_missed_tick_behavior(MissedTickBehavior::Delay);
     // What the node tells while it ends is recorded as well, for a while.
     let mut end = None;

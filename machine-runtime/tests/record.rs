@@ -1,0 +1,463 @@
+//! Recordings: what a machine did, and whether it does the same once more.
+#![expect(clippy::unwrap_used, reason = "in a test an unwrap is an assertion")]
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use machine_runtime::debug::file::{self, Format};
+use machine_runtime::debug::frame::{Body, Change, Frame, Line};
+use machine_runtime::debug::record::{RecordOptions, Recorder};
+use machine_runtime::debug::recording::{Recorded, Recording};
+use machine_runtime::debug::replay::{Divergence, Replay};
+use machine_runtime::debug::subject::Subject;
+use machine_runtime::observe::{Interest, Observers};
+use machine_runtime::replica::{Follower, FollowerOptions, Source, SourceOptions, Tcp};
+use machine_runtime::{
+    Basic, DynState, Epoch, Final, Handle, Machine, Mutation, Negotiation, Owner, State, States,
+    Verdict, ViewOptions, handlers, states,
+};
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+states! {
+    counts = { doors = 6 };
+
+    /// Doors that are tied, with handlers that refuse, panic, and append.
+    pub enum House: Basic {
+        for door in 1..=doors {
+            exclusive Leaf { Door{door}Open, #[auto] Door{door}Shut }
+            #[require(Door{door}Shut)]
+            Door{door}Locked,
+            #[multi] #[payload(u32)]
+            Door{door}Knock,
+        }
+        #[auto] #[require(Door1Locked, Door2Locked)]
+        Safe,
+        #[after(Safe)] #[add(Alarm)]
+        Burglar,
+        #[multi]
+        Alarm,
+    }
+}
+
+struct Keeper;
+
+#[handlers(House)]
+impl Keeper {
+    #[enter(open)]
+    fn is_quiet(&self, asked: &mut Negotiation<'_, House>, _door: usize) -> Verdict {
+        if asked.tick(House::Alarm) % 4 == 3 {
+            return Verdict::refuse("there is an alarm");
+        }
+        Verdict::Accept
+    }
+
+    #[enter(shut)]
+    fn shuts(&self, asked: &mut Negotiation<'_, House>, door: usize) -> bool {
+        (asked.tick(House::Alarm) + door as u64) % 3 != 1
+    }
+
+    #[state(Burglar)]
+    fn flees(&mut self, told: &mut Final<'_, House>) {
+        told.add(House::open(4));
+        assert!(told.tick(House::Alarm) % 5 != 4, "too loud");
+    }
+}
+
+/// A folder of the test's own, gone with it.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("record-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    fn files(&self) -> Vec<PathBuf> {
+        let mut files: Vec<_> = std::fs::read_dir(&self.0)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .collect();
+        files.sort();
+        files
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+struct Root {
+    handle: Handle<House>,
+    observers: Observers,
+    _tasks: JoinSet<()>,
+}
+
+fn root() -> Root {
+    let observers = Observers::new();
+    let mut options = ViewOptions::default();
+    options.observers = Some(observers.clone());
+    let machine = Machine::<House>::new().with(Keeper);
+    let (handle, owner) = Owner::new(machine, Epoch(7), options);
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move { drop(owner.run(std::future::pending()).await) });
+    Root {
+        handle,
+        observers,
+        _tasks: tasks,
+    }
+}
+
+impl Root {
+    async fn work(&self, seed: u64, mutations: usize) {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let mut many = Vec::new();
+        for _ in 0..mutations {
+            let state = House::ALL[rng.usize(0..House::ALL.len())];
+            many.push(match rng.u8(0..8) {
+                0..=1 => Mutation::remove(state),
+                2 => Mutation::set([state, House::Start]),
+                3 => Mutation::toggle(state),
+                _ => Mutation::add(state),
+            });
+            if many.len() == 64 {
+                self.handle
+                    .mutate_all(std::mem::take(&mut many))
+                    .await
+                    .unwrap();
+            }
+        }
+        self.handle.mutate_all(many).await.unwrap();
+    }
+
+    fn subject(&self) -> Subject {
+        Subject::root("ro/ot", &self.handle, &self.observers)
+    }
+}
+
+struct Running {
+    recorder: Recorder,
+    stop: Option<oneshot::Sender<()>>,
+    tasks: JoinSet<()>,
+}
+
+fn record(options: RecordOptions, subjects: impl IntoIterator<Item = Subject>) -> Running {
+    let recorder = Recorder::new("tests 1", options).unwrap();
+    for subject in subjects {
+        recorder.add(subject);
+    }
+    let (stop, stopped) = oneshot::channel::<()>();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(recorder.clone().run(async { drop(stopped.await) }));
+    Running {
+        recorder,
+        stop: Some(stop),
+        tasks,
+    }
+}
+
+impl Running {
+    async fn stop(mut self) {
+        drop(self.stop.take());
+        while let Some(ended) = self.tasks.join_next().await {
+            ended.unwrap();
+        }
+    }
+}
+
+fn options(folder: &Folder, format: Format) -> RecordOptions {
+    let mut options = RecordOptions::new(&folder.0);
+    options.format = format;
+    options.flush = Duration::from_millis(5);
+    options
+}
+
+async fn eventually(done: impl Fn() -> bool) {
+    let look = async {
+        while !done() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    timeout(PATIENCE, look).await.expect("what did not happen");
+}
+
+fn frames(paths: &[PathBuf]) -> Vec<Recorded> {
+    let mut recording = Recording::open(paths).unwrap();
+    let frames = std::iter::from_fn(|| recording.next().unwrap()).collect();
+    assert!(recording.torn().is_empty());
+    frames
+}
+
+fn replay<'a>(frames: impl IntoIterator<Item = &'a Recorded>) -> (Replay, Vec<Divergence>) {
+    let mut replay = Replay::new();
+    let wrong = frames
+        .into_iter()
+        .filter_map(|frame| replay.take(frame).err());
+    let wrong = wrong.collect();
+    (replay, wrong)
+}
+
+#[tokio::test]
+async fn what_a_machine_with_handlers_did_is_reproduced_from_both_formats() {
+    for format in Format::ALL {
+        let folder = Folder::new(format.name());
+        let root = root();
+        root.work(1, 50).await;
+        let recorded = record(options(&folder, format), [root.subject()]);
+        eventually(|| root.observers.wants(Interest::CHANGES)).await;
+        for seed in 2..12 {
+            root.work(seed, 200).await;
+        }
+        let last = root.handle.checkpoint().await.unwrap().sequence;
+        recorded.stop().await;
+        assert!(!root.observers.wants(Interest::CHANGES));
+        let files = folder.files();
+        let name = files[0].file_name().unwrap().to_str().unwrap();
+        assert!(
+            name.starts_with("ro_ot-2") && name.ends_with(format.extension()),
+            "{name}"
+        );
+        let frames = frames(&[folder.0.clone()]);
+        assert!(matches!(frames[0].frame.body, Body::Hello(_)));
+        assert!(matches!(frames[1].frame.body, Body::Machine(_)));
+        assert!(matches!(frames.last().unwrap().frame.body, Body::Gone));
+        let told = frames
+            .iter()
+            .filter_map(|recorded| match &recorded.frame.body {
+                Body::Transition(transition) => Some(transition),
+                _ => None,
+            });
+        let told: Vec<_> = told.collect();
+        assert_eq!(told.last().unwrap().sequence, last);
+        assert!(
+            told.iter().any(|t| !t.left_out.is_empty()),
+            "an auto state was refused"
+        );
+        let has = |code: &str| {
+            told.iter()
+                .any(|t| t.canceled.as_ref().is_some_and(|r| r.code() == code))
+        };
+        assert!(has("refused") && has("panicked") && has("missing"));
+        let (replay, wrong) = replay(&frames);
+        assert_eq!(wrong, []);
+        let report = replay.report();
+        assert_eq!((report.machines, report.gaps), (1, 0));
+        assert_eq!(report.transitions, told.len() as u64);
+        assert!(
+            report.canceled > 100 && report.transitions > 2000,
+            "{report}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_recording_goes_on_in_other_files_and_old_ones_go() {
+    let folder = Folder::new("rotate");
+    std::fs::write(folder.0.join("ro_ot-notes.amrec.txt"), "mine").unwrap();
+    let root = root();
+    let mut how = options(&folder, Format::Binary);
+    how.size = 4000;
+    how.keep = 3;
+    let recorded = record(how, [root.subject()]);
+    let newest = |folder: &Folder| folder.files().iter().rev().nth(1).cloned();
+    let mut seed = 1;
+    while newest(&folder).is_none_or(|file| !file.to_string_lossy().contains("-0006.")) {
+        root.work(seed, 300).await;
+        seed += 1;
+        tokio::task::yield_now().await;
+    }
+    recorded.stop().await;
+    let files = folder.files();
+    assert_eq!(files.len(), 4, "{files:?}");
+    let (replay, wrong) = replay(&frames(&[folder.0.clone()]));
+    assert_eq!(wrong, []);
+    // Each file begins with a key that the one before led to.
+    let report = replay.report();
+    assert!(report.keys >= 2 && report.gaps == 0, "{report}");
+    // Each can be read alone, and a missing one is a gap.
+    for file in &files[..3] {
+        let (replay, wrong) = self::replay(&frames(std::slice::from_ref(file)));
+        assert!(wrong.is_empty() && replay.report().machines == 1);
+    }
+    let (replay, wrong) = self::replay(&frames(&[files[0].clone(), files[2].clone()]));
+    assert!(wrong.is_empty() && replay.report().gaps == 1);
+}
+
+#[tokio::test]
+async fn a_replica_and_lines_are_recorded_and_read_while_they_are_written() {
+    let folder = Folder::new("replica");
+    let root = root();
+    let rpc = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let parent = rpc.local_addr().unwrap().to_string();
+    let source = Source::new(root.handle.view(), SourceOptions::new("root"));
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move { source.serve(rpc, std::future::pending()).await });
+    let observers = Observers::new();
+    let mut follows = FollowerOptions::new("replica");
+    follows.view.observers = Some(observers.clone());
+    let (_, follower) = Follower::new::<House>(House::schema().clone(), follows);
+    let replica: Handle<DynState> = follower.handle();
+    let subject = Subject::replicant("replica", &parent, &replica, &observers);
+    let recorded = record(options(&folder, Format::Binary), [subject]);
+    eventually(|| observers.wants(Interest::CHANGES)).await;
+    tasks.spawn(follower.run(Tcp { addr: parent }, std::future::pending()));
+    root.work(1, 300).await;
+    let line = Line {
+        level: 1,
+        target: "tests".into(),
+        text: "of it".into(),
+    };
+    recorded.recorder.log(Some("replica"), line);
+    eventually(|| !folder.files().is_empty()).await;
+    let mut recording = Recording::open(&[folder.0.clone()]).unwrap();
+    let (mut replay, mut lines) = (Replay::new(), 0);
+    let mut at = None;
+    let read = async {
+        while at != root.handle.view().position() || lines == 0 {
+            let Some(recorded) = recording.next().unwrap() else {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                continue;
+            };
+            replay.take(&recorded).unwrap();
+            match &recorded.frame.body {
+                Body::Key(key) => at = Some(key.position),
+                Body::Followed(followed) => at = Some(followed.position),
+                Body::Log(line) => lines += usize::from(line.text == "of it"),
+                _ => {}
+            }
+        }
+    };
+    timeout(PATIENCE, read).await.expect("what was not written");
+    let report = replay.report();
+    assert!(report.replicas == 1 && report.deltas > 0, "{report}");
+    recorded.stop().await;
+}
+
+#[tokio::test]
+async fn what_was_tampered_with_is_found_where_it_is() {
+    let folder = Folder::new("tamper");
+    let root = root();
+    let recorded = record(options(&folder, Format::Binary), [root.subject()]);
+    eventually(|| root.observers.wants(Interest::CHANGES)).await;
+    root.work(5, 400).await;
+    recorded.stop().await;
+    let good = frames(&[folder.0.clone()]);
+    let tamper = |change: &dyn Fn(&mut Vec<Frame>)| {
+        let mut frames: Vec<_> = good.iter().map(|recorded| recorded.frame.clone()).collect();
+        change(&mut frames);
+        let path = folder.0.join("tampered.amrec");
+        let _ = std::fs::remove_file(&path);
+        file::write(&path, Format::Binary, frames).unwrap();
+        let (_, wrong) = replay(&self::frames(&[path]));
+        assert_eq!(wrong.len(), 1, "{wrong:?}");
+        wrong.into_iter().next().unwrap()
+    };
+    let nth = |frames: &mut Vec<Frame>, nth: usize| {
+        let mut transitions = (0..frames.len()).filter(|i| {
+            matches!(&frames[*i].body, Body::Transition(t) if !t.changes.is_empty() && t.is_accepted())
+        });
+        transitions.nth(nth).unwrap()
+    };
+    fn transition(frame: &mut Frame) -> &mut machine_runtime::debug::frame::Transition {
+        match &mut frame.body {
+            Body::Transition(transition) => transition,
+            _ => unreachable!("it was picked"),
+        }
+    }
+    // A state that ticked is another.
+    let wrong = tamper(&|frames| {
+        let at = nth(frames, 100);
+        let of = transition(&mut frames[at]);
+        of.changes[0].state = u32::try_from(House::Burglar.index()).unwrap();
+        of.sequence += 0;
+    });
+    assert!(wrong.why.contains("was recorded to tick"), "{wrong}");
+    assert!(
+        wrong
+            .to_string()
+            .contains("tampered.amrec: ro/ot, transition"),
+        "{wrong}"
+    );
+    // A tick is there too often.
+    let wrong = tamper(&|frames| {
+        let at = nth(frames, 7);
+        transition(&mut frames[at]).changes[0].ticks += 1;
+    });
+    assert!(wrong.sequence > 1 && wrong.position.revision > 1, "{wrong}");
+    // A refused one is said to have been carried out.
+    let wrong = tamper(&|frames| {
+        let missing = |frame: &Frame| match &frame.body {
+            Body::Transition(t) => t
+                .canceled
+                .as_ref()
+                .is_some_and(|why| why.code() == "missing"),
+            _ => false,
+        };
+        let at = frames.iter().position(missing).unwrap();
+        transition(&mut frames[at]).canceled = None;
+    });
+    assert!(wrong.why.contains("relations refuse it: "), "{wrong}");
+    assert!(wrong.why.contains("requires"), "{wrong}");
+    // One is missing.
+    let wrong = tamper(&|frames| {
+        let at = nth(frames, 50);
+        frames.remove(at);
+    });
+    assert!(wrong.why.contains("the one before it is"), "{wrong}");
+    // A state that there is none of.
+    let wrong = tamper(&|frames| {
+        let at = nth(frames, 3);
+        let change = Change {
+            state: 4000,
+            ticks: 1,
+        };
+        transition(&mut frames[at]).changes.push(change);
+    });
+    assert!(wrong.why.contains("4000"), "{wrong}");
+    // A key of another machine.
+    let wrong = tamper(&|frames| {
+        for frame in frames {
+            if let Body::Key(key) = &mut frame.body {
+                key.ticks.pop();
+            }
+        }
+    });
+    assert!(wrong.why.contains("ticks"), "{wrong}");
+}
+
+#[tokio::test]
+async fn where_nothing_can_be_written_the_node_goes_on() {
+    let folder = Folder::new("nowhere");
+    let file = folder.0.join("file");
+    std::fs::write(&file, "in the way").unwrap();
+    assert!(Recorder::new("tests 1", RecordOptions::new(&file)).is_err());
+    let gone = folder.0.join("gone");
+    let root = root();
+    let mut how = options(&folder, Format::Binary);
+    how.dir.clone_from(&gone);
+    let recorder = Recorder::new("tests 1", how).unwrap();
+    std::fs::remove_dir(&gone).unwrap();
+    recorder.add(root.subject());
+    let mut tasks = JoinSet::new();
+    tasks.spawn(recorder.clone().run(std::future::pending()));
+    eventually(|| recorder.is_on() || !Path::new(&gone).exists()).await;
+    let work = async {
+        let mut seed = 0;
+        root.work(seed, 1000).await;
+        while recorder.is_on() || root.observers.wants(Interest::CHANGES) {
+            seed += 1;
+            root.work(seed, 1000).await;
+        }
+    };
+    timeout(PATIENCE, work).await.expect("it went on");
+    root.work(1, 1000).await;
+    let (file, errors) = (root.handle.errors().await, recorder.is_on());
+    assert!(!errors, "{file:?}");
+}
