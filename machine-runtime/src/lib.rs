@@ -44,6 +44,7 @@
 //!   they wait (`When`). A `StateContext` ends work with its state, a `Pipe` binds states of one
 //!   machine to mutations of another.
 //! * With `tokio`, [`observe`] counts and tells what happens, to those who want to know.
+//! * With `graph`, `graph::Graph` draws a schema and `graph::Sequence` one transition.
 //! * With `replica`, `replica::Source` serves a view to followers and `replica::Follower` follows.
 //!
 //! # Features
@@ -53,6 +54,7 @@
 //! | `serde` | generated states as their names |
 //! | `tokio` | a task that owns the machine, cloneable handles, views, waiting, pipes |
 //! | `replica` | replication over tarpc: its source side and its follower side |
+//! | `graph` | diagrams of schemas and transitions: Mermaid, Graphviz, D2, SVG |
 
 // Generated code names this crate by its absolute path, also inside it.
 extern crate self as machine_runtime;

@@ -16,6 +16,7 @@ mod builder;
 mod difference;
 #[cfg(feature = "debug")]
 pub(crate) mod portable;
+mod sets;
 
 pub use builder::{SchemaBuilder, SchemaError, StateDef};
 pub use difference::{Difference, StateShape};

@@ -6,7 +6,6 @@ use std::time::Duration;
 use machine_runtime::{Position, Schema};
 
 use super::problem::Problem;
-use super::schema::indexed_set;
 use super::similar::similar;
 use super::wait::{Until, Wait};
 
@@ -75,19 +74,12 @@ impl Query {
     }
 
     fn choose_group(&mut self, schema: &Schema, name: &str) -> Result<(), Problem> {
-        let groups = schema.groups();
-        if let Some(place) = groups.iter().position(|group| group.name() == name) {
+        if let Some((place, values)) = schema.find_group(name) {
             self.group = Some(place);
+            self.axes.extend(values);
             return Ok(());
         }
-        for (place, group) in groups.iter().enumerate() {
-            if let Some(values) = indexed_set(schema, group, name) {
-                self.group = Some(place);
-                self.axes.extend(values);
-                return Ok(());
-            }
-        }
-        let names = groups.iter().map(machine_runtime::Group::name);
+        let names = schema.groups().iter().map(machine_runtime::Group::name);
         Err(Problem::unknown_group(name, similar(name, names)))
     }
 
