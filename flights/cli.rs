@@ -12,6 +12,7 @@ use flights_bench::BenchArgs;
 use flights_bench::part::PartArgs;
 
 use crate::feed::Speed;
+use crate::graph::GraphArgs;
 
 mod debug;
 mod reports;
@@ -60,6 +61,8 @@ Examples:
   flights mutate add Flight1Delayed --node localhost:18703
                                                 a change at the root, by way of any node
   flights dashboard --out observability         a Grafana dashboard and Prometheus rules
+  flights graph --only flight=3 --out flight.svg
+                                                states and relations of a flight, drawn
   flights top                                   how all nodes do, live
   flights node --addr :19700 --replay shipped --record recorded
                                                 a root that is recorded
@@ -168,6 +171,8 @@ pub enum Command {
     Mutate(MutateArgs),
     /// Makes a Grafana dashboard and Prometheus rules, or takes the dashboard to a Grafana
     Dashboard(DashboardArgs),
+    /// Draws the states and their relations, whole or in part, with what is active
+    Graph(GraphArgs),
     /// Shows how nodes do: rates, lag, the last error
     Top(TopArgs),
     /// Does what was recorded once more, and says whether the same comes of it

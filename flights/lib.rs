@@ -19,11 +19,13 @@
 //!   the root what relations cannot, [`narrator`] tells in words what a replica sees.
 //! * [`feed`] is what moves it, [`traffic`] lets that flow into a root, [`tree`] is all nodes. What a
 //!   node is, for these states as for any, is `machine-node`.
-//! * [`cli`] is the command line, [`run`] what its subcommands do, [`dashboard`] what one of them makes.
+//! * [`cli`] is the command line, [`run`] what its subcommands do, [`dashboard`] and [`graph`] what two of
+//!   them make.
 
 pub mod cli;
 pub mod dashboard;
 pub mod feed;
+pub mod graph;
 pub mod narrator;
 pub mod payloads;
 pub mod replay;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::CommandFactory;
 use flights::cli::{Cli, Command, ObserveArgs, TreeArgs, Usage};
-use flights::{dashboard, replay, run};
+use flights::{dashboard, graph, replay, run};
 use machine_node::client::{Canceled, NoRoot, Unknown, Unreachable};
 use machine_node::dashboard::push::Unreachable as NoGrafana;
 use machine_node::status::Lines;
@@ -111,6 +111,7 @@ fn try_main() -> anyhow::Result<()> {
         Command::Watch(args) => on(one_thread()?, run::watch(args)),
         Command::Mutate(args) => on(one_thread()?, run::mutate(args)),
         Command::Dashboard(args) => on(one_thread()?, dashboard::make(args)),
+        Command::Graph(args) => on(one_thread()?, graph::draw(args)),
         Command::Top(args) => on(one_thread()?, run::top(args)),
         Command::Replay(args) => replay::replay(&args),
         Command::Bench(args) => flights_bench::run(&args),

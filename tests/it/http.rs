@@ -26,6 +26,8 @@ mod connections;
 mod errors;
 // Server-sent events.
 mod events;
+// Diagrams with what is active.
+mod graph;
 // Replicas whose link breaks, mends, or leads to another life.
 mod links;
 // Health, readiness, metrics, connections.

@@ -12,6 +12,8 @@ mod exposition;
 mod debugger;
 // Real departures on a real machine.
 mod feed;
+// Diagrams: what is drawn, and what cannot be.
+mod graph;
 // What nodes answer over HTTP.
 mod http;
 // What is logged, and what a Loki is sent of it.

@@ -3,7 +3,7 @@
 //!
 //! A request becomes a `Call` in `routes`, the only place that knows warp's filters; `answer`
 //! makes the response. The bodies that everybody asks for are `pages`, rendered once per
-//! position; what a query narrows is rendered for it. A mutation is an `ask` that `write` sends to
+//! position; what a query narrows is rendered for it, a `graph` is drawn on a thread of its own. A mutation is an `ask` that `write` sends to
 //! the root. `server` owns sockets, `connection` is one of a reader.
 //! Nothing here knows what the states mean.
 
@@ -23,6 +23,7 @@ mod ask;
 mod connection;
 mod etag;
 mod events;
+mod graph;
 mod metrics;
 mod pages;
 mod problem;
@@ -37,6 +38,7 @@ mod traffic;
 mod wait;
 mod write;
 
+use self::graph::Drawers;
 use self::metrics::{Format, Metrics};
 use self::pages::Pages;
 pub use self::traces::Traces;
@@ -55,6 +57,7 @@ struct Site {
     handle: Handle<DynState>,
     link: Option<Link>,
     pages: Pages,
+    drawers: Drawers,
     traffic: Arc<Traffic>,
     traces: Traces,
     metrics: Metrics,
@@ -102,6 +105,7 @@ impl Http {
                 handle,
                 link,
                 pages,
+                drawers: Drawers::default(),
                 traffic,
                 traces,
                 metrics,

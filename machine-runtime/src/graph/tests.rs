@@ -360,6 +360,8 @@ fn names_are_data() {
             assert!(is_quoted_well(line, may_substitute), "{format}: {line}");
         }
     }
+    let dot = graph.to(Format::Dot).unwrap();
+    layout::gv::DotParser::new(&dot).process().unwrap();
     let svg = graph.to(Format::Svg).unwrap();
     let found: HashSet<String> = texts(&svg).into_iter().collect();
     for name in [

@@ -15,6 +15,7 @@ use warp::reply::Response;
 use super::Site;
 use super::accept::Representation;
 use super::events;
+use super::graph::Drawing;
 use super::metrics::Format;
 use super::pages::{AGE, POSITION, Page, STALE, ascii, put_fresh, set_age};
 use super::problem::Problem;
@@ -37,6 +38,8 @@ pub(super) enum Answer {
     Now(Response),
     /// The call waits for a position.
     Later(Box<Later>),
+    /// A diagram is to be drawn.
+    Drawing(Box<Drawing>),
 }
 
 /// A call that waits for a position.
@@ -53,8 +56,8 @@ impl Site {
         let began = Instant::now();
         let route = call.target.route();
         let response = match self.try_answer(call, stopping) {
-            Ok(Answer::Later(later)) => return Answer::Later(later),
             Ok(Answer::Now(response)) => response,
+            Ok(later) => return later,
             Err(problem) => self.explain(problem),
         };
         self.traffic.count(route, response.status());
@@ -103,6 +106,20 @@ impl Site {
         response
     }
 
+    /// Draws, counts and times.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Site::draw`].
+    pub(super) async fn answer_drawn(&self, drawing: Drawing) -> Response {
+        let began = Instant::now();
+        let response = self.draw(drawing).await;
+        let response = response.unwrap_or_else(|problem| self.explain(problem));
+        self.traffic.count(Route::Graph, response.status());
+        self.traffic.time(Route::Graph, began);
+        response
+    }
+
     fn try_answer(
         self: &Arc<Self>,
         call: Call,
@@ -117,6 +134,7 @@ impl Site {
         let representation = match call.target {
             Target::Root => call.wishes().accept.representation(),
             Target::States => Representation::Json,
+            Target::Graph => return self.drawing(call),
             _ => return self.answer_at_once(&call, stopping).map(Answer::Now),
         };
         if call.wishes().params.is_empty() {
@@ -160,7 +178,7 @@ impl Site {
                     ),
                 })
             }
-            Target::Root | Target::States | Target::Mutations | Target::Nothing => {
+            Target::Root | Target::States | Target::Graph | Target::Mutations | Target::Nothing => {
                 Err(Problem::unknown_path(&Route::PATHS))
             }
         }
@@ -295,7 +313,7 @@ impl Site {
         volatile(self.metrics.render(format).into(), format.content_type())
     }
 
-    fn now(&self) -> Result<Arc<Snapshot>, Problem> {
+    pub(super) fn now(&self) -> Result<Arc<Snapshot>, Problem> {
         self.view.snapshot().ok_or_else(|| self.not_ready())
     }
 
@@ -320,7 +338,7 @@ impl Site {
     }
 
     /// A page that shows a moment, unless the client has it.
-    fn send(&self, page: &Page, call: &Call) -> Response {
+    pub(super) fn send(&self, page: &Page, call: &Call) -> Response {
         let mut response = send(page, call);
         self.show_age(response.headers_mut());
         response
@@ -341,7 +359,7 @@ impl Site {
     }
 }
 
-fn is_known(page: &Page, call: &Call) -> bool {
+pub(super) fn is_known(page: &Page, call: &Call) -> bool {
     call.wishes()
         .if_none_match
         .as_ref()

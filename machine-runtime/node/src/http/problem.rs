@@ -223,6 +223,18 @@ impl Problem {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", message)
     }
 
+    /// There is no room for another who draws.
+    pub(super) fn drawing(most: usize) -> Self {
+        let message = format!("this node draws for {most} readers at a time, its most");
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", message)
+    }
+
+    /// A diagram could not be drawn.
+    pub(super) fn not_drawn() -> Self {
+        let message = "the layout of the picture failed; the other formats work";
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "not_drawn", message)
+    }
+
     /// A position that was waited for did not come in time.
     pub(super) fn not_reached(asked: Position, now: Position) -> Self {
         let message = format!("{asked} was not reached in time, this node is at {now}");

@@ -180,11 +180,15 @@ impl Query {
             // Writing to a string cannot fail.
             let _ = write!(text, ",{axis}={value}");
         }
-        // FNV-1a: the same on every node and in every build.
-        text.bytes().fold(0x811c_9dc5, |hash, byte| {
-            (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
-        })
+        hash_of(&text)
     }
+}
+
+/// FNV-1a: the same on every node and in every build.
+pub(super) fn hash_of(text: &str) -> u32 {
+    text.bytes().fold(0x811c_9dc5, |hash, byte| {
+        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+    })
 }
 
 /// Reads the value of the one parameter that a path takes, if it takes any.

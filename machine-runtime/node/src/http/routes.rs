@@ -132,6 +132,7 @@ pub(super) enum Target {
     States,
     State(String),
     Schema,
+    Graph,
     Events,
     Mutations,
     Health,
@@ -148,6 +149,7 @@ impl Target {
             Self::States => Route::States,
             Self::State(_) => Route::State,
             Self::Schema => Route::Schema,
+            Self::Graph => Route::Graph,
             Self::Events => Route::Events,
             Self::Mutations => Route::Mutations,
             Self::Health => Route::Health,
@@ -183,6 +185,8 @@ fn targets() -> impl Filter<Extract = (Target,), Error = Infallible> + Copy + Se
         .or(warp::path!("v1" / "mutations").map(|| Target::Mutations))
         .unify()
         .or(warp::path!("v1" / "schema").map(|| Target::Schema))
+        .unify()
+        .or(warp::path!("v1" / "graph").map(|| Target::Graph))
         .unify()
         .or(warp::path!("healthz").map(|| Target::Health))
         .unify()

@@ -210,15 +210,19 @@ fn answer(
     serving: &Arc<Serving>,
     call: Call,
 ) -> Either<Ready<Response>, impl Future<Output = Response> + Send + use<>> {
-    match serving.site.answer(call, &serving.stopping) {
-        Answer::Now(response) => Either::Left(ready(response)),
-        Answer::Later(later) => {
-            let serving = Arc::clone(serving);
-            Either::Right(Box::pin(async move {
-                serving.site.answer_later(*later, &serving.stopping).await
-            }))
-        }
+    let answer = serving.site.answer(call, &serving.stopping);
+    if let Answer::Now(response) = answer {
+        return Either::Left(ready(response));
     }
+    let serving = Arc::clone(serving);
+    Either::Right(Box::pin(async move {
+        let site = &serving.site;
+        match answer {
+            Answer::Now(response) => response,
+            Answer::Later(later) => site.answer_later(*later, &serving.stopping).await,
+            Answer::Drawing(drawing) => site.answer_drawn(*drawing).await,
+        }
+    }))
 }
 
 /// Whether an error of `accept` concerns the one connection only.

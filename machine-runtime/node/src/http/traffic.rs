@@ -15,6 +15,7 @@ pub(super) enum Route {
     States,
     State,
     Schema,
+    Graph,
     Events,
     Mutations,
     Health,
@@ -24,11 +25,12 @@ pub(super) enum Route {
 }
 
 impl Route {
-    pub(super) const ALL: [Self; 10] = [
+    pub(super) const ALL: [Self; 11] = [
         Self::Root,
         Self::States,
         Self::State,
         Self::Schema,
+        Self::Graph,
         Self::Events,
         Self::Mutations,
         Self::Health,
@@ -38,11 +40,12 @@ impl Route {
     ];
 
     /// The paths that there are, as errors and metrics show them.
-    pub(super) const PATHS: [&str; 9] = [
+    pub(super) const PATHS: [&str; 10] = [
         "/",
         "/v1/states",
         "/v1/states/NAME",
         "/v1/schema",
+        "/v1/graph",
         "/v1/events",
         "/v1/mutations",
         "/healthz",
