@@ -1,3 +1,4 @@
 //! A debugger for any machine: it listens for nodes or opens recordings, and shows them at one time.
 
 pub mod store;
+pub mod ui;

@@ -1,0 +1,218 @@
+//! The machines: a tree of processes, roots and replicas, each where it was at the time of the cursor.
+
+use std::collections::BTreeSet;
+
+use ratatui::text::{Line, Span};
+
+use super::super::super::store::{Connection, History, MachineId, Process, ProcessId, Store};
+use super::super::App;
+use super::super::action::Pane;
+use super::super::layout::inner;
+use super::super::list::{Row, Target};
+use super::super::marks::Trouble;
+use super::super::theme::Tone;
+use super::super::words;
+use super::{apart, shorten};
+use crate::debug::frame::Role;
+
+impl App {
+    /// All machines that are listed, each behind its parent, and how deep below one without.
+    fn machine_tree(&self, store: &Store) -> Vec<(MachineId, usize)> {
+        let mut tops: Vec<&History> = store.machines().iter().collect();
+        tops.retain(|history| store.parent(history.id()).is_none());
+        tops.sort_by_key(|history| {
+            (
+                history.role() != Role::Root,
+                history.process(),
+                history.id(),
+            )
+        });
+        let mut order = Vec::new();
+        let mut seen = BTreeSet::new();
+        for top in tops {
+            let tree = std::iter::once((top.id(), 0)).chain(store.tree(top.id()));
+            order.extend(tree.filter(|(id, _)| seen.insert(*id)));
+        }
+        // Parents that name each other have no top.
+        let rest = store.machines().iter().map(History::id);
+        order.extend(rest.filter(|id| seen.insert(*id)).map(|id| (id, 0)));
+        let needle = self.machine_search.to_lowercase();
+        order.retain(|(id, _)| {
+            let history = store.machine(*id);
+            let gone = *store.connection(*id) != Connection::Connected;
+            let found = history.name().to_lowercase().contains(&needle);
+            found && !(gone && self.hide_gone)
+        });
+        order
+    }
+
+    /// The machines from top to bottom.
+    pub(in super::super) fn machine_order(&self, store: &Store) -> Vec<MachineId> {
+        let tree = self.machine_tree(store).into_iter();
+        tree.map(|(id, _)| id).collect()
+    }
+
+    pub(in super::super) fn machine_rows(&self, store: &Store) -> Vec<Row> {
+        let area = self.area_of(Pane::Machines);
+        let width = area.map_or(24, |area| usize::from(inner(area).width));
+        let tree = self.machine_tree(store);
+        let mut rows = Vec::new();
+        let mut above: Option<ProcessId> = None;
+        for (n, (id, depth)) in tree.iter().enumerate() {
+            let history = store.machine(*id);
+            if *depth == 0 && above != Some(history.process()) {
+                above = Some(history.process());
+                rows.push(self.process_row(store.process(history.process()), width));
+            }
+            let next = tree[n + 1..].iter().find(|(_, other)| other <= depth);
+            let is_last = next.is_none_or(|(_, other)| other < depth);
+            let far = (above != Some(history.process()))
+                .then(|| store.process(history.process()).hello().pid);
+            rows.push(self.machine_row(store, history, (*depth, is_last), far, width));
+        }
+        rows
+    }
+
+    fn process_row(&self, process: &Process, width: usize) -> Row {
+        let hello = process.hello();
+        let ellipsis = self.theme.symbols().ellipsis;
+        let text = format!("{} {}@{}", hello.program, hello.pid, hello.host);
+        let text = shorten(&text, width, ellipsis);
+        let tone = match process.connection() {
+            Connection::Connected => Tone::Dim,
+            Connection::Lost(_) | Connection::Gone => Tone::Gone,
+        };
+        Row::new(self.span(tone, text))
+    }
+
+    fn machine_row(
+        &self,
+        store: &Store,
+        history: &History,
+        (depth, is_last): (usize, bool),
+        far: Option<u32>,
+        width: usize,
+    ) -> Row {
+        let symbols = self.theme.symbols();
+        let id = history.id();
+        let is_selected = self.machine == Some(id);
+        let at = self.index_at(history);
+        let trouble = at
+            .and_then(|at| Some(self.marks.get(&id)?.trouble(at)))
+            .unwrap_or(Trouble::None);
+        let (sign, tone) = match trouble {
+            Trouble::Now => (symbols.error, Tone::Error),
+            Trouble::Recent => (symbols.error, Tone::Past),
+            Trouble::None if is_selected => (symbols.here, Tone::Accent),
+            Trouble::None => (" ", Tone::Plain),
+        };
+        let mut indent = symbols.trunk.repeat(depth.saturating_sub(1));
+        if depth > 0 {
+            indent.push_str(if is_last {
+                symbols.last_branch
+            } else {
+                symbols.branch
+            });
+        }
+        let mut right = Vec::new();
+        match at {
+            None => right.push(self.span(Tone::Dim, "-")),
+            Some(at) => {
+                let position = history.position(at);
+                right.push(Span::raw(words::count(position.revision)));
+                let behind = self.behind(store, history, at);
+                if let Some(behind) = behind.filter(|behind| *behind > 0) {
+                    right.push(self.span(Tone::Refused, format!(" -{}", words::count(behind))));
+                }
+            }
+        }
+        let more = match (at, history.last()) {
+            (None, Some(_)) => true,
+            (Some(at), Some(last)) => at < last,
+            _ => false,
+        };
+        right.push(self.span(Tone::Dim, if more { symbols.more } else { " " }));
+        let mut name = history.name().to_owned();
+        if let Some(pid) = far {
+            name.push_str(&format!(" ({pid})"));
+        }
+        let taken: usize = right.iter().map(Span::width).sum();
+        let room = width.saturating_sub(taken + 2 + indent.chars().count());
+        let name = shorten(&name, room, symbols.ellipsis);
+        let name = match store.connection(id) {
+            Connection::Connected if is_selected => self.span(Tone::Selected, name),
+            Connection::Connected => self.span(tone, name),
+            Connection::Lost(_) | Connection::Gone => self.span(Tone::Gone, name),
+        };
+        let left = vec![self.span(tone, sign), self.span(Tone::Dim, indent), name];
+        Row::to(apart(left, right, width), Target::Machine(id))
+    }
+
+    /// The entry of a machine at the time of the cursor.
+    pub(in super::super) fn index_at(&self, history: &History) -> Option<usize> {
+        if self.machine == Some(history.id()) {
+            self.cursor
+        } else {
+            history.last_at(self.wall)
+        }
+    }
+
+    /// How many revisions a replica is behind its root, both at the time of the cursor.
+    pub(in super::super) fn behind(
+        &self,
+        store: &Store,
+        history: &History,
+        at: usize,
+    ) -> Option<u64> {
+        if history.role() == Role::Root {
+            return None;
+        }
+        let position = history.position(at);
+        let root = store.machine(store.root_of(position.epoch)?);
+        let roots = root.position(self.index_at(root)?);
+        let same = roots.epoch == position.epoch;
+        same.then(|| roots.revision.saturating_sub(position.revision))
+    }
+
+    /// The machine that is looked at, in a line.
+    pub(in super::super) fn machine_in_words(&self, store: &Store) -> Line<'static> {
+        let Some(machine) = self.machine else {
+            return Line::default();
+        };
+        let history = store.machine(machine);
+        let mut spans = vec![self.span(Tone::Head, history.name().to_owned())];
+        let role = match history.role() {
+            Role::Root => " root",
+            Role::Replicant => " replica",
+        };
+        spans.push(Span::raw(role));
+        if let Some(addr) = history.addr() {
+            spans.push(Span::raw(format!(" at {addr}")));
+        }
+        match store.connection(machine) {
+            Connection::Connected => {}
+            Connection::Gone => spans.push(self.span(Tone::Refused, ", ended")),
+            Connection::Lost(why) => {
+                spans.push(self.span(Tone::Error, format!(", disconnected: {why}")));
+            }
+        }
+        if history.dropped() > 0 {
+            let text = format!(", {} dropped", words::count(history.dropped()));
+            spans.push(self.span(Tone::Refused, text));
+        }
+        if let (Some(state), Some(moment)) = (self.state, &self.moment) {
+            let name = words::name(history.schema(), state).to_owned();
+            let tick = moment.ticks.get(state as usize).copied().unwrap_or(0);
+            spans.push(Span::raw("  "));
+            spans.push(self.activity(state));
+            spans.push(Span::raw(" "));
+            spans.push(self.span(Tone::Selected, name));
+            spans.push(Span::raw(format!(" #{state}, tick {}", words::count(tick))));
+        }
+        if self.moment.as_ref().is_some_and(|moment| !moment.is_sure) {
+            let text = "  ticks may be too low: something was lost before this";
+            spans.push(self.span(Tone::Refused, text));
+        }
+        Line::from(spans)
+    }
+}
