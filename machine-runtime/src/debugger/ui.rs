@@ -41,6 +41,7 @@ use self::pane::log::Lines;
 use self::pane::schema::Folding;
 use self::pane::timeline::Strip;
 use self::prompt::Prompt;
+pub use self::render::text_of;
 pub use self::theme::{InvalidPalette, Palette, Theme};
 
 /// A store that the program fills and the screen reads. The program writes only where nobody reads, so

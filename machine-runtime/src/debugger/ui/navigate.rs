@@ -70,6 +70,10 @@ impl App {
         }
         let name = self.state.and_then(|state| self.name_of(store, state));
         let history = store.machine(machine);
+        let before = self.machine.map(|before| store.machine(before).schema());
+        if before.is_some_and(|before| before.fingerprint() != history.schema().fingerprint()) {
+            self.folding.clear();
+        }
         self.machine = Some(machine);
         self.cursor = history.last_at(self.wall);
         self.state = name

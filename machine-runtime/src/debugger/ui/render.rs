@@ -351,3 +351,21 @@ impl App {
         self.draw_list(buf, inner(area), list, overlay.kind != Kind::Help, rows);
     }
 }
+
+/// What a screen shows, without colours: a line a row, without the blanks at its end.
+pub fn text_of(buffer: &Buffer) -> String {
+    let area = buffer.area;
+    let mut out = String::new();
+    for y in area.top()..area.bottom() {
+        let mut row = String::new();
+        let mut x = area.left();
+        while x < area.right() {
+            let symbol = buffer[(x, y)].symbol();
+            row.push_str(symbol);
+            x += u16::try_from(Span::raw(symbol).width()).unwrap_or(1).max(1);
+        }
+        out.push_str(row.trim_end());
+        out.push('\n');
+    }
+    out
+}
