@@ -1,0 +1,314 @@
+//! The program: nodes that dial or recordings that are read, a store, and the screen.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::future::Future;
+use std::io;
+use std::path::PathBuf;
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use ratatui::Terminal;
+use ratatui::backend::TestBackend;
+use ratatui::crossterm::event::{Event, EventStream};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
+
+use super::store::{Store, StoreLimits};
+use super::ui::{
+    App, Done, Effect, InvalidKeys, JobId, Message, Palette, Shared, Source, Theme, parse_keys,
+    text_of,
+};
+use crate::debug::recording::RecordingError;
+
+mod feed;
+mod terminal;
+
+use self::feed::{Feed, Input};
+use self::terminal::Screen;
+
+/// At most so often the screen is drawn.
+const DRAW: Duration = Duration::from_millis(16);
+
+/// For so long frames are taken before keys are looked at again.
+const TAKE: Duration = Duration::from_millis(8);
+
+/// How long frames wait while something reads the store.
+const RETRY: Duration = Duration::from_millis(5);
+
+/// What is shown, and how.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The address that nodes dial, where no recording is opened.
+    pub listen: String,
+    /// Recordings: files, and folders of them. They are read on while they are written.
+    pub paths: Vec<PathBuf>,
+    /// Colours.
+    pub palette: Palette,
+    /// Whether the mouse is taken: a terminal then selects text with Shift only.
+    pub mouse: bool,
+    /// How many bytes of what nodes told are held, about.
+    pub memory: usize,
+}
+
+/// Why the debugger does not start, or ends.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// Another program listens there, likely another debugger.
+    #[error(
+        "{addr} is taken, likely by another debugger: end that one, or listen elsewhere with --listen \
+         and have nodes dial there with --debug-addr"
+    )]
+    Taken {
+        /// The address.
+        addr: String,
+    },
+    /// It cannot listen.
+    #[error("cannot listen on {addr}: {error}")]
+    Listen {
+        /// The address.
+        addr: String,
+        /// Why.
+        error: io::Error,
+    },
+    /// A recording cannot be opened.
+    #[error(transparent)]
+    Recording(#[from] RecordingError),
+    /// Standard input or output is none.
+    #[error(
+        "the debugger needs a terminal to draw on; where there is none, --frame 120x40 prints the screen \
+         once as text"
+    )]
+    NoTerminal,
+    /// The terminal has failed.
+    #[error("the terminal: {0}")]
+    Terminal(#[from] io::Error),
+    /// The keys of a script are none.
+    #[error(transparent)]
+    Keys(#[from] InvalidKeys),
+}
+
+impl Options {
+    fn source(&self) -> Source {
+        if self.paths.is_empty() {
+            return Source::Listening(self.listen.clone());
+        }
+        let paths = self.paths.iter();
+        Source::Opened(paths.map(|path| path.display().to_string()).collect())
+    }
+
+    fn store(&self) -> Shared {
+        let limits = StoreLimits { bytes: self.memory };
+        Arc::new(RwLock::new(Store::new(limits)))
+    }
+
+    fn theme(&self) -> Theme {
+        Theme::from_env(self.palette, |name| std::env::var(name).ok())
+    }
+}
+
+/// The screen as text, after all of the recordings was read and `keys` were pressed: for scripts.
+///
+/// # Errors
+///
+/// If a recording cannot be read, or a key is none.
+pub fn frame(options: &Options, size: (u16, u16), keys: &str) -> Result<String, OpenError> {
+    let keys = parse_keys(keys)?;
+    let shared = options.store();
+    if !options.paths.is_empty() {
+        let mut feed = Feed::default();
+        for input in feed::read_all(&options.paths)? {
+            let mut store = shared.write().unwrap_or_else(PoisonError::into_inner);
+            // What is wrong with a frame is told on a live screen only.
+            let _ = feed.apply(&mut store, input);
+        }
+    }
+    // As on every computer: the environment has no say in it.
+    let theme = Theme::new(options.palette, false);
+    let mut app = App::new(Arc::clone(&shared), options.source(), theme);
+    let mut effects = app.update(Message::Resize(size.0, size.1));
+    for key in keys {
+        effects.extend(app.update(Message::Key(key)));
+        while let Some(effect) = effects.pop() {
+            if let Effect::Run(id, job) = effect {
+                let done = {
+                    let store = shared.read().unwrap_or_else(PoisonError::into_inner);
+                    job.run(&store, &|| false)
+                };
+                effects.extend(app.update(Message::Done(id, done)));
+            }
+        }
+    }
+    let Ok(mut terminal) = Terminal::new(TestBackend::new(size.0, size.1));
+    let Ok(_) = terminal.draw(|frame| app.draw(frame));
+    Ok(text_of(terminal.backend().buffer()))
+}
+
+/// Shows it until somebody leaves, or `stop` resolves. The terminal is then as it was.
+///
+/// # Errors
+///
+/// If there is no terminal, the address is taken, or a recording cannot be opened.
+pub async fn run(options: Options, stop: impl Future<Output = ()>) -> Result<(), OpenError> {
+    if !terminal::is_there() {
+        return Err(OpenError::NoTerminal);
+    }
+    let shared = options.store();
+    let mut tasks = JoinSet::new();
+    let sources = if options.paths.is_empty() {
+        feed::listen(&options.listen, &mut tasks).await?
+    } else {
+        feed::follow(&options.paths, &mut tasks)?
+    };
+    let screen = Screen::new(options.mouse)?;
+    let mut app = App::new(Arc::clone(&shared), options.source(), options.theme());
+    let size = screen.size()?;
+    app.update(Message::Resize(size.0, size.1));
+    let mut session = Session {
+        app,
+        shared,
+        screen,
+        sources,
+        feed: Feed::default(),
+        waiting: VecDeque::new(),
+        jobs: JoinSet::new(),
+        given_up: BTreeMap::new(),
+        told: false,
+        dirty: true,
+    };
+    session.run(stop).await
+}
+
+struct Session {
+    app: App,
+    shared: Shared,
+    screen: Screen,
+    sources: feed::Sources,
+    feed: Feed,
+    /// Frames that came and are not in the store yet.
+    waiting: VecDeque<Input>,
+    jobs: JoinSet<(JobId, Done)>,
+    given_up: BTreeMap<JobId, Arc<AtomicBool>>,
+    /// Whether the store holds what the screen was not told of.
+    told: bool,
+    dirty: bool,
+}
+
+impl Session {
+    async fn run(&mut self, stop: impl Future<Output = ()>) -> Result<(), OpenError> {
+        let mut stop = pin!(stop);
+        let mut events = EventStream::new();
+        let mut drawn = Instant::now().checked_sub(DRAW).unwrap_or_else(Instant::now);
+        let mut ticked = Instant::now();
+        loop {
+            let tick = self.app.tick();
+            tokio::select! {
+                biased;
+                () = &mut stop => return Ok(()),
+                event = events.next() => match event {
+                    None => return Ok(()),
+                    Some(event) => {
+                        if self.event(event?)? {
+                            return Ok(());
+                        }
+                    }
+                },
+                Some(done) = self.jobs.join_next(), if !self.jobs.is_empty() => {
+                    if let Ok((id, done)) = done {
+                        self.given_up.remove(&id);
+                        self.update(Message::Done(id, done))?;
+                    }
+                }
+                () = sleep_until(ticked + tick.unwrap_or_default()), if tick.is_some() => {
+                    ticked = Instant::now();
+                    self.update(Message::Tick)?;
+                }
+                () = sleep_until(drawn + DRAW), if self.dirty || self.told => {
+                    if std::mem::take(&mut self.told) {
+                        self.update(Message::Told)?;
+                    }
+                    self.dirty = false;
+                    self.screen.draw(&self.app)?;
+                    drawn = Instant::now();
+                }
+                () = sleep_until(Instant::now() + RETRY), if !self.waiting.is_empty() => {
+                    self.take();
+                }
+                input = self.sources.recv(), if self.waiting.is_empty() => match input {
+                    Some(input) => {
+                        self.waiting.extend(input);
+                        self.take();
+                    }
+                    // A recording that nobody writes any more.
+                    None => self.sources.end(),
+                },
+            }
+            if tick.is_none() {
+                ticked = Instant::now();
+            }
+        }
+    }
+
+    /// Whether it is time to leave.
+    fn event(&mut self, event: Event) -> Result<bool, OpenError> {
+        match event {
+            Event::Key(key) => self.update(Message::Key(key)),
+            Event::Mouse(mouse) => self.update(Message::Mouse(mouse)),
+            Event::Resize(width, height) => self.update(Message::Resize(width, height)),
+            _ => Ok(false),
+        }
+    }
+
+    fn update(&mut self, message: Message) -> Result<bool, OpenError> {
+        self.dirty = true;
+        let mut leave = false;
+        for effect in self.app.update(message) {
+            match effect {
+                Effect::Quit => leave = true,
+                Effect::Run(id, job) => {
+                    let given_up = Arc::new(AtomicBool::new(false));
+                    self.given_up.insert(id, Arc::clone(&given_up));
+                    let shared = Arc::clone(&self.shared);
+                    self.jobs.spawn_blocking(move || {
+                        let store = shared.read().unwrap_or_else(PoisonError::into_inner);
+                        let is_given_up = || given_up.load(Ordering::Relaxed);
+                        (id, job.run(&store, &is_given_up))
+                    });
+                }
+                Effect::Cancel(id) => {
+                    if let Some(given_up) = self.given_up.remove(&id) {
+                        given_up.store(true, Ordering::Relaxed);
+                    }
+                }
+                Effect::Ask(machine) => {
+                    let store = self.shared.read().unwrap_or_else(PoisonError::into_inner);
+                    self.feed.ask(&store, &self.sources, machine);
+                }
+                Effect::Copy(text) => self.screen.copy(&text)?,
+            }
+        }
+        Ok(leave)
+    }
+
+    /// Takes frames into the store, for as long as keys can wait.
+    fn take(&mut self) {
+        let shared = Arc::clone(&self.shared);
+        // Who reads is not waited for: a job can take a while, and keys cannot.
+        let Ok(mut store) = shared.try_write() else {
+            return;
+        };
+        let until = Instant::now() + TAKE;
+        while let Some(input) = self.waiting.pop_front() {
+            if let Err(why) = self.feed.apply(&mut store, input) {
+                drop(self.app.update(Message::Trouble(why)));
+            }
+            if Instant::now() >= until {
+                break;
+            }
+        }
+        self.told = true;
+    }
+}
