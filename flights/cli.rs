@@ -11,6 +11,7 @@ use clap_complete::Shell;
 use flights_bench::BenchArgs;
 use flights_bench::part::PartArgs;
 
+use crate::debug::DebugArgs;
 use crate::feed::Speed;
 use crate::graph::GraphArgs;
 
@@ -63,6 +64,7 @@ Examples:
   flights dashboard --out observability         a Grafana dashboard and Prometheus rules
   flights graph --only flight=3 --out flight.svg
                                                 states and relations of a flight, drawn
+  flights debug                                 what nodes do, transition by transition
   flights top                                   how all nodes do, live
   flights node --addr :19700 --replay shipped --record recorded
                                                 a root that is recorded
@@ -173,6 +175,8 @@ pub enum Command {
     Dashboard(DashboardArgs),
     /// Draws the states and their relations, whole or in part, with what is active
     Graph(GraphArgs),
+    /// Debugs nodes, live or recorded: every transition, why it came, what it led to
+    Debug(DebugArgs),
     /// Shows how nodes do: rates, lag, the last error
     Top(TopArgs),
     /// Does what was recorded once more, and says whether the same comes of it

@@ -20,10 +20,11 @@
 //! * [`feed`] is what moves it, [`traffic`] lets that flow into a root, [`tree`] is all nodes. What a
 //!   node is, for these states as for any, is `machine-node`.
 //! * [`cli`] is the command line, [`run`] what its subcommands do, [`dashboard`] and [`graph`] what two of
-//!   them make.
+//!   them make, [`debug`] what one shows.
 
 pub mod cli;
 pub mod dashboard;
+pub mod debug;
 pub mod feed;
 pub mod graph;
 pub mod narrator;

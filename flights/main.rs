@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::CommandFactory;
 use flights::cli::{Cli, Command, ObserveArgs, TreeArgs, Usage};
-use flights::{dashboard, graph, replay, run};
+use flights::{dashboard, debug, graph, replay, run};
 use machine_node::client::{Canceled, NoRoot, Unknown, Unreachable};
 use machine_node::dashboard::push::Unreachable as NoGrafana;
 use machine_node::status::Lines;
@@ -112,6 +112,7 @@ fn try_main() -> anyhow::Result<()> {
         Command::Mutate(args) => on(one_thread()?, run::mutate(args)),
         Command::Dashboard(args) => on(one_thread()?, dashboard::make(args)),
         Command::Graph(args) => on(one_thread()?, graph::draw(args)),
+        Command::Debug(args) => on(several_threads()?, debug::show(args)),
         Command::Top(args) => on(one_thread()?, run::top(args)),
         Command::Replay(args) => replay::replay(&args),
         Command::Bench(args) => flights_bench::run(&args),

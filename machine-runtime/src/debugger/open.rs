@@ -201,7 +201,9 @@ impl Session {
     async fn run(&mut self, stop: impl Future<Output = ()>) -> Result<(), OpenError> {
         let mut stop = pin!(stop);
         let mut events = EventStream::new();
-        let mut drawn = Instant::now().checked_sub(DRAW).unwrap_or_else(Instant::now);
+        let mut drawn = Instant::now()
+            .checked_sub(DRAW)
+            .unwrap_or_else(Instant::now);
         let mut ticked = Instant::now();
         loop {
             let tick = self.app.tick();

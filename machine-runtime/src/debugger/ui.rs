@@ -36,7 +36,8 @@ pub use self::keys::{InvalidKeys, parse_keys};
 use self::list::List;
 use self::marks::{Bookmark, Breakpoint, Marks};
 use self::overlay::Overlay;
-use self::pane::diagram::View;
+pub use self::pane::diagram::Drawing;
+use self::pane::diagram::{Text, View};
 use self::pane::log::Lines;
 use self::pane::schema::Folding;
 use self::pane::timeline::Strip;
@@ -151,6 +152,7 @@ pub struct App {
     folding: Folding,
     log: Lines,
     view: View,
+    diagram: Text,
     zoom: Option<u64>,
 
     bookmarks: Vec<Bookmark>,
@@ -217,6 +219,7 @@ impl App {
             folding: Folding::default(),
             log: Lines::default(),
             view: View::default(),
+            diagram: Text::default(),
             zoom: None,
             bookmarks: Vec::new(),
             breakpoints: Vec::new(),

@@ -3,9 +3,12 @@
 use std::path::PathBuf;
 
 use super::super::store::{Filter, MachineId, ProcessId, Selection, Store, Visible};
+use super::pane::diagram::Drawing;
 use super::words;
+use crate::debug::file::{self, Format};
 use crate::debug::frame::{Body, Frame};
-use crate::mutation::Op;
+use crate::graph;
+use crate::mutation::{Op, Outcome};
 
 /// A job's number. Those that nobody waits for any more are told apart by it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -51,12 +54,12 @@ pub enum Job {
         /// Where to: the name's end says how.
         path: PathBuf,
     },
-    /// Write a text to a file.
-    Write {
+    /// Draw a diagram, and write it as SVG.
+    Draw {
+        /// What is drawn.
+        drawing: Box<Drawing>,
         /// Where to.
         path: PathBuf,
-        /// What.
-        text: String,
     },
 }
 
@@ -102,10 +105,17 @@ impl Job {
                 selection,
                 path,
             } => export(store, process, &selection, &path, is_canceled),
-            Self::Write { path, text } => match std::fs::write(&path, text) {
-                Ok(()) => Done::Wrote(format!("wrote {}", path.display())),
-                Err(error) => Done::Failed(format!("cannot write {}: {error}", path.display())),
-            },
+            Self::Draw { drawing, path } => {
+                let svg = match drawing.to(graph::Format::Svg) {
+                    Ok(svg) => svg,
+                    Err(why) => return Done::Failed(why),
+                };
+                let path = std::path::absolute(&path).unwrap_or(path);
+                match std::fs::write(&path, svg) {
+                    Ok(()) => Done::Wrote(format!("wrote {}", path.display())),
+                    Err(error) => Done::Failed(format!("cannot write {}: {error}", path.display())),
+                }
+            }
         }
     }
 }
@@ -114,8 +124,38 @@ fn smallest(_store: &Store, _machine: MachineId, _index: usize, _state: u32) -> 
     Done::Failed("not known".to_owned())
 }
 
-fn dry_run(_store: &Store, _machine: MachineId, _index: usize, _op: Op, _states: &[u32]) -> Done {
-    Done::Failed("not known".to_owned())
+/// What a mutation would have come to, in words.
+fn dry_run(store: &Store, machine: MachineId, index: usize, op: Op, states: &[u32]) -> Done {
+    let schema = store.machine(machine).schema();
+    let what = format!("{op} {}", words::names(schema, states));
+    let tried = match store.dry_run(machine, index, op, states) {
+        Ok(tried) => tried,
+        Err(why) => return Done::Failed(format!("{what} cannot be tried here: {why}")),
+    };
+    let mut lines = Vec::new();
+    match tried.outcome {
+        Outcome::Executed if tried.changes.is_empty() => {
+            lines.push(format!("{what} would be accepted and change nothing"));
+        }
+        Outcome::Executed => lines.push(format!("{what} would be accepted:")),
+        Outcome::Canceled(reason) => {
+            let why = words::reason(schema, &reason.map(|state| state.0));
+            lines.push(format!("{what} would be canceled: {why}"));
+        }
+    }
+    for change in tried.changes {
+        let did = match (change.root % 2, change.node % 2) {
+            (0, 1) => "begins",
+            (1, 0) => "ends",
+            _ => "ticks",
+        };
+        lines.push(format!("  {} {did}", words::name(schema, change.state)));
+    }
+    if let Some(why) = tried.guessed {
+        lines.push(format!("a guess: {why}"));
+    }
+    lines.push("handlers were not asked".to_owned());
+    Done::Tried(lines)
 }
 
 fn export(
@@ -127,8 +167,21 @@ fn export(
 ) -> Done {
     let frames = store.export(process, selection);
     let frames = frames.take_while(|_| !is_canceled());
-    let result = text(store, process, frames, path);
-    match result {
+    let name = path.file_name().and_then(|name| name.to_str());
+    let written = match Format::of(path) {
+        Some(format) => file::write(path, format, frames)
+            .map(|count| usize::try_from(count).unwrap_or(usize::MAX)),
+        None if name.is_some_and(|name| name.ends_with(".txt")) => {
+            text(store, process, frames, path)
+        }
+        None => {
+            return Done::Failed(format!(
+                "{} would be what? Its name ends with .amrec, .jsonl.gz or .txt",
+                path.display()
+            ));
+        }
+    };
+    match written {
         Ok(count) => Done::Wrote(format!(
             "wrote {} to {}",
             words::many(count, "frame"),

@@ -86,7 +86,7 @@ impl App {
             screen.panes.push((self.focus, rest));
             return screen;
         }
-        let machines = u16::try_from(self.lists[Pane::Machines.place()].len).unwrap_or(u16::MAX);
+        let machines = u16::try_from(self.marks.len()).unwrap_or(u16::MAX);
         let more = machines
             .saturating_sub(1)
             .min(rest.height.saturating_sub(20) / 4);

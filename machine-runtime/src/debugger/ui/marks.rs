@@ -1,6 +1,7 @@
 //! What is marked: errors and refusals of each machine, bookmarks, breakpoints.
 
 use super::super::store::{Flags, History, MachineId};
+use crate::schema::EXCEPTION;
 
 /// How many entries a machine counts as having had an error for.
 const RECENT: usize = 100;
@@ -12,6 +13,8 @@ pub(super) struct Marks {
     end: usize,
     errors: Vec<usize>,
     canceled: Vec<usize>,
+    /// From which entry on `Exception` was active, or was not.
+    exception: Vec<(usize, bool)>,
 }
 
 /// How long ago a machine's last error was.
@@ -30,8 +33,20 @@ impl Marks {
             let gone = list.partition_point(|i| *i < start);
             list.drain(..gone);
         }
+        // Of those that are forgotten the last one still holds.
+        let gone = self.exception.partition_point(|(i, _)| *i < start);
+        self.exception.drain(..gone.saturating_sub(1));
+        let exception = history.schema().find(EXCEPTION);
         for i in self.end.max(start)..history.end() {
             let flags = history.flags(i);
+            if flags.intersects(Flags::ERROR | Flags::KEY)
+                && let Some(exception) = exception.and_then(|state| u32::try_from(state).ok())
+            {
+                let is_active = history.ticks_after(i).is_active(exception);
+                if self.exception.last().is_some_and(|(_, was)| *was) != is_active {
+                    self.exception.push((i, is_active));
+                }
+            }
             if flags.contains(Flags::ERROR) {
                 self.errors.push(i);
             }
@@ -47,10 +62,17 @@ impl Marks {
         let before = self.errors.partition_point(|error| *error <= i);
         let last = before.checked_sub(1).map(|place| self.errors[place]);
         match last {
+            _ if self.has_exception(i) => Trouble::Now,
             Some(last) if last == i => Trouble::Now,
             Some(last) if i - last < RECENT => Trouble::Recent,
             _ => Trouble::None,
         }
+    }
+
+    /// Whether `Exception` is active after entry `i`.
+    fn has_exception(&self, i: usize) -> bool {
+        let before = self.exception.partition_point(|(from, _)| *from <= i);
+        before > 0 && self.exception[before - 1].1
     }
 
     /// How many errors and how many refusals there are from one entry up to another.

@@ -78,11 +78,13 @@ impl App {
             (Tone::Refused, symbols.ended, "ended"),
             (Tone::Changed, symbols.touched, "called again, or late"),
             (Tone::Refused, symbols.refused, "refused"),
+            (Tone::Error, symbols.error, "error at this moment"),
             (
-                Tone::Error,
-                symbols.error,
-                "error; paler for 100 transitions",
+                Tone::Past,
+                symbols.past,
+                "an error within the last 100 transitions",
             ),
+            (Tone::Refused, "-3", "three revisions behind the root"),
             (Tone::Dim, symbols.more, "more came later"),
         ];
         for (tone, sign, text) in legend {
@@ -209,7 +211,7 @@ impl App {
             let history = store.machine(breakpoint.machine);
             let name = words::name(history.schema(), breakpoint.state);
             let line = Line::from(vec![
-                self.span(Tone::Error, "! "),
+                self.span(Tone::Error, format!("{} ", self.theme.symbols().breakpoint)),
                 Span::raw(format!("{name:<22} ")),
                 self.span(Tone::Dim, history.name().to_owned()),
             ]);

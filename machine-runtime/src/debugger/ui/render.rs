@@ -273,7 +273,15 @@ impl App {
         } else {
             Scope::In(self.focus)
         };
-        let first = BINDINGS.iter().filter(|binding| binding.scope == here);
+        let kind = self.overlay.as_ref().map(|overlay| overlay.kind);
+        let first = BINDINGS.iter().filter(|binding| {
+            let fits = match (binding.action, kind) {
+                (Action::Toggle, _) => kind == Some(Kind::Filters),
+                (Action::Delete, _) => kind == Some(Kind::Places),
+                _ => true,
+            };
+            binding.scope == here && fits
+        });
         let rest = BINDINGS.iter().filter(|binding| {
             matches!(binding.scope, Scope::Everywhere(_)) && self.overlay.is_none()
         });

@@ -188,6 +188,7 @@ impl App {
                     self.lists[place].set(rows);
                 }
                 Pane::Diagram => {
+                    self.make_diagram(store);
                     let rows = self.diagram_rows(store, width);
                     self.lists[place].set(rows);
                 }

@@ -390,8 +390,4 @@ impl App {
             Done::Failed(why) => self.trouble(why),
         }
     }
-
-    fn write_diagram(&mut self, _store: &Store) {
-        self.say("not known");
-    }
 }

@@ -81,7 +81,7 @@ pub static BINDINGS: &[Binding] = &[
     bind(Action::Places, &[c('B')], MARKS, "", "list bookmarks and breakpoints"),
     bind(Action::Mark, &[c('d')], MARKS, "", "mark this moment as A"),
     bind(Action::Diff, &[c('D')], MARKS, "", "the states that differ between A and the cursor"),
-    bind(Action::Export, &[c('e')], MARKS, "", "write what is shown to a file: a recording, `.jsonl` or `.txt`"),
+    bind(Action::Export, &[c('e')], MARKS, "", "write what is shown to a file: `.amrec`, `.jsonl.gz` or `.txt`"),
     bind(Action::Copy, &[c('y')], MARKS, "", "copy the address of this moment"),
     bind(Action::Waiters, &[c('w')], MARKS, "", "ask the node who waits on the machine now"),
     bind(Action::Open, &[k(KeyCode::Enter)], Scope::In(Pane::Machines), "select", "look at this machine at the same time"),

@@ -1,13 +1,19 @@
 //! The schema around the selected state, as a tree or as the source of a drawing.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::time::Duration;
 
 use ratatui::text::{Line, Span};
 
-use super::super::super::store::Store;
+use super::super::super::store::{History, MachineId, Store};
+use super::super::job::Job;
 use super::super::list::{Row, Target};
 use super::super::theme::Tone;
 use super::super::{App, words};
+use crate::debug::frame::{Body, Transition};
+use crate::graph::{Changed, Format, Graph, Options, Ran, Sequence};
+use crate::mutation::Reason;
 use crate::schema::{Relation, Schema};
 
 /// How a diagram is shown.
@@ -16,27 +22,174 @@ pub(in super::super) enum View {
     /// Relations of the selected state, two links far.
     #[default]
     Tree,
+    /// The schema as Mermaid: around the selected state, or all of it.
+    Schema,
+    /// The transition as Mermaid: who asked whom, in order.
+    Sequence,
 }
 
 impl View {
     pub(in super::super) fn name(self) -> &'static str {
         match self {
             Self::Tree => "tree",
+            Self::Schema => "schema (Mermaid)",
+            Self::Sequence => "transition (Mermaid)",
         }
     }
 
     pub(in super::super) fn next(self) -> Self {
         match self {
-            Self::Tree => Self::Tree,
+            Self::Tree => Self::Schema,
+            Self::Schema => Self::Sequence,
+            Self::Sequence => Self::Tree,
         }
     }
 }
 
+/// What can be drawn.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Drawing {
+    /// States and relations.
+    Schema(Graph),
+    /// What happened in a transition.
+    Transition(Sequence),
+}
+
+impl Drawing {
+    /// It in the given format.
+    ///
+    /// # Errors
+    ///
+    /// Why not, in words.
+    pub(in super::super) fn to(&self, format: Format) -> Result<String, String> {
+        let drawn = match self {
+            Self::Schema(graph) => graph.to(format),
+            Self::Transition(sequence) => sequence.to(format),
+        };
+        drawn.map_err(|why| why.to_string())
+    }
+}
+
+/// The text of a diagram, and of what it is.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub(in super::super) struct Text {
+    of: Option<(View, MachineId, Option<usize>, Option<u32>)>,
+    lines: Vec<String>,
+}
+
 impl App {
+    /// What the view shows, as it is drawn.
+    fn drawing(&self, store: &Store) -> Result<Drawing, String> {
+        let nothing = || "nothing was told of this machine yet".to_owned();
+        let history = store.machine(self.machine.ok_or_else(nothing)?);
+        let schema = history.schema();
+        if self.view == View::Sequence {
+            let entry = self.entry.as_ref().ok_or_else(nothing)?;
+            let Body::Transition(told) = &entry.body else {
+                return Err("what is under the cursor is no transition".to_owned());
+            };
+            return Ok(Drawing::Transition(self.sequence(history, told)));
+        }
+        let mut options = Options {
+            ticks: self.moment.as_ref().map(|moment| moment.ticks.clone()),
+            ..Options::default()
+        };
+        if let Some(state) = self.state {
+            options.highlighted.push(state);
+            let around = options.selection.around(schema, words::name(schema, state));
+            options.selection = around.map_err(|error| error.to_string())?;
+        }
+        let graph = Graph::new(schema, &options);
+        graph
+            .map(Drawing::Schema)
+            .map_err(|error| error.to_string())
+    }
+
+    fn sequence(&self, history: &History, told: &Transition) -> Sequence {
+        let schema = history.schema();
+        let tick = |state: u32| {
+            let moment = self.moment.as_ref();
+            let tick = moment.and_then(|moment| moment.ticks.get(state as usize));
+            tick.copied().unwrap_or(0)
+        };
+        let handlers = told.handlers.iter().map(|run| {
+            let name = match run.state {
+                Some(state) => format!("{} of {}", run.phase, words::name(schema, state)),
+                None => run.phase.to_string(),
+            };
+            let refused = match &told.canceled {
+                Some(Reason::Refused(refusal))
+                    if refusal.phase == run.phase && refusal.state == run.state =>
+                {
+                    let why = refusal.why.as_deref().unwrap_or("refused");
+                    Some(why.to_owned())
+                }
+                _ => None,
+            };
+            Ran {
+                name,
+                took: Some(Duration::from_nanos(run.took)),
+                refused,
+            }
+        });
+        let changes = told.changes.iter().map(|change| Changed {
+            state: words::name(schema, change.state).to_owned(),
+            tick: tick(change.state),
+        });
+        let outcome = match &told.canceled {
+            None => format!("revision {}", told.revision),
+            Some(reason) => words::reason(schema, reason),
+        };
+        Sequence {
+            title: format!("{} transition {}", history.name(), told.sequence),
+            caller: words::cause(told.cause).to_owned(),
+            machine: history.name().to_owned(),
+            called: format!("{} {}", told.op, words::names(schema, &told.called)),
+            steps: Vec::new(),
+            handlers: handlers.collect(),
+            changes: changes.collect(),
+            outcome,
+            canceled: !told.is_accepted(),
+        }
+    }
+
+    /// Has the diagram written as SVG.
+    pub(in super::super) fn write_diagram(&mut self, store: &Store) {
+        match self.drawing(store) {
+            Ok(drawing) => {
+                let path = PathBuf::from(self.file_name(store, "svg"));
+                let drawing = Box::new(drawing);
+                self.run("drawing", Job::Draw { drawing, path });
+            }
+            Err(why) => self.trouble(why),
+        }
+    }
+
+    /// Makes the text of the diagram, unless it is there.
+    pub(in super::super) fn make_diagram(&mut self, store: &Store) {
+        let Some(machine) = self.machine.filter(|_| self.view != View::Tree) else {
+            return;
+        };
+        let of = Some((self.view, machine, self.cursor, self.state));
+        if self.diagram.of == of {
+            return;
+        }
+        let text = self
+            .drawing(store)
+            .and_then(|drawing| drawing.to(Format::Mermaid))
+            .unwrap_or_else(|why| why);
+        let lines = text.lines().map(str::to_owned).collect();
+        self.diagram = Text { of, lines };
+    }
+
     pub(in super::super) fn diagram_rows(&self, store: &Store, width: usize) -> Vec<Row> {
         let Some(machine) = self.machine else {
             return Vec::new();
         };
+        if self.view != View::Tree {
+            let lines = self.diagram.lines.iter();
+            return lines.map(|line| Row::new(line.clone())).collect();
+        }
         let Some(state) = self.state else {
             let text = "select a state to see what it is related to: Enter on it in the schema";
             return self.wrapped(Tone::Dim, text, width);

@@ -102,8 +102,7 @@ impl App {
             .unwrap_or(Trouble::None);
         let (sign, tone) = match trouble {
             Trouble::Now => (symbols.error, Tone::Error),
-            Trouble::Recent => (symbols.error, Tone::Past),
-            Trouble::None if is_selected => (symbols.here, Tone::Accent),
+            Trouble::Recent => (symbols.past, Tone::Past),
             Trouble::None => (" ", Tone::Plain),
         };
         let mut indent = symbols.trunk.repeat(depth.saturating_sub(1));
@@ -137,14 +136,20 @@ impl App {
             name.push_str(&format!(" ({pid})"));
         }
         let taken: usize = right.iter().map(Span::width).sum();
-        let room = width.saturating_sub(taken + 2 + indent.chars().count());
+        let room = width.saturating_sub(taken + 3 + indent.chars().count());
         let name = shorten(&name, room, symbols.ellipsis);
         let name = match store.connection(id) {
             Connection::Connected if is_selected => self.span(Tone::Selected, name),
             Connection::Connected => self.span(tone, name),
             Connection::Lost(_) | Connection::Gone => self.span(Tone::Gone, name),
         };
-        let left = vec![self.span(tone, sign), self.span(Tone::Dim, indent), name];
+        let here = if is_selected { symbols.here } else { " " };
+        let left = vec![
+            self.span(Tone::Accent, here),
+            self.span(tone, sign),
+            self.span(Tone::Dim, indent),
+            name,
+        ];
         Row::to(apart(left, right, width), Target::Machine(id))
     }
 
@@ -182,8 +187,8 @@ impl App {
         let history = store.machine(machine);
         let mut spans = vec![self.span(Tone::Head, history.name().to_owned())];
         let role = match history.role() {
-            Role::Root => " root",
-            Role::Replicant => " replica",
+            Role::Root => ": root",
+            Role::Replicant => ": replica",
         };
         spans.push(Span::raw(role));
         if let Some(addr) = history.addr() {

@@ -167,7 +167,11 @@ impl App {
         let breaks = self.breakpoints.iter();
         let mut breaks = breaks.filter(|one| Some(one.machine) == self.machine);
         let is_break = breaks.any(|one| one.state == state);
-        let mark = if is_break { "!" } else { " " };
+        let mark = if is_break {
+            self.theme.symbols().breakpoint
+        } else {
+            " "
+        };
         let right = vec![
             self.span(Tone::Dim, flags),
             Span::raw(words::count(tick.unwrap_or(0))),

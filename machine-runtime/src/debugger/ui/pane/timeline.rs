@@ -218,7 +218,7 @@ impl App {
         for (column, (errors, canceled)) in (0..).zip(&row.troubles) {
             let (sign, tone) = match (errors, canceled) {
                 (1.., _) => (symbols.error, Tone::Error),
-                (0, 1..) => (symbols.inactive, Tone::Refused),
+                (0, 1..) => (symbols.refused, Tone::Refused),
                 _ => (symbols.rule, Tone::Dim),
             };
             buf.set_string(x + column, y, sign, self.style(tone));
@@ -236,7 +236,7 @@ impl App {
             Span::raw("  "),
             self.span(
                 Tone::Refused,
-                format!("{} refused", self.theme.symbols().inactive),
+                format!("{} refused", self.theme.symbols().refused),
             ),
             Span::raw("  "),
             self.span(

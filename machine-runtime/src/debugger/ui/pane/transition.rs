@@ -106,6 +106,11 @@ impl App {
                 rows.extend(self.wrapped(Tone::Error, &text, width));
             }
         }
+        if !told.left_out.is_empty() {
+            let names = words::names(schema, &told.left_out);
+            let text = format!("without {names}, which handlers refused");
+            rows.extend(self.wrapped(Tone::Refused, &text, width));
+        }
         self.change_rows(schema, &told.changes, rows);
         if !told.payloads.is_empty() {
             rows.push(self.heading("Payloads"));

@@ -176,6 +176,7 @@ fn told(ran: &crate::machine::Transition<'_, DynState>) -> Transition {
         op: ran.op(),
         cause: ran.cause(),
         called: ran.called().map(|state| state.0).collect(),
+        left_out: Vec::new(),
         changes: ran
             .changes()
             .map(|(state, ticks)| Change {
