@@ -164,7 +164,11 @@ pub async fn run(options: Options, stop: impl Future<Output = ()>) -> Result<(),
         feed::follow(&options.paths, &mut tasks)?
     };
     let screen = Screen::new(options.mouse)?;
-    let mut app = App::new(Arc::clone(&shared), options.source(), options.theme());
+    let source = match sources.local_addr() {
+        Some(addr) => Source::Listening(addr.to_string()),
+        None => options.source(),
+    };
+    let mut app = App::new(Arc::clone(&shared), source, options.theme());
     let size = screen.size()?;
     app.update(Message::Resize(size.0, size.1));
     let mut session = Session {
@@ -314,3 +318,6 @@ impl Session {
         self.told = true;
     }
 }
+
+#[cfg(test)]
+mod tests;

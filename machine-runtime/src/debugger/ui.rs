@@ -295,3 +295,6 @@ type States = BTreeSet<u32>;
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+pub(in crate::debugger) use self::tests::sample;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::future::pending;
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,6 +34,7 @@ pub(super) enum Input {
 /// Where frames come from.
 pub(super) enum Sources {
     Live {
+        addr: SocketAddr,
         heard: mpsc::Receiver<Heard>,
         asker: Asker,
     },
@@ -56,6 +58,14 @@ impl Sources {
         }
     }
 
+    /// Where nodes dial, if they do.
+    pub(super) fn local_addr(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Live { addr, .. } => Some(*addr),
+            Self::Files { .. } | Self::Ended => None,
+        }
+    }
+
     pub(super) fn end(&mut self) {
         *self = Self::Ended;
     }
@@ -73,9 +83,18 @@ pub(super) async fn listen(addr: &str, tasks: &mut JoinSet<()>) -> Result<Source
             error,
         },
     })?;
+    let wrong = |error| OpenError::Listen {
+        addr: addr.to_owned(),
+        error,
+    };
+    let local = listener.local_addr().map_err(wrong)?;
     let asker = listener.asker();
     tasks.spawn(listener.run(pending()));
-    Ok(Sources::Live { heard, asker })
+    Ok(Sources::Live {
+        addr: local,
+        heard,
+        asker,
+    })
 }
 
 /// Reads recordings, and reads on what is written to them.

@@ -14,7 +14,7 @@ use super::super::store::{Store, StoreLimits};
 use super::*;
 
 mod acts;
-mod sample;
+pub(in crate::debugger) mod sample;
 mod screens;
 
 /// Where the screens that are compared with are.

@@ -205,7 +205,7 @@ fn hello(process: u128, pid: u32) -> Hello {
 }
 
 /// The story as a store holds it.
-pub(super) fn store() -> Store {
+pub(in crate::debugger) fn store() -> Store {
     let mut store = Store::new(StoreLimits::default());
     let streams = [hello(1, 4711), hello(2, 4712)].map(|hello| Told {
         stream: store.connect(&hello).unwrap().stream,

@@ -1,0 +1,141 @@
+//! Recordings become screens, and nodes that dial are shown.
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::*;
+use crate::debug::codec::{self, preamble};
+use crate::debug::file::{self, Format};
+use crate::debug::frame::Frame;
+use crate::debugger::store::{ProcessId, Selection};
+use crate::debugger::ui::sample;
+
+/// A folder that is gone with the test.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let name = format!("machine-debugger-{name}-{}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        let _ = std::fs::remove_dir_all(&path);
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn options(paths: Vec<PathBuf>) -> Options {
+    Options {
+        listen: "127.0.0.1:0".to_owned(),
+        paths,
+        palette: Palette::Auto,
+        mouse: false,
+        memory: 64 << 20,
+    }
+}
+
+/// What each process of the sample told.
+fn told() -> Vec<Vec<Frame>> {
+    let store = sample::store();
+    let processes = 0..store.processes().len();
+    let all = Selection::default();
+    processes
+        .map(|process| store.export(ProcessId(process), &all).collect())
+        .collect()
+}
+
+#[test]
+fn a_recording_is_shown_as_text() {
+    let folder = Folder::new("text");
+    for (n, frames) in told().into_iter().enumerate() {
+        let path = folder.0.join(format!("node-{n}.amrec"));
+        file::write(&path, Format::Binary, frames).unwrap();
+    }
+    let options = options(vec![folder.0.clone()]);
+    let shown = frame(&options, (100, 30), ":rev 6<enter>4").unwrap();
+    for text in [
+        "rep-1-1",
+        "rep-2",
+        "add Flight1Boarding",
+        "Flight1Boarding = \"B2\"",
+    ] {
+        assert!(shown.contains(text), "{text} is missing:\n{shown}");
+    }
+    assert_eq!(shown.lines().count(), 30);
+    // What is shown can be written, and be opened again.
+    let out = folder.0.join("out.jsonl.gz");
+    let keys = format!("e<c-u>{}<enter>", out.display());
+    let shown = frame(&options, (200, 30), &keys).unwrap();
+    assert!(shown.contains("wrote "), "{shown}");
+    let again = frame(&self::options(vec![out]), (100, 30), ":rev 6<enter>4").unwrap();
+    assert!(again.contains("add Flight1Boarding"), "{again}");
+}
+
+#[test]
+fn what_is_wrong_is_said() {
+    let nowhere = options(vec![PathBuf::from("/nowhere/at/all.amrec")]);
+    let error = frame(&nowhere, (80, 24), "").unwrap_err().to_string();
+    assert!(error.contains("/nowhere/at/all.amrec"), "{error}");
+    let error = frame(&options(Vec::new()), (80, 24), "<what>").unwrap_err();
+    assert!(error.to_string().contains("`<what>` is no key"), "{error}");
+}
+
+#[tokio::test]
+async fn an_address_that_is_taken_says_what_to_do() {
+    let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = taken.local_addr().unwrap().to_string();
+    let Err(error) = feed::listen(&addr, &mut JoinSet::new()).await else {
+        panic!("two listen on {addr}");
+    };
+    let error = error.to_string();
+    assert!(
+        error.contains(&addr) && error.contains("--listen"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn nodes_that_dial_are_shown() {
+    // The port is the listener's own choice, so it is asked for.
+    let mut tasks = JoinSet::new();
+    let mut sources = feed::listen("127.0.0.1:0", &mut tasks).await.unwrap();
+    let addr = sources.local_addr().unwrap();
+    let mut node = TcpStream::connect(addr).await.unwrap();
+    let mut bytes = preamble().to_vec();
+    let frames = told().swap_remove(0);
+    let count = frames.len();
+    for frame in &frames {
+        codec::append(frame, &mut bytes).unwrap();
+    }
+    node.write_all(&bytes).await.unwrap();
+    // The debugger says who it is, too.
+    let mut answer = [0; codec::PREAMBLE];
+    node.read_exact(&mut answer).await.unwrap();
+
+    let shared = options(Vec::new()).store();
+    let mut feed = Feed::default();
+    let mut taken = 0;
+    while taken < count {
+        for input in sources.recv().await.unwrap() {
+            feed.apply(&mut shared.write().unwrap(), input).unwrap();
+            taken += 1;
+        }
+    }
+    drop(node);
+    for input in sources.recv().await.unwrap() {
+        feed.apply(&mut shared.write().unwrap(), input).unwrap();
+    }
+    let source = Source::Listening(addr.to_string());
+    let mut app = App::new(Arc::clone(&shared), source, Theme::default());
+    app.update(Message::Told);
+    let mut terminal = Terminal::new(TestBackend::new(80, 24)).unwrap();
+    terminal.draw(|frame| app.draw(frame)).unwrap();
+    let shown = text_of(terminal.backend().buffer());
+    assert!(shown.contains("rep-1-1"), "{shown}");
+    assert!(shown.contains("disconnected"), "{shown}");
+}
