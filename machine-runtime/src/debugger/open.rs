@@ -217,7 +217,7 @@ impl Session {
                 event = events.next() => match event {
                     None => return Ok(()),
                     Some(event) => {
-                        if self.event(event?)? {
+                        if self.event(&event?)? {
                             return Ok(());
                         }
                     }
@@ -259,13 +259,14 @@ impl Session {
     }
 
     /// Whether it is time to leave.
-    fn event(&mut self, event: Event) -> Result<bool, OpenError> {
-        match event {
-            Event::Key(key) => self.update(Message::Key(key)),
-            Event::Mouse(mouse) => self.update(Message::Mouse(mouse)),
-            Event::Resize(width, height) => self.update(Message::Resize(width, height)),
-            _ => Ok(false),
-        }
+    fn event(&mut self, event: &Event) -> Result<bool, OpenError> {
+        let message = match *event {
+            Event::Key(key) => Message::Key(key),
+            Event::Mouse(mouse) => Message::Mouse(mouse),
+            Event::Resize(width, height) => Message::Resize(width, height),
+            _ => return Ok(false),
+        };
+        self.update(message)
     }
 
     fn update(&mut self, message: Message) -> Result<bool, OpenError> {

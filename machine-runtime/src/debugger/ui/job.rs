@@ -167,11 +167,10 @@ fn export(
 ) -> Done {
     let frames = store.export(process, selection);
     let frames = frames.take_while(|_| !is_canceled());
-    let name = path.file_name().and_then(|name| name.to_str());
     let written = match Format::of(path) {
         Some(format) => file::write(path, format, frames)
             .map(|count| usize::try_from(count).unwrap_or(usize::MAX)),
-        None if name.is_some_and(|name| name.ends_with(".txt")) => {
+        None if path.extension().is_some_and(|extension| extension == "txt") => {
             text(store, process, frames, path)
         }
         None => {

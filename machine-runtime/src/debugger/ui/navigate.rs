@@ -104,14 +104,12 @@ impl App {
         };
         let history = store.machine(machine);
         let visible = self.visible.as_ref();
-        match history.next_change(state, cursor, forward, visible) {
-            Some(to) => self.go(store, machine, to),
-            None => {
-                let name = self.name_of(store, state).unwrap_or_default();
-                let way = if forward { "later" } else { "earlier" };
-                self.say(format!("{name} has no {way} change that is shown"));
-            }
+        if let Some(to) = history.next_change(state, cursor, forward, visible) {
+            return self.go(store, machine, to);
         }
+        let name = self.name_of(store, state).unwrap_or_default();
+        let way = if forward { "later" } else { "earlier" };
+        self.say(format!("{name} has no {way} change that is shown"));
     }
 
     /// Goes to the next or previous error or refusal that is shown.
@@ -125,13 +123,11 @@ impl App {
             let visible = self.visible.as_ref();
             visible.is_none_or(|visible| visible.contains(*i))
         };
-        match near.into_iter().find(shown) {
-            Some(to) => self.go(store, machine, to),
-            None => {
-                let way = if forward { "later" } else { "earlier" };
-                self.say(format!("no {way} error or refusal is shown"));
-            }
+        if let Some(to) = near.into_iter().find(shown) {
+            return self.go(store, machine, to);
         }
+        let way = if forward { "later" } else { "earlier" };
+        self.say(format!("no {way} error or refusal is shown"));
     }
 
     /// The machine above or below in the list.
@@ -164,13 +160,11 @@ impl App {
                 Err(place) => visible.get(place),
             },
         };
-        match next {
-            Some(to) => self.go(store, machine, to),
-            None => {
-                self.follow = Follow::Paused;
-                self.say("played to the end");
-            }
+        if let Some(to) = next {
+            return self.go(store, machine, to);
         }
+        self.follow = Follow::Paused;
+        self.say("played to the end");
     }
 }
 

@@ -2,7 +2,7 @@
 
 use ratatui::text::{Line, Span};
 
-use super::super::store::{MachineId, Store};
+use super::super::store::{MachineId, Store, Visible};
 use super::action::{Action, Binding, Scope, sections};
 use super::list::{List, Row, Target};
 use super::theme::Tone;
@@ -113,7 +113,7 @@ impl App {
     }
 
     fn filter_rows(&self, store: &Store) -> Vec<Row> {
-        let hidden = self.visible.as_ref().map(|visible| visible.hidden());
+        let hidden = self.visible.as_ref().map(Visible::hidden);
         let hidden = hidden.unwrap_or_default();
         let filter = &self.filter;
         let group = self.group.and_then(|group| self.group_states(store, group));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ratatui::crossterm::event::{KeyEvent, KeyEventKind};
 
-use super::super::store::Store;
+use super::super::store::{Connection, Store};
 use super::action::{Action, Pane, action_of};
 use super::job::{Done, Job, JobId};
 use super::list::Target;
@@ -331,7 +331,6 @@ impl App {
         let Some(machine) = self.machine else {
             return;
         };
-        use super::super::store::Connection;
         if *store.connection(machine) == Connection::Connected
             && matches!(self.source, super::Source::Listening(_))
         {

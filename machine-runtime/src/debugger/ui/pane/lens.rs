@@ -21,15 +21,11 @@ impl App {
         let position = history.position(cursor);
         let (root, at) = if history.role() == Role::Root {
             (machine, At::Index(cursor))
+        } else if let Some(root) = store.root_of(position.epoch) {
+            (root, At::Position(position))
         } else {
-            match store.root_of(position.epoch) {
-                Some(root) => (root, At::Position(position)),
-                None => {
-                    let text =
-                        "the root of this replica has told nothing, so there is nothing to compare";
-                    return self.wrapped(Tone::Refused, text, width);
-                }
-            }
+            let text = "the root of this replica has told nothing, so there is nothing to compare";
+            return self.wrapped(Tone::Refused, text, width);
         };
         let Some(lens) = store.lens(root, at) else {
             let text = "what the root did then is not held";
@@ -58,7 +54,7 @@ impl App {
         let slowest = lens.nodes.iter().filter_map(|node| node.lag).max();
         let mut summary = format!("{reached} of {} reached it", lens.nodes.len());
         if let Some(slowest) = slowest {
-            summary.push_str(&format!(", the last {}", words::apart(slowest)));
+            summary = format!("{summary}, the last {}", words::apart(slowest));
         }
         rows.push(Row::new(summary));
         let schema = store.machine(root).schema();

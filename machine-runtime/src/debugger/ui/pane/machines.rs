@@ -133,7 +133,7 @@ impl App {
         right.push(self.span(Tone::Dim, if more { symbols.more } else { " " }));
         let mut name = history.name().to_owned();
         if let Some(pid) = far {
-            name.push_str(&format!(" ({pid})"));
+            name = format!("{name} ({pid})");
         }
         let taken: usize = right.iter().map(Span::width).sum();
         let room = width.saturating_sub(taken + 3 + indent.chars().count());

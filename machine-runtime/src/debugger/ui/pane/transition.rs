@@ -142,7 +142,7 @@ impl App {
         let (before, after) = told.waiting;
         let mut queue = format!("  {before} waited before, {after} after");
         if told.queue_tick > 0 {
-            queue.push_str(&format!(", queue tick {}", words::count(told.queue_tick)));
+            queue = format!("{queue}, queue tick {}", words::count(told.queue_tick));
         }
         rows.push(Row::new(queue));
         if told.released > 0 {
