@@ -11,7 +11,7 @@ use clap_complete::Shell;
 use flights_bench::BenchArgs;
 use flights_bench::part::PartArgs;
 
-use crate::debug::DebugArgs;
+use crate::debug::DebuggerArgs;
 use crate::feed::Speed;
 use crate::graph::GraphArgs;
 
@@ -19,6 +19,7 @@ mod debug;
 mod reports;
 mod values;
 
+pub(crate) use self::debug::size;
 pub use self::debug::{DEBUG_ADDR, DebugArgs, ReplayArgs, record_args};
 pub use self::reports::{LogArgs, ObserveArgs};
 pub use self::values::{Addr, OptionalAddr, OptionalPeriod};
@@ -176,7 +177,7 @@ pub enum Command {
     /// Draws the states and their relations, whole or in part, with what is active
     Graph(GraphArgs),
     /// Debugs nodes, live or recorded: every transition, why it came, what it led to
-    Debug(DebugArgs),
+    Debug(DebuggerArgs),
     /// Shows how nodes do: rates, lag, the last error
     Top(TopArgs),
     /// Does what was recorded once more, and says whether the same comes of it

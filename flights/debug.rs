@@ -10,21 +10,21 @@ use machine_node::shutdown::Signals;
 use machine_runtime::debugger::open::{self, OpenError, Options};
 use machine_runtime::debugger::ui::Palette;
 
-use crate::cli::{Addr, Usage};
+use crate::cli::{Addr, Usage, size};
 
-/// Where nodes find a debugger unless they are told.
-pub const DEBUG_ADDR: &str = "127.0.0.1:6831";
+/// Where it listens: nodes of this computer find it there unless they are told.
+const LISTEN: &str = "127.0.0.1:6831";
 
 /// Options of `flights debug`.
 #[derive(Args, Clone, Debug)]
-pub struct DebugArgs {
+pub struct DebuggerArgs {
     /// Recordings to open: files, and folders of them; they are read on while they are written. Without
     /// any the debugger listens for nodes
     #[arg(value_name = "PATH")]
     pub paths: Vec<PathBuf>,
 
     /// The address to listen on; nodes dial it with `--debug-addr`
-    #[arg(long, default_value = DEBUG_ADDR, value_name = "HOST:PORT", conflicts_with = "paths")]
+    #[arg(long, default_value = LISTEN, value_name = "HOST:PORT", conflicts_with = "paths")]
     pub listen: Addr,
 
     /// Colours: `auto`, `light`, `dark` or `mono`
@@ -35,9 +35,9 @@ pub struct DebugArgs {
     #[arg(long)]
     pub no_mouse: bool,
 
-    /// How much of what nodes told is held, such as `512MiB`; beyond it the oldest goes
-    #[arg(long, default_value = "1GiB", value_name = "SIZE")]
-    pub memory: Size,
+    /// How much of what nodes told is held, such as `512m`; beyond it the oldest goes
+    #[arg(long, default_value = "1g", value_name = "SIZE", value_parser = size)]
+    pub memory: u64,
 
     /// Prints the screen once as text, this wide and high, and ends: for scripts
     #[arg(long, value_name = "WIDTHxHEIGHT")]
@@ -52,35 +52,6 @@ pub struct DebugArgs {
     )]
     pub keys: String,
 }
-
-/// A number of bytes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Size(pub usize);
-
-impl FromStr for Size {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let digits = text.trim_end_matches(|char: char| char.is_ascii_alphabetic());
-        let shift = match text[digits.len()..].to_ascii_lowercase().as_str() {
-            "" | "b" => 0,
-            "k" | "kb" | "kib" => 10,
-            "m" | "mb" | "mib" => 20,
-            "g" | "gb" | "gib" => 30,
-            unit => return Err(format!("`{unit}` is no unit, which is KiB, MiB or GiB")),
-        };
-        let number = digits.parse::<usize>();
-        let number = number.map_err(|_wrong| format!("`{digits}` is no number"))?;
-        let size = number.checked_mul(1 << shift).ok_or("it is too much")?;
-        if size < LEAST {
-            return Err("it is 16MiB at least".to_owned());
-        }
-        Ok(Self(size))
-    }
-}
-
-/// With less, a large schema alone would find no room.
-const LEAST: usize = 16 << 20;
 
 /// Columns and rows.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -106,13 +77,13 @@ impl FromStr for Area {
 /// # Errors
 ///
 /// [`Usage`] where there is no terminal; if the address is taken, or a recording cannot be opened.
-pub async fn show(args: DebugArgs) -> anyhow::Result<()> {
+pub async fn show(args: DebuggerArgs) -> anyhow::Result<()> {
     let options = Options {
         listen: args.listen.to_string(),
         paths: args.paths,
         palette: args.theme,
         mouse: !args.no_mouse,
-        memory: args.memory.0,
+        memory: usize::try_from(args.memory).unwrap_or(usize::MAX),
     };
     if let Some(Area(width, height)) = args.frame {
         let screen = open::frame(&options, (width, height), &args.keys).map_err(usage)?;
@@ -137,12 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_have_units() {
-        assert_eq!("1GiB".parse(), Ok(Size(1 << 30)));
-        assert_eq!("512m".parse(), Ok(Size(512 << 20)));
-        for wrong in ["", "x", "1", "1TiB", "99999999999999GiB"] {
-            assert!(wrong.parse::<Size>().is_err(), "{wrong}");
-        }
+    fn a_screen_has_a_width_and_a_height() {
         assert_eq!("120x40".parse(), Ok(Area(120, 40)));
         for wrong in ["", "120", "0x1", "1x", "9999x1"] {
             assert!(wrong.parse::<Area>().is_err(), "{wrong}");

@@ -106,7 +106,8 @@ impl FromStr for DebugAddr {
 }
 
 /// A number of bytes, with or without a unit.
-fn size(text: &str) -> Result<u64, String> {
+/// A number of bytes.
+pub(crate) fn size(text: &str) -> Result<u64, String> {
     let wrong = || "it is a number of bytes, or such as 500k, 64m, 2g".to_owned();
     let text = text.to_ascii_lowercase();
     let digits = text.trim_end_matches(['k', 'm', 'g']);

@@ -1,4 +1,4 @@
-//! A fixed story: a root, three replicas, two processes, one of which is lost.
+//! A fixed tale: a root, three replicas, two processes, one of which is lost.
 
 use std::sync::Arc;
 
@@ -204,14 +204,14 @@ fn hello(process: u128, pid: u32) -> Hello {
     }
 }
 
-/// The story as a store holds it.
+/// The tale as a store holds it.
 pub(in crate::debugger) fn store() -> Store {
     let mut store = Store::new(StoreLimits::default());
     let streams = [hello(1, 4711), hello(2, 4712)].map(|hello| Told {
         stream: store.connect(&hello).unwrap().stream,
         number: 0,
     });
-    let mut story = Story {
+    let mut tale = Story {
         store,
         core: Machine::with_schema(schema()),
         told: streams,
@@ -219,18 +219,18 @@ pub(in crate::debugger) fn store() -> Store {
         sequence: 0,
     };
     let quiet = |_: &mut Transition| {};
-    story.declare(ROOT, "root", "127.0.0.1:19700", None);
+    tale.declare(ROOT, "root", "127.0.0.1:19700", None);
     for (of, name, addr, parent) in REPLICAS {
-        story.declare(of, name, addr, Some(parent));
+        tale.declare(of, name, addr, Some(parent));
     }
-    story.log(3, "flights::tower", "the tower opens");
-    story.call(Op::Add, &["Start"], 3, quiet);
+    tale.log(3, "flights::tower", "the tower opens");
+    tale.call(Op::Add, &["Start"], 3, quiet);
     for flight in 1..=3 {
         let name = format!("Flight{flight}Scheduled");
-        story.call(Op::Add, &[&name], 3, quiet);
+        tale.call(Op::Add, &[&name], 3, quiet);
     }
-    let boarding = story.state("Flight1Boarding");
-    story.call(Op::Add, &["Flight1Boarding"], 3, |told| {
+    let boarding = tale.state("Flight1Boarding");
+    tale.call(Op::Add, &["Flight1Boarding"], 3, |told| {
         told.handlers.push(HandlerRun {
             phase: Phase::Enter,
             state: Some(boarding),
@@ -256,26 +256,26 @@ pub(in crate::debugger) fn store() -> Store {
         told.waiting = (1, 0);
         told.released = 2;
     });
-    story.log(4, "flights::feed", "flight 1 boards at B2");
-    story.call(Op::Add, &["Flight2Boarding"], 3, |told| {
+    tale.log(4, "flights::feed", "flight 1 boards at B2");
+    tale.call(Op::Add, &["Flight2Boarding"], 3, |told| {
         told.canceled = None;
         told.cause = Cause::Handler;
     });
-    story.call(Op::Add, &["ErrGate"], 2, quiet);
-    story.log(2, "flights::tower", "no gate for flight 3");
-    let third = story.state("Flight3Boarding");
-    story.call(Op::Remove, &["ErrGate"], 2, |told| {
+    tale.call(Op::Add, &["ErrGate"], 2, quiet);
+    tale.log(2, "flights::tower", "no gate for flight 3");
+    let third = tale.state("Flight3Boarding");
+    tale.call(Op::Remove, &["ErrGate"], 2, |told| {
         told.canceled = Some(Reason::Refused(Box::new(Refusal {
             phase: Phase::Enter,
             state: Some(third),
             why: Some("the gate is taken".into()),
         })));
     });
-    story.call(Op::Add, &["Heartbeat"], 2, quiet);
-    story.call(Op::Add, &["Exception", "ErrGate"], 2, quiet);
-    story.log(1, "flights::tower", "gate B2 is closed: door stuck");
-    let revision = story.core.revision();
-    story.tell(
+    tale.call(Op::Add, &["Heartbeat"], 2, quiet);
+    tale.call(Op::Add, &["Exception", "ErrGate"], 2, quiet);
+    tale.log(1, "flights::tower", "gate B2 is closed: door stuck");
+    let revision = tale.core.revision();
+    tale.tell(
         ROOT,
         20,
         Body::Error(Failure {
@@ -284,19 +284,19 @@ pub(in crate::debugger) fn store() -> Store {
             revision,
         }),
     );
-    story.call(Op::Remove, &["Exception"], 2, quiet);
-    story.call(Op::Add, &["Flight1Departed"], 2, quiet);
-    story.call(Op::Remove, &["Start"], 1, quiet);
-    story.log(3, "flights::tower", "the tower closes");
+    tale.call(Op::Remove, &["Exception"], 2, quiet);
+    tale.call(Op::Add, &["Flight1Departed"], 2, quiet);
+    tale.call(Op::Remove, &["Start"], 1, quiet);
+    tale.log(3, "flights::tower", "the tower closes");
     let waiting = Waiting {
         what: "until".to_owned(),
         states: vec![third],
         count: 3,
     };
-    story.tell(ROOT, 90, Body::Waiters(vec![waiting]));
-    let lost = story.told[1].stream;
-    story.store.disconnect(lost, "connection reset");
-    story.store
+    tale.tell(ROOT, 90, Body::Waiters(vec![waiting]));
+    let lost = tale.told[1].stream;
+    tale.store.disconnect(lost, "connection reset");
+    tale.store
 }
 
 /// A store of one machine with so many states.
@@ -314,17 +314,17 @@ pub(super) fn large(states: usize) -> Store {
     let told = |stream| Told { stream, number: 0 };
     let first = told(store.connect(&hello(1, 1)).unwrap().stream);
     let second = told(store.connect(&hello(2, 2)).unwrap().stream);
-    let mut story = Story {
+    let mut tale = Story {
         store,
         core: Machine::with_schema(schema),
         told: [first, second],
         wall: START,
         sequence: 0,
     };
-    story.declare(ROOT, "root", "127.0.0.1:1", None);
+    tale.declare(ROOT, "root", "127.0.0.1:1", None);
     for i in 0..200 {
         let name = format!("State{}", i * 61 % states);
-        story.call(Op::Add, &[&name], 0, |_| {});
+        tale.call(Op::Add, &[&name], 0, |_| {});
     }
-    story.store
+    tale.store
 }
