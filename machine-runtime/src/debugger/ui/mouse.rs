@@ -70,8 +70,8 @@ impl App {
                 if let Some(state) = state.and_then(|n| states.get(n)) {
                     self.select(Some(*state));
                 }
-                // The first row is the heading.
-                let n = row.checked_sub(1).map(|row| offset + row);
+                let heading = Self::rain_heading_rows(usize::from(area.height));
+                let n = row.checked_sub(heading).map(|row| offset + row);
                 let visible = self.visible.as_ref();
                 let to = n.and_then(|n| visible?.get(n));
                 if let (Some(machine), Some(to)) = (self.machine, to) {

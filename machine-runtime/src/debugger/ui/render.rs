@@ -141,6 +141,17 @@ impl App {
         let rows = |n: usize| list.rows.get(n).cloned().unwrap_or_default();
         match pane {
             Pane::Timeline => self.draw_timeline(buf, area),
+            Pane::Log if list.len == 0 => {
+                let level = self.log.level_name();
+                let text = format!("no lines up to {level} were told; + shows more, 5 comes here");
+                buf.set_stringn(
+                    area.x,
+                    area.y,
+                    text,
+                    area.width.into(),
+                    self.style(Tone::Dim),
+                );
+            }
             Pane::Log => self.draw_list(buf, area, list, focused, |n| self.log_row(store, n)),
             Pane::Rain => {
                 let Some(machine) = self.machine else {
@@ -148,11 +159,15 @@ impl App {
                 };
                 let states = self.rain_states(store, usize::from(area.width));
                 let schema = store.machine(machine).schema();
-                let heading = self.rain_heading(schema, &states);
-                buf.set_line(area.x, area.y, &heading, area.width);
+                let rows = Self::rain_heading_rows(usize::from(area.height));
+                let heading = self.rain_heading(schema, &states, rows);
+                for (y, line) in (area.y..area.bottom()).zip(&heading) {
+                    buf.set_line(area.x, y, line, area.width);
+                }
+                let taken = u16::try_from(heading.len()).unwrap_or(0).min(area.height);
                 let below = Rect {
-                    y: area.y + 1.min(area.height),
-                    height: area.height.saturating_sub(1),
+                    y: area.y + taken,
+                    height: area.height - taken,
                     ..area
                 };
                 self.draw_list(buf, below, list, true, |n| self.rain_row(store, n, &states));

@@ -202,7 +202,7 @@ impl App {
     pub(super) fn rows_in(&self, pane: Pane, height: usize) -> usize {
         let _ = self;
         match pane {
-            Pane::Rain => height.saturating_sub(1),
+            Pane::Rain => height.saturating_sub(Self::rain_heading_rows(height)),
             _ => height,
         }
     }

@@ -1,41 +1,77 @@
 //! The machines: a tree of processes, roots and replicas, each where it was at the time of the cursor.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ratatui::text::{Line, Span};
 
-use super::super::super::store::{Connection, History, MachineId, Process, ProcessId, Store};
-use super::super::App;
+use super::super::super::store::{Connection, History, MachineId, Process, Store};
 use super::super::action::Pane;
 use super::super::layout::inner;
 use super::super::list::{Row, Target};
 use super::super::marks::Trouble;
 use super::super::theme::Tone;
 use super::super::words;
+use super::super::{App, Source};
 use super::{apart, shorten};
 use crate::debug::frame::Role;
+
+/// Whether two streams are of one program on one computer: recordings have a stream for each node.
+fn is_same(a: &Process, b: &Process) -> bool {
+    (a.hello().pid, &a.hello().host) == (b.hello().pid, &b.hello().host)
+}
+
+/// A name with its numbers as numbers, so that `rep-2` comes before `rep-10`.
+fn natural(name: &str) -> Vec<(String, u64)> {
+    let mut parts = vec![(String::new(), 0_u64)];
+    let mut in_number = false;
+    for char in name.chars() {
+        let digit = char.to_digit(10);
+        if in_number && digit.is_none() {
+            parts.push((String::new(), 0));
+        }
+        in_number = digit.is_some();
+        if let Some((text, number)) = parts.last_mut() {
+            match digit {
+                Some(digit) => *number = number.saturating_mul(10).saturating_add(digit.into()),
+                None => text.push(char),
+            }
+        }
+    }
+    parts
+}
 
 impl App {
     /// All machines that are listed, each behind its parent, and how deep below one without.
     fn machine_tree(&self, store: &Store) -> Vec<(MachineId, usize)> {
-        let mut tops: Vec<&History> = store.machines().iter().collect();
-        tops.retain(|history| store.parent(history.id()).is_none());
-        tops.sort_by_key(|history| {
-            (
-                history.role() != Role::Root,
-                history.process(),
-                history.id(),
-            )
-        });
-        let mut order = Vec::new();
-        let mut seen = BTreeSet::new();
-        for top in tops {
-            let tree = std::iter::once((top.id(), 0)).chain(store.tree(top.id()));
-            order.extend(tree.filter(|(id, _)| seen.insert(*id)));
+        let mut tops: Vec<MachineId> = Vec::new();
+        let mut below: BTreeMap<MachineId, Vec<MachineId>> = BTreeMap::new();
+        for history in store.machines() {
+            match store.parent(history.id()) {
+                Some(parent) => below.entry(parent).or_default().push(history.id()),
+                None => tops.push(history.id()),
+            }
         }
+        let by_name = |id: &MachineId| natural(store.machine(*id).name());
+        tops.sort_by_cached_key(|id| {
+            let history = store.machine(*id);
+            (history.role() != Role::Root, history.process(), by_name(id))
+        });
+        for children in below.values_mut() {
+            children.sort_by_cached_key(by_name);
+        }
+        let (mut order, mut seen) = (Vec::new(), BTreeSet::new());
         // Parents that name each other have no top.
         let rest = store.machines().iter().map(History::id);
-        order.extend(rest.filter(|id| seen.insert(*id)).map(|id| (id, 0)));
+        for top in tops.into_iter().chain(rest) {
+            let mut open = vec![(top, 0)];
+            while let Some((id, depth)) = open.pop() {
+                if seen.insert(id) {
+                    order.push((id, depth));
+                    let children = below.get(&id).into_iter().flatten().rev();
+                    open.extend(children.map(|child| (*child, depth + 1)));
+                }
+            }
+        }
         let needle = self.machine_search.to_lowercase();
         order.retain(|(id, _)| {
             let history = store.machine(*id);
@@ -56,19 +92,35 @@ impl App {
         let area = self.area_of(Pane::Machines);
         let width = area.map_or(24, |area| usize::from(inner(area).width));
         let tree = self.machine_tree(store);
+        let symbols = self.theme.symbols();
         let mut rows = Vec::new();
-        let mut above: Option<ProcessId> = None;
+        let mut above: Option<&Process> = None;
+        // Whether more follows at each depth: then its line goes on.
+        let mut goes_on: Vec<bool> = Vec::new();
         for (n, (id, depth)) in tree.iter().enumerate() {
             let history = store.machine(*id);
-            if *depth == 0 && above != Some(history.process()) {
-                above = Some(history.process());
-                rows.push(self.process_row(store.process(history.process()), width));
+            let process = store.process(history.process());
+            if *depth == 0 && above.is_none_or(|above| !is_same(above, process)) {
+                rows.push(self.process_row(process, width));
+                above = Some(process);
             }
             let next = tree[n + 1..].iter().find(|(_, other)| other <= depth);
-            let is_last = next.is_none_or(|(_, other)| other < depth);
-            let far = (above != Some(history.process()))
-                .then(|| store.process(history.process()).hello().pid);
-            rows.push(self.machine_row(store, history, (*depth, is_last), far, width));
+            goes_on.resize(depth + 1, false);
+            goes_on[*depth] = next.is_some_and(|(_, other)| other == depth);
+            let mut indent = String::new();
+            for on in goes_on.iter().take(*depth).skip(1) {
+                indent.push_str(if *on { symbols.trunk } else { "  " });
+            }
+            if *depth > 0 {
+                indent.push_str(if goes_on[*depth] {
+                    symbols.branch
+                } else {
+                    symbols.last_branch
+                });
+            }
+            let far = above.is_none_or(|above| !is_same(above, process));
+            let far = far.then(|| process.hello().pid);
+            rows.push(self.machine_row(store, history, indent, far, width));
         }
         rows
     }
@@ -78,18 +130,14 @@ impl App {
         let ellipsis = self.theme.symbols().ellipsis;
         let text = format!("{} {}@{}", hello.program, hello.pid, hello.host);
         let text = shorten(&text, width, ellipsis);
-        let tone = match process.connection() {
-            Connection::Connected => Tone::Dim,
-            Connection::Lost(_) | Connection::Gone => Tone::Gone,
-        };
-        Row::new(self.span(tone, text))
+        Row::new(self.span(Tone::Dim, text))
     }
 
     fn machine_row(
         &self,
         store: &Store,
         history: &History,
-        (depth, is_last): (usize, bool),
+        indent: String,
         far: Option<u32>,
         width: usize,
     ) -> Row {
@@ -105,14 +153,6 @@ impl App {
             Trouble::Recent => (symbols.past, Tone::Past),
             Trouble::None => (" ", Tone::Plain),
         };
-        let mut indent = symbols.trunk.repeat(depth.saturating_sub(1));
-        if depth > 0 {
-            indent.push_str(if is_last {
-                symbols.last_branch
-            } else {
-                symbols.branch
-            });
-        }
         let mut right = Vec::new();
         match at {
             None => right.push(self.span(Tone::Dim, "-")),
@@ -138,10 +178,15 @@ impl App {
         let taken: usize = right.iter().map(Span::width).sum();
         let room = width.saturating_sub(taken + 3 + indent.chars().count());
         let name = shorten(&name, room, symbols.ellipsis);
-        let name = match store.connection(id) {
-            Connection::Connected if is_selected => self.span(Tone::Selected, name),
-            Connection::Connected => self.span(tone, name),
-            Connection::Lost(_) | Connection::Gone => self.span(Tone::Gone, name),
+        // All of a recording has ended: that says nothing of the moment.
+        let is_gone = matches!(self.source, Source::Listening(_))
+            && *store.connection(id) != Connection::Connected;
+        let name = if is_gone {
+            self.span(Tone::Gone, name)
+        } else if is_selected {
+            self.span(Tone::Selected, name)
+        } else {
+            self.span(tone, name)
         };
         let here = if is_selected { symbols.here } else { " " };
         let left = vec![

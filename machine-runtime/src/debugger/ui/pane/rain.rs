@@ -39,7 +39,9 @@ impl App {
         };
         let history = store.machine(machine);
         let schema = history.schema();
+        // What was called stands behind the states.
         let room = width.saturating_sub(BEFORE);
+        let room = room.min((room * 2 / 3).max(24));
         let sections = sections(schema);
         if let Some((_, states)) = self.rain_group.and_then(|group| sections.get(group)) {
             return states.iter().copied().take(room).collect();
@@ -79,23 +81,48 @@ impl App {
         group.unwrap_or_else(|| "what changes".to_owned())
     }
 
-    /// The heading: the first letters of the states, the selected one by name.
-    pub(in super::super) fn rain_heading(&self, schema: &Schema, states: &[u32]) -> Line<'static> {
-        let mut spans = vec![self.span(Tone::Dim, format!("{:<BEFORE$}", "time"))];
-        for state in states {
-            let name = words::name(schema, *state);
-            let first = name.chars().next().unwrap_or(' ').to_string();
-            spans.push(if self.state == Some(*state) {
-                self.span(Tone::Selected, first)
-            } else {
-                self.span(Tone::Dim, first)
-            });
+    /// How many rows the heading has: names from top to bottom where there is room, else first letters.
+    pub(in super::super) fn rain_heading_rows(height: usize) -> usize {
+        if height >= 24 { 10 } else { 1 }
+    }
+
+    /// The names of the states over their columns; of long ones the end, which tells them apart.
+    pub(in super::super) fn rain_heading(
+        &self,
+        schema: &Schema,
+        states: &[u32],
+        rows: usize,
+    ) -> Vec<Line<'static>> {
+        let mut lines = Vec::new();
+        for row in 0..rows {
+            let is_last = row + 1 == rows;
+            let before = if is_last { "time" } else { "" };
+            let mut spans = vec![self.span(Tone::Dim, format!("{before:<BEFORE$}"))];
+            for state in states {
+                let name = words::name(schema, *state);
+                let len = name.chars().count();
+                let place = if rows == 1 {
+                    Some(0)
+                } else {
+                    (len + row).checked_sub(rows)
+                };
+                let char = place
+                    .and_then(|place| name.chars().nth(place))
+                    .unwrap_or(' ');
+                let tone = if self.state == Some(*state) {
+                    Tone::Key
+                } else {
+                    Tone::Dim
+                };
+                spans.push(self.span(tone, char.to_string()));
+            }
+            if let Some(state) = self.state.filter(|_| is_last) {
+                spans.push(Span::raw(" "));
+                spans.push(self.span(Tone::Selected, words::name(schema, state).to_owned()));
+            }
+            lines.push(Line::from(spans));
         }
-        if let Some(state) = self.state {
-            spans.push(Span::raw(" "));
-            spans.push(self.span(Tone::Selected, words::name(schema, state).to_owned()));
-        }
-        Line::from(spans)
+        lines
     }
 
     pub(in super::super) fn rain_row(&self, store: &Store, n: usize, states: &[u32]) -> Row {

@@ -258,7 +258,7 @@ fn the_mouse_selects_and_jumps() {
     };
     let before = app.cursor;
     let column = area.x + 1 + u16::try_from(pane::rain::BEFORE).unwrap();
-    click(&mut app, column + 2, area.y + 3);
+    click(&mut app, column + 2, area.y + 12);
     assert_ne!(app.cursor, before);
     assert_eq!(app.state, Some(2));
     // The keys at the bottom are buttons.
