@@ -333,19 +333,31 @@ fn press_only(app: &mut App, keys: &str) -> Vec<Effect> {
 }
 
 #[test]
-fn the_documentation_has_the_keys_of_the_table() {
+fn the_documentation_has_the_keys_of_the_table_and_a_screen() {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/debugger.md");
     let text = std::fs::read_to_string(&path).unwrap();
-    let (begin, end) = ("<!-- keys -->\n", "<!-- end of keys -->");
-    let (before, rest) = text.split_once(begin).unwrap();
-    let (keys, after) = rest.split_once(end).unwrap();
-    let made = format!("\n{}", action::markdown());
+    let mut app = sample_app((100, 30));
+    press(&mut app, ":s Flight1Boarding<enter>pp4");
+    let shown = format!("```text\n{}```\n", screen(&app));
+    let mut made = text.clone();
+    for (name, part) in [
+        ("keys", format!("\n{}", action::markdown())),
+        ("screen", shown),
+    ] {
+        let (begin, end) = (
+            format!("<!-- {name} -->\n"),
+            format!("<!-- end of {name} -->"),
+        );
+        let (before, rest) = made.split_once(&begin).unwrap();
+        let (_, after) = rest.split_once(&end).unwrap();
+        made = format!("{before}{begin}{part}{end}{after}");
+    }
     if std::env::var_os("UPDATE_SCREENS").is_some() {
-        std::fs::write(&path, format!("{before}{begin}{made}{end}{after}")).unwrap();
+        std::fs::write(&path, made).unwrap();
         return;
     }
     assert!(
-        keys == made,
+        text == made,
         "update docs/debugger.md with UPDATE_SCREENS=1"
     );
 }
