@@ -33,7 +33,7 @@ fn print(mut recording: Recording, out: &mut impl Write) -> anyhow::Result<usize
     let mut wrong = Vec::new();
     let mut lines = JsonLines::new();
     loop {
-        match recording.next() {
+        match recording.next_frame() {
             Ok(Some(recorded)) => writeln!(out, "{}", lines.write(&recorded.frame)?)?,
             Ok(None) => break,
             Err(error) => wrong.push(error),
@@ -59,7 +59,7 @@ fn check(mut recording: Recording, out: &mut impl Write) -> anyhow::Result<usize
         Ok(())
     };
     loop {
-        match recording.next() {
+        match recording.next_frame() {
             Ok(Some(recorded)) => {
                 if let Err(divergence) = replay.take(&recorded) {
                     tell(out, &divergence)?;

@@ -151,8 +151,8 @@ fn check_len(len: usize, most: usize) -> Result<(), CodecError> {
     Ok(())
 }
 
-fn malformed(why: impl ToString) -> CodecError {
-    let why = why.to_string();
+fn malformed(why: impl Into<Box<dyn std::error::Error>>) -> CodecError {
+    let why = why.into().to_string();
     CodecError::Malformed { why }
 }
 

@@ -165,8 +165,8 @@ fn index(value: &mut Value, names: &Names) -> Result<(), CodecError> {
     }
 }
 
-fn malformed(why: impl ToString) -> CodecError {
-    let why = why.to_string();
+fn malformed(why: impl Into<Box<dyn std::error::Error>>) -> CodecError {
+    let why = why.into().to_string();
     CodecError::Malformed { why }
 }
 

@@ -63,6 +63,9 @@ impl Default for DialOptions {
     }
 }
 
+/// A line, and the node that it is of.
+type Named = (Option<String>, Line);
+
 /// Tells a debugger of the nodes of a process. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Reporter {
@@ -77,8 +80,8 @@ struct Shared {
     stream: Stream,
     subjects: Mutex<Vec<Subject>>,
     added: Notify,
-    lines: mpsc::Sender<(Option<String>, Line)>,
-    waiting: Mutex<Option<mpsc::Receiver<(Option<String>, Line)>>>,
+    lines: mpsc::Sender<Named>,
+    waiting: Mutex<Option<mpsc::Receiver<Named>>>,
     lines_lost: AtomicU64,
 }
 
@@ -288,7 +291,7 @@ async fn tell(shared: Arc<Shared>, number: u32, subject: Subject) {
 }
 
 /// Tells of what is logged.
-async fn tell_lines(shared: Arc<Shared>, mut lines: mpsc::Receiver<(Option<String>, Line)>) {
+async fn tell_lines(shared: Arc<Shared>, mut lines: mpsc::Receiver<Named>) {
     let stream = &shared.stream;
     while let Some((node, line)) = lines.recv().await {
         stream.has_room().await;

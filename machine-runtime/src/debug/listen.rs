@@ -225,7 +225,15 @@ impl Known {
 }
 
 /// Why a connection is closed; none if the other side has closed it, or nobody listens any more.
-type Closed = Option<String>;
+struct Closed(Option<String>);
+
+impl Closed {
+    const GONE: Self = Self(None);
+
+    fn by_us(why: impl Into<String>) -> Self {
+        Self(Some(why.into()))
+    }
+}
 
 /// One connection.
 struct Connection {
@@ -254,7 +262,7 @@ impl Connection {
     }
 
     async fn run(mut self, socket: TcpStream) {
-        let why = self.talk(socket).await.err().flatten();
+        let why = self.talk(socket).await.err().and_then(|closed| closed.0);
         let peer = self.peer;
         self.tell(What::Closed { peer, why }, None).await;
     }
@@ -264,16 +272,16 @@ impl Connection {
         let _ = socket.set_nodelay(true);
         let patience = self.shared.options.patience;
         let end = Instant::now() + patience;
-        let late = |_| Some(format!("it did not say who it is within {patience:?}"));
+        let late = |_| Closed::by_us(format!("it did not say who it is within {patience:?}"));
         let opened = timeout_at(end, open(&mut socket)).await.map_err(late)?;
         let hello = opened?;
         let Body::Hello(who) = &hello.body else {
-            return Err(Some("it did not say who it is first".to_owned()));
+            return Err(Closed::by_us("it did not say who it is first"));
         };
         let process = who.process;
         if who.version != VERSION {
             let theirs = who.version;
-            return Err(Some(CodecError::Version { theirs }.to_string()));
+            return Err(CodecError::Version { theirs }.into());
         }
         let last = self.shared.known().last.get(&process).copied();
         let ask = Ask::Hello {
@@ -285,7 +293,7 @@ impl Connection {
         self.tell(What::Opened { peer, hello }, None).await;
         let (mut read, mut write) = socket.split();
         let asked = write_ask(&mut write, &ask, patience);
-        asked.await.map_err(|_gone| None)?;
+        asked.await.map_err(|_gone| Closed::GONE)?;
         let heard = hear(&mut read, self.id, process, &self.shared, &self.heard);
         let mut heard = pin!(heard);
         loop {
@@ -293,7 +301,7 @@ impl Connection {
                 ended = &mut heard => return ended,
                 Some(ask) = self.asks.recv() => {
                     let asked = write_ask(&mut write, &ask, patience);
-                    asked.await.map_err(|_gone| None)?;
+                    asked.await.map_err(|_gone| Closed::GONE)?;
                 }
             }
         }
@@ -318,14 +326,23 @@ impl Drop for Connection {
 
 /// Hears who it is.
 async fn open(socket: &mut TcpStream) -> Result<Frame, Closed> {
-    socket.write_all(&preamble()).await.map_err(|_gone| None)?;
+    socket
+        .write_all(&preamble())
+        .await
+        .map_err(|_gone| Closed::GONE)?;
     let mut began = [0; PREAMBLE];
-    socket.read_exact(&mut began).await.map_err(|_gone| None)?;
-    check_preamble(began).map_err(told)?;
-    let len = length(socket, MAX_HELLO).await?.ok_or(None)?;
+    socket
+        .read_exact(&mut began)
+        .await
+        .map_err(|_gone| Closed::GONE)?;
+    check_preamble(began)?;
+    let len = length(socket, MAX_HELLO).await?.ok_or(Closed::GONE)?;
     let mut bytes = vec![0; len];
-    socket.read_exact(&mut bytes).await.map_err(|_gone| None)?;
-    codec::decode(&bytes).map_err(told)
+    socket
+        .read_exact(&mut bytes)
+        .await
+        .map_err(|_gone| Closed::GONE)?;
+    Ok(codec::decode(&bytes)?)
 }
 
 /// Passes on what comes, until there is no more.
@@ -340,26 +357,26 @@ async fn hear(
     while let Some(len) = length(from, MAX_FRAME).await? {
         let permits = weight(len, shared.options.bytes);
         let held = Arc::clone(&shared.room).acquire_many_owned(permits).await;
-        let held = held.map_err(|_closed| None)?;
+        let held = held.map_err(|_closed| Closed::GONE)?;
         let mut bytes = Vec::new();
         let mut part = (&mut *from).take(len as u64);
         let read = timeout(patience, part.read_to_end(&mut bytes)).await;
         let late = |_| {
-            Some(format!(
+            Closed::by_us(format!(
                 "a frame of {len} bytes was not there within {patience:?}"
             ))
         };
-        if read.map_err(late)?.map_err(|_gone| None)? < len {
-            return Err(None);
+        if read.map_err(late)?.map_err(|_gone| Closed::GONE)? < len {
+            return Err(Closed::GONE);
         }
-        let frame: Frame = codec::decode(&bytes).map_err(told)?;
+        let frame: Frame = codec::decode(&bytes)?;
         let number = frame.number;
         let heard_it = Heard {
             connection,
             what: What::Frame(Box::new(frame)),
             _held: Some(held),
         };
-        heard.send(heard_it).await.map_err(|_closed| None)?;
+        heard.send(heard_it).await.map_err(|_closed| Closed::GONE)?;
         shared.known().has(process, number);
     }
     Ok(())
@@ -381,7 +398,7 @@ async fn length(from: &mut (impl AsyncRead + Unpin), most: usize) -> Result<Opti
     }
     let len = u32::from_be_bytes(len) as usize;
     if len > most {
-        return Err(told(CodecError::TooLong { len, most }));
+        return Err(CodecError::TooLong { len, most }.into());
     }
     Ok(Some(len))
 }
@@ -396,6 +413,8 @@ async fn write_ask(
     timeout(patience, to.write_all(&bytes)).await?
 }
 
-fn told(error: CodecError) -> Closed {
-    Some(error.to_string())
+impl From<CodecError> for Closed {
+    fn from(error: CodecError) -> Self {
+        Self::by_us(error.to_string())
+    }
 }

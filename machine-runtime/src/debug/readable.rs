@@ -23,7 +23,7 @@ pub(super) mod hex {
         }
         let text = String::deserialize(from)?;
         let number = u128::from_str_radix(&text, 16);
-        number.map_err(|_| de::Error::custom(format!("`{text}` is no hexadecimal number")))
+        number.map_err(|_wrong| de::Error::custom(format!("`{text}` is no hexadecimal number")))
     }
 }
 

@@ -101,9 +101,14 @@ impl Recording {
     /// # Errors
     ///
     /// If one is not there, or there is nothing in a folder.
-    pub fn open(paths: &[PathBuf]) -> Result<Self, RecordingError> {
+    pub fn open<P: AsRef<Path>>(
+        paths: impl IntoIterator<Item = P>,
+    ) -> Result<Self, RecordingError> {
         let mut recording = Self {
-            paths: paths.to_vec(),
+            paths: paths
+                .into_iter()
+                .map(|path| path.as_ref().to_owned())
+                .collect(),
             known: BTreeSet::new(),
             files: Vec::new(),
             place: 0,
@@ -120,7 +125,7 @@ impl Recording {
     ///
     /// Where a file is damaged. What comes behind that in it is not read; the next call goes on with the
     /// next file.
-    pub fn next(&mut self) -> Result<Option<Recorded>, RecordingError> {
+    pub fn next_frame(&mut self) -> Result<Option<Recorded>, RecordingError> {
         let mut looked = false;
         loop {
             if let Some(frame) = self.ready.next() {

@@ -85,11 +85,11 @@ pub struct Divergence {
 struct Replayed {
     name: String,
     schema: Arc<Schema>,
-    state: Replica,
+    state: Core,
 }
 
 #[derive(Debug)]
-enum Replica {
+enum Core {
     /// Nothing is known yet, or something is missing: a key comes next.
     Lost,
     Machine {
@@ -136,7 +136,7 @@ impl Replay {
                 Some(replayed) => {
                     let taken = replayed.take(body, &mut self.report);
                     if taken.is_err() {
-                        replayed.state = Replica::Lost;
+                        replayed.state = Core::Lost;
                     }
                     taken
                 }
@@ -185,7 +185,7 @@ impl Replay {
         let replayed = Replayed {
             name: declared.name.clone(),
             schema: Arc::clone(schema),
-            state: Replica::Lost,
+            state: Core::Lost,
         };
         self.machines.insert(at, replayed);
         Ok(())
@@ -199,7 +199,7 @@ impl Replayed {
             Body::Transition(transition) => self.transition(transition, report),
             Body::Followed(followed) => self.followed(followed, report),
             Body::Dropped(_) => {
-                self.state = Replica::Lost;
+                self.state = Core::Lost;
                 report.gaps += 1;
                 Ok(())
             }
@@ -214,7 +214,7 @@ impl Replayed {
             Some(why) => Err(wrong(why)),
         };
         match &self.state {
-            Replica::Machine {
+            Core::Machine {
                 machine,
                 sequence,
                 epoch,
@@ -228,12 +228,12 @@ impl Replayed {
                 report.keys += 1;
                 return Ok(());
             }
-            Replica::Replica { ticks, position } if *position == key.position => {
+            Core::Replica { ticks, position } if *position == key.position => {
                 compare(ticks)?;
                 report.keys += 1;
                 return Ok(());
             }
-            Replica::Lost => {}
+            Core::Lost => {}
             // What led here is not there: in another file, or it was another life.
             _ => report.gaps += 1,
         }
@@ -252,7 +252,7 @@ impl Replayed {
                 let (ticks, states) = (key.ticks.len(), self.schema.len());
                 return Err(wrong(format!("a key of {ticks} ticks for {states} states")));
             }
-            self.state = Replica::Replica {
+            self.state = Core::Replica {
                 ticks: key.ticks.clone(),
                 position: key.position,
             };
@@ -267,7 +267,7 @@ impl Replayed {
         };
         let machine = Machine::restore_with(Arc::clone(&self.schema), &checkpoint);
         let machine = machine.map_err(|error| wrong(error.to_string()))?;
-        self.state = Replica::Machine {
+        self.state = Core::Machine {
             machine: Box::new(machine),
             sequence: key.sequence,
             epoch: key.position.epoch,
@@ -276,7 +276,7 @@ impl Replayed {
     }
 
     fn transition(&mut self, t: &Transition, report: &mut Report) -> Result<(), Wrong> {
-        let Replica::Machine {
+        let Core::Machine {
             machine,
             sequence,
             epoch,
@@ -317,7 +317,7 @@ impl Replayed {
     }
 
     fn followed(&mut self, f: &Followed, report: &mut Report) -> Result<(), Wrong> {
-        let Replica::Replica { ticks, position } = &mut self.state else {
+        let Core::Replica { ticks, position } = &mut self.state else {
             return Ok(());
         };
         let wrong = |why| Err((0, f.position, why));

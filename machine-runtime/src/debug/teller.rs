@@ -231,10 +231,10 @@ impl Teller {
             self.wanted = false;
         }
         if let Some(before) = self.before.take() {
-            let lost = self.observer.lost();
+            let missed = self.observer.lost();
             let dropped = last.sequence.saturating_sub(before.sequence);
-            let dropped = dropped.max(lost - self.lost).max(1);
-            self.lost = lost;
+            let dropped = dropped.max(missed - self.lost).max(1);
+            self.lost = missed;
             self.out.push_back((now, Body::Dropped(dropped)));
         }
         self.out.push_back((now, Body::Key(Box::new(key))));

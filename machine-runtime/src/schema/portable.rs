@@ -191,7 +191,7 @@ impl PortableSchema {
     fn group(&self, group: &PortableGroup) -> Result<Group, String> {
         let name = &group.name;
         let mut sets = Some(1_usize);
-        let mut axes = Vec::with_capacity(group.axes.len().min(MAX_AXES));
+        let mut places = Vec::with_capacity(group.axes.len().min(MAX_AXES));
         if group.axes.len() > MAX_AXES {
             return Err(format!("the group `{name}` has more than {MAX_AXES} axes"));
         }
@@ -203,7 +203,7 @@ impl PortableSchema {
             };
             let len = (axis.bounds.1 - axis.bounds.0) as usize + 1;
             sets = sets.and_then(|sets| sets.checked_mul(len));
-            axes.push(*place as usize);
+            places.push(*place as usize);
         }
         if sets != Some(group.families.len()) {
             let (has, should) = (group.families.len(), sets.unwrap_or(usize::MAX));
@@ -220,7 +220,7 @@ impl PortableSchema {
         Ok(Group {
             name: name.clone(),
             exclusive: group.exclusive,
-            axes,
+            axes: places,
             members,
         })
     }

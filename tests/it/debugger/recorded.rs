@@ -11,7 +11,7 @@ use machine_node::shutdown::{PATIENCE, Tasks};
 use machine_node::telemetry::Logs;
 use machine_runtime::debug::frame::Body;
 use machine_runtime::observe::{Interest, Observers};
-use machine_runtime::{Machine, Mutation, States};
+use machine_runtime::{Machine, Mutation};
 
 use crate::support::{Folder, Program, command, run};
 
@@ -183,10 +183,10 @@ async fn what_the_tower_decides_is_reproduced() {
     }
     let last = root.checkpoint().await.unwrap().sequence;
     assert_eq!(tasks.finish(PATIENCE).await, 0);
-    let mut recording = Recording::open(&files(&folder)).unwrap();
+    let mut recording = Recording::open([folder.path()]).unwrap();
     let mut replay = Replay::new();
     let (mut refused, mut sequence) = (0, 0);
-    while let Some(recorded) = recording.next().unwrap() {
+    while let Some(recorded) = recording.next_frame().unwrap() {
         replay.take(&recorded).unwrap();
         if let Body::Transition(transition) = &recorded.frame.body {
             sequence = transition.sequence;
