@@ -21,18 +21,13 @@ pub(crate) fn schema() -> Schema {
     builder.group("Leaf", ["Open", "Shut"]).build().unwrap()
 }
 
-pub(crate) fn frames() -> Vec<Frame> {
-    let schema = schema();
-    let position = Position {
-        epoch: Epoch(0x0102_0304_0506_0708_090a_0b0c_0d0e_0f10),
-        revision: 300,
-    };
+fn transition() -> Transition {
     let refusal = Refusal {
         phase: Phase::Enter,
         state: Some(1),
         why: Some(Cow::Borrowed("it is late")),
     };
-    let transition = Transition {
+    Transition {
         sequence: 12,
         revision: 300,
         queue_tick: 7,
@@ -61,7 +56,16 @@ pub(crate) fn frames() -> Vec<Frame> {
             span: u64::MAX,
             parent: Some(9),
         }),
+    }
+}
+
+pub(crate) fn frames() -> Vec<Frame> {
+    let schema = schema();
+    let position = Position {
+        epoch: Epoch(0x0102_0304_0506_0708_090a_0b0c_0d0e_0f10),
+        revision: 300,
     };
+    let transition = transition();
     let reason = Reason::Blocked { state: 3, by: 1 };
     let bodies = [
         Body::Hello(Hello {

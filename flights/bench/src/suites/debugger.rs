@@ -85,7 +85,7 @@ fn open(report: &mut Report, store: &Store) -> anyhow::Result<()> {
             let mut recording = Recording::open(std::slice::from_ref(&path))?;
             let mut opened = Store::new(StoreLimits::default());
             let stream = opened.connect(&told::hello())?.stream;
-            while let Some(recorded) = recording.next()? {
+            while let Some(recorded) = recording.next_frame()? {
                 if apply {
                     opened.apply(stream, recorded.frame)?;
                 }

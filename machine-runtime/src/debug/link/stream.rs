@@ -280,7 +280,7 @@ mod tests {
     use super::*;
     use crate::debug::frame::Line;
 
-    fn line(stream: &Stream, life: Life, len: usize) -> bool {
+    fn push(stream: &Stream, life: Life, len: usize) -> bool {
         let text = "x".repeat(len);
         let target = String::new();
         let line = Line {
@@ -303,25 +303,25 @@ mod tests {
     #[test]
     fn who_comes_back_gets_what_it_lacks_and_nothing_twice() {
         let stream = Stream::new(Clocks::new());
-        assert!(!line(&stream, 0, 1));
+        assert!(!push(&stream, 0, 1));
         stream.connect(None);
-        assert!(line(&stream, 1, 1) && line(&stream, 1, 1) && !line(&stream, 2, 1));
+        assert!(push(&stream, 1, 1) && push(&stream, 1, 1) && !push(&stream, 2, 1));
         assert_eq!(numbers(&stream.try_next().unwrap()), [1, 2]);
         assert!(stream.try_next().is_none());
         stream.disconnect();
-        line(&stream, 1, 1);
+        push(&stream, 1, 1);
         stream.connect(Some(1));
         assert_eq!(numbers(&stream.try_next().unwrap()), [2, 3]);
         for (unknown, life) in [(Some(9), 2), (None, 3), (Some(0), 4)] {
             stream.disconnect();
             stream.connect(unknown);
-            assert!(stream.try_next().is_none() && line(&stream, life, 1));
+            assert!(stream.try_next().is_none() && push(&stream, life, 1));
         }
         assert_eq!(numbers(&stream.try_next().unwrap()), [6]);
         stream.end();
-        assert!(!stream.is_on() && !line(&stream, 4, 1));
+        assert!(!stream.is_on() && !push(&stream, 4, 1));
         stream.connect(Some(6));
-        assert!(line(&stream, 5, 1));
+        assert!(push(&stream, 5, 1));
     }
 
     #[test]
@@ -330,14 +330,14 @@ mod tests {
         stream.connect(None);
         let len = KEPT / 8;
         for _ in 0..12 {
-            assert!(line(&stream, 1, len));
+            assert!(push(&stream, 1, len));
         }
         assert_eq!(stream.inner().frames.len(), 12);
         while stream.try_next().is_some() {}
         assert!(stream.inner().bytes <= KEPT && stream.inner().waiting == 0);
         stream.disconnect();
         for _ in 0..12 {
-            assert!(line(&stream, 1, len));
+            assert!(push(&stream, 1, len));
         }
         let inner = stream.inner();
         assert!(inner.bytes <= KEPT && inner.waiting <= KEPT);
@@ -345,7 +345,7 @@ mod tests {
         drop(inner);
         // It lacks what is not there any more.
         stream.connect(Some(12));
-        assert!(!line(&stream, 1, 1) && line(&stream, 2, 1));
+        assert!(!push(&stream, 1, 1) && push(&stream, 2, 1));
     }
 
     #[tokio::test]
@@ -353,7 +353,7 @@ mod tests {
         let stream = Stream::new(Clocks::new());
         stream.connect(None);
         stream.has_room().await;
-        line(&stream, 1, KEPT);
+        push(&stream, 1, KEPT);
         let mut waits = Box::pin(stream.has_room());
         assert!(futures_util::poll!(&mut waits).is_pending());
         stream.disconnect();
