@@ -283,12 +283,12 @@ mod tests {
     fn push(stream: &Stream, life: Life, len: usize) -> bool {
         let text = "x".repeat(len);
         let target = String::new();
-        let line = Line {
+        let told = Line {
             level: 3,
             target,
             text,
         };
-        stream.push(life, stream.clocks.now(), PROCESS, Body::Log(line))
+        stream.push(life, stream.clocks.now(), PROCESS, Body::Log(told))
     }
 
     fn numbers(bytes: &[u8]) -> Vec<u64> {
