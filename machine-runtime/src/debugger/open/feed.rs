@@ -128,7 +128,7 @@ pub(super) fn follow(paths: &[PathBuf], tasks: &mut JoinSet<()>) -> Result<Sourc
 fn batch(recording: &mut Recording) -> Vec<Input> {
     let mut batch = Vec::new();
     while batch.len() < BATCH {
-        match recording.next() {
+        match recording.next_frame() {
             Ok(Some(recorded)) => batch.push(Input::Read(recorded)),
             Ok(None) => break,
             Err(error) => batch.push(Input::Trouble(error.to_string())),
@@ -140,7 +140,7 @@ fn batch(recording: &mut Recording) -> Vec<Input> {
 /// All of recordings, as far as they are there.
 pub(super) fn read_all(paths: &[PathBuf]) -> Result<impl Iterator<Item = Input>, RecordingError> {
     let mut recording = Recording::open(paths)?;
-    Ok(std::iter::from_fn(move || match recording.next() {
+    Ok(std::iter::from_fn(move || match recording.next_frame() {
         Ok(recorded) => recorded.map(Input::Read),
         Err(error) => Some(Input::Trouble(error.to_string())),
     }))
