@@ -7,11 +7,15 @@ use bytes::Bytes;
 
 use crate::handlers::Cause;
 use crate::machine::Machine;
-use crate::mutation::Op;
+use crate::mutation::{Op, StateList};
 use crate::queue::{Queue, Waiting};
 use crate::schema::Schema;
 use crate::state::{DynState, State, States};
 use crate::transition::Status;
+
+/// The greatest tick, revision and queue tick of a checkpoint, far beyond any that a machine comes to:
+/// none that is made of one counts further than numbers go.
+pub(crate) const MOST: u64 = u64::MAX / 2;
 
 /// All that decides what a machine does next, but for its handlers: ticks, the order of its active list
 /// (rule R1), what waits. States are indices into its schema.
@@ -65,6 +69,12 @@ pub enum InvalidCheckpoint {
     /// A list names a state that the schema does not have.
     #[error("the checkpoint names state {0}, which the schema does not have")]
     Unknown(u32),
+    /// A tick, the revision or the queue tick is one that no machine comes to.
+    #[error("the checkpoint has the number {0}, which no machine comes to")]
+    TooGreat(u64),
+    /// What waits calls a state twice (rule R4).
+    #[error("a mutation that waits in the checkpoint calls state {0} twice")]
+    Repeated(u32),
     /// The active list is not what the ticks say.
     #[error(
         "by its ticks state {0} of the checkpoint is not as often in the active list as it has to be"
@@ -91,6 +101,10 @@ impl Checkpoint {
         if found != expected {
             return Err(InvalidCheckpoint::Ticks { found, expected });
         }
+        let mut numbers = self.ticks.iter().chain([&self.revision, &self.queue_tick]);
+        if let Some(number) = numbers.find(|number| **number > MOST) {
+            return Err(InvalidCheckpoint::TooGreat(*number));
+        }
         let named = self.order.iter().chain(self.retained.keys());
         let queued = self.queue.iter().flat_map(|waiting| {
             let payloads = waiting.payloads.iter().map(|(state, _)| state);
@@ -99,6 +113,13 @@ impl Checkpoint {
         let mut named = named.chain(queued);
         if let Some(state) = named.find(|state| **state as usize >= expected) {
             return Err(InvalidCheckpoint::Unknown(*state));
+        }
+        for waiting in &self.queue {
+            let mut called: StateList<u32> = waiting.called.iter().copied().collect();
+            called.sort_unstable();
+            if let Some(pair) = called.windows(2).find(|pair| pair[0] == pair[1]) {
+                return Err(InvalidCheckpoint::Repeated(pair[0]));
+            }
         }
         let mut times = vec![0_u64; expected];
         for state in &self.order {
@@ -140,7 +161,7 @@ impl<S: State> Machine<S> {
     /// a copy of what there is of its states.
     pub fn fork(&self) -> Machine<DynState> {
         let (schema, status, _) = self.parts();
-        Machine::from_parts(Arc::clone(schema), status.clone(), Queue::new())
+        Machine::from_parts(Arc::clone(schema), status.fork(), Queue::new())
     }
 
     fn restored(schema: Arc<Schema>, checkpoint: &Checkpoint) -> Result<Self, InvalidCheckpoint> {
@@ -181,5 +202,80 @@ impl Machine<DynState> {
         checkpoint: &Checkpoint,
     ) -> Result<Self, InvalidCheckpoint> {
         Self::restored(schema, checkpoint)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "in a test an unwrap is an assertion")]
+
+    use super::*;
+    use crate::schema::StateDef;
+
+    fn schema() -> Arc<Schema> {
+        let schema = Schema::builder("Two").state(StateDef::new("A"));
+        schema.state(StateDef::new("B")).build().unwrap().into()
+    }
+
+    fn waiting(called: &[u32]) -> WaitingMutation {
+        WaitingMutation {
+            op: Op::Add,
+            called: called.to_vec(),
+            payloads: Vec::new(),
+            cause: Cause::Call,
+            is_error: false,
+        }
+    }
+
+    #[test]
+    fn what_is_no_checkpoint_of_the_schema_is_refused_and_says_why() {
+        let mut machine = Machine::with_schema(schema());
+        assert!(machine.add(DynState(1)).is_executed());
+        let good = machine.checkpoint();
+        let refused = |change: fn(&mut Checkpoint)| {
+            let mut bad = good.clone();
+            change(&mut bad);
+            Machine::restore_with(schema(), &bad).unwrap_err()
+        };
+        let ticks = refused(|bad| bad.ticks.push(0));
+        let (found, expected) = (4, 3);
+        assert_eq!(ticks, InvalidCheckpoint::Ticks { found, expected });
+        let cases: [(InvalidCheckpoint, fn(&mut Checkpoint)); 9] = [
+            (InvalidCheckpoint::Unknown(3), |bad| bad.order = vec![3]),
+            (InvalidCheckpoint::Unknown(7), |bad| {
+                bad.retained.insert(7, Bytes::new());
+            }),
+            (InvalidCheckpoint::Unknown(9), |bad| {
+                bad.queue.push(waiting(&[9]));
+            }),
+            (InvalidCheckpoint::Repeated(2), |bad| {
+                bad.queue.push(waiting(&[2, 0, 2]));
+            }),
+            (InvalidCheckpoint::Order(1), |bad| bad.order.clear()),
+            (InvalidCheckpoint::Order(1), |bad| bad.order.push(1)),
+            (InvalidCheckpoint::Order(2), |bad| bad.order.push(2)),
+            (InvalidCheckpoint::TooGreat(u64::MAX), |bad| {
+                bad.ticks[1] = u64::MAX;
+            }),
+            (InvalidCheckpoint::TooGreat(u64::MAX), |bad| {
+                bad.queue_tick = u64::MAX;
+            }),
+        ];
+        for (expected, change) in cases {
+            assert_eq!(refused(change), expected);
+        }
+        assert!(Machine::restore_with(schema(), &good).is_ok());
+    }
+
+    #[test]
+    fn a_fork_goes_its_own_way_and_has_no_queue() {
+        let mut machine = Machine::with_schema(schema());
+        assert!(machine.add(DynState(1)).is_executed());
+        machine.enqueue(&crate::Mutation::add(DynState(2))).unwrap();
+        let mut fork = machine.fork();
+        assert_eq!((fork.queue_len(), fork.last_run().len()), (0, 0));
+        assert_eq!(fork.digest(), machine.digest());
+        assert!(fork.remove(DynState(1)).is_executed());
+        assert!(machine.is_active(DynState(1)) && !fork.is_active(DynState(1)));
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use crate::checkpoint::MOST;
 use crate::errors::{Errors, MachineError};
 use crate::handlers::Cause;
 use crate::mutation::{MAX_PAYLOAD, Mutation, Op, Payloads, Reason, StateList};
@@ -222,9 +223,9 @@ impl Queue {
         }
     }
 
-    /// Counts up to `tick`, as a recorded mutation did.
+    /// Counts up to `tick`, as a recorded mutation did; no further than a checkpoint may say.
     pub(crate) fn pass_to(&mut self, tick: u64) {
-        self.tick = tick;
+        self.tick = tick.min(MOST);
     }
 
     /// What waits, in order.

@@ -147,6 +147,29 @@ impl Status {
         status
     }
 
+    /// The same status without what only transitions need and what was logged.
+    pub(crate) fn fork(&self) -> Self {
+        Self {
+            active: self.active.clone(),
+            ticks: self.ticks.clone(),
+            digest: self.digest,
+            revision: self.revision,
+            retained: self.retained.clone(),
+            clean: self.clean,
+            adders: self.adders.clone(),
+            removers: self.removers.clone(),
+            candidates: self.candidates.clone(),
+            marks: vec![0; self.marks.len()],
+            on: Vec::new(),
+            off: Vec::new(),
+            kept: Vec::new(),
+            lists: general::Lists::default(),
+            plan: Plan::default(),
+            start: log::Mark::default(),
+            log: Log::default(),
+        }
+    }
+
     pub(crate) fn active(&self) -> &Active {
         &self.active
     }

@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use machine_runtime::{
-    Cause, DynState, Enqueued, ErrorKind, Machine, Mutation, Op, Outcome, Phase, Reason, Recorded,
-    Step, Transition, whatif,
+    Cause, Diverged, DynState, Enqueued, ErrorKind, Machine, Mutation, Op, Outcome, Phase, Reason,
+    Recorded, Step, Transition, whatif,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -558,8 +558,20 @@ fn record(plan: &Plan, rules: &[Rule]) -> Result<(), TestCaseError> {
                     canceled: canceled.as_ref(),
                     changes: &changes,
                 };
+                let mut before = shadow.fork();
                 prop_assert_eq!(shadow.replay(recorded), Ok(()), "{:?}", act);
                 prop_assert_eq!(shadow.revision(), t.revision());
+                // So is a refusal that is none.
+                if t.is_accepted() && !t.is_auto() {
+                    let (state, by) = (0, 0);
+                    let refused = Recorded {
+                        canceled: Some(&Reason::Blocked { state, by }),
+                        changes: &[],
+                        ..recorded
+                    };
+                    let told = before.replay(refused);
+                    prop_assert!(matches!(told, Err(Diverged::Accepted(_))), "{:?}", told);
+                }
             }
             prop_assert_eq!(shadow.ticks(), subject.machine.ticks());
             let list: Vec<_> = shadow.active_list().map(|state| state.0 as usize).collect();
@@ -579,6 +591,84 @@ fn record(plan: &Plan, rules: &[Rule]) -> Result<(), TestCaseError> {
                 prop_assert!(shadow.fork().replay(recorded).is_err());
             }
         }
+    }
+    Ok(())
+}
+
+/// Records of transitions that no machine made, or not in this order.
+fn forged(count: u32) -> impl Strategy<Value = Vec<Forged>> {
+    let state = 0..=count;
+    let op = prop::sample::select(&[Op::Add, Op::Remove, Op::Set, Op::Toggle][..]);
+    let cause = prop::sample::select(&[Cause::Call, Cause::Auto, Cause::Panic][..]);
+    let (phase, by) = (Phase::State, 1);
+    let reasons = [
+        None,
+        Some(Reason::Blocked { state: 1, by }),
+        Some(Reason::NoCandidate),
+        Some(Reason::Panicked { phase, state: None }),
+    ];
+    let canceled = prop::sample::select(Vec::from(reasons));
+    let number = prop_oneof![4 => 0..4_u64, 1 => Just(u64::MAX)];
+    let changes = vec((state.clone(), number.clone()), 0..4);
+    let lists = (vec(state.clone(), 0..4), vec(state, 0..3), changes);
+    let one = (op, cause, canceled, prop::option::of(number), lists).prop_map(
+        |(op, cause, canceled, queue_tick, (called, left_out, changes))| Forged {
+            op,
+            cause,
+            canceled,
+            queue_tick,
+            called,
+            left_out,
+            changes,
+        },
+    );
+    vec(one, 1..40)
+}
+
+#[derive(Clone, Debug)]
+struct Forged {
+    op: Op,
+    cause: Cause,
+    canceled: Option<Reason<u32>>,
+    queue_tick: Option<u64>,
+    called: Vec<u32>,
+    left_out: Vec<u32>,
+    changes: Vec<(u32, u64)>,
+}
+
+/// Takes whatever is recorded for a machine's, and has to come to no panic, and to no machine of which
+/// ticks and active list disagree.
+fn replay_forged(plan: &Plan, forged: &[Forged]) -> Result<(), TestCaseError> {
+    let subject = Subject::new(plan, &[], false);
+    let mut machine = subject.machine;
+    for one in forged {
+        let recorded = |changes| Recorded {
+            op: one.op,
+            called: &one.called,
+            cause: one.cause,
+            queue_tick: one.queue_tick,
+            left_out: &one.left_out,
+            canceled: one.canceled.as_ref(),
+            changes,
+        };
+        let mut fork = machine.fork();
+        let told = fork.replay(recorded(&one.changes));
+        if told.is_ok() {
+            machine = fork;
+        } else if let Err(Diverged::Ticks {
+            state, replayed, ..
+        }) = told
+        {
+            // As the core has it, so that there is more than nothing to go on from.
+            let corrected = [(state, replayed)];
+            let mut other = machine.fork();
+            if other.replay(recorded(&corrected)).is_ok() {
+                machine = other;
+            }
+        }
+        let now = machine.checkpoint();
+        let schema = Arc::clone(machine.schema());
+        prop_assert!(Machine::restore_with(schema, &now).is_ok(), "{:?}", now);
     }
     Ok(())
 }
@@ -739,6 +829,13 @@ proptest! {
     #[test]
     fn what_is_recorded_of_a_machine_is_reproduced_from_a_checkpoint((plan, rules) in cases(3)) {
         record(&plan, &rules)?;
+    }
+
+    #[test]
+    fn no_record_ends_a_machine_or_makes_it_one_that_cannot_be(
+        (plan, _) in cases(0), forged in forged(6)
+    ) {
+        replay_forged(&plan, &forged)?;
     }
 
     #[test]

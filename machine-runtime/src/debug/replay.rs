@@ -379,7 +379,12 @@ fn told(schema: &Schema, diverged: Diverged) -> String {
             let state = name(schema, state);
             format!("{state} was recorded to tick {recorded} times, and ticks {replayed} times")
         }
-        diverged @ Diverged::Unknown(_) => diverged.to_string(),
+        Diverged::Accepted(why) => {
+            let why = why.map(|state| Name(name(schema, state)));
+            format!("relations were recorded to refuse it and do not: {why}")
+        }
+        Diverged::Repeated(state) => format!("{} is recorded more than once", name(schema, state)),
+        diverged @ (Diverged::Unknown(_) | Diverged::Auto) => diverged.to_string(),
     }
 }
 

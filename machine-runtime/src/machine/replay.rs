@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use crate::handlers::Cause;
 use crate::machine::Machine;
-use crate::mutation::{Op, Reason};
+use crate::mutation::{Op, Reason, StateList};
 use crate::queue::decided;
 use crate::relations::Compiled;
 use crate::state::DynState;
-use crate::transition::{Change, End, Request, Status};
+use crate::transition::{End, Request, Status};
 
 /// What was recorded of a transition: all that relations and handlers came to.
 #[derive(Clone, Copy, Debug)]
@@ -36,9 +36,19 @@ pub enum Diverged {
     /// A recorded state is none of the schema.
     #[error("state {0} is none of the schema")]
     Unknown(u32),
+    /// A recorded state is there twice, which it never is in what a machine did (rule R4).
+    #[error("state {0} is recorded more than once")]
+    Repeated(u32),
     /// It was carried out, and relations refuse it.
     #[error("relations refuse what was carried out: {}", .0.code())]
     Refused(Reason<u32>),
+    /// Relations were recorded to refuse it, and do not.
+    #[error("relations were recorded to refuse it and do not: {}", .0.code())]
+    Accepted(Reason<u32>),
+    /// An auto mutation adds all the inactive auto states that no active one removes (rule R19); this one
+    /// was recorded to do something else.
+    #[error("an auto mutation was recorded of other states than those that could be tried")]
+    Auto,
     /// A state ticked otherwise.
     #[error("state {state} was recorded to tick {recorded} times, and ticks {replayed} times")]
     Ticks {
@@ -55,75 +65,112 @@ impl Machine<DynState> {
     /// Carries out a recorded transition by relations. What handlers decided is taken from the record:
     /// whom they refused, and whom they left out as they failed (rules R15, R26). Nothing follows by
     /// itself: what followed was recorded too. Payloads are not kept, so the digest is that of a machine
-    /// without any.
+    /// without any. A record may be of anybody: what no machine does is refused.
     ///
     /// # Errors
     ///
-    /// If the core comes to other ticks. The machine is what it came to then, and good for no more.
+    /// If the core comes to something else. The machine is what it came to then, and good for no more.
     pub fn replay(&mut self, recorded: Recorded<'_>) -> Result<(), Diverged> {
         let changed = recorded.changes.iter().map(|(state, _)| *state);
-        let known = self.schema.len();
-        if let Some(unknown) = changed
-            .chain(recorded.called.iter().copied())
-            .find(|state| *state as usize >= known)
-        {
-            return Err(Diverged::Unknown(unknown));
+        self.check_recorded(recorded.called.iter().copied())?;
+        self.check_recorded(changed)?;
+        let c = self.schema.compiled();
+        let request = Request {
+            op: decided(recorded.op, recorded.called, self.status.active().bits()),
+            called: recorded.called,
+            auto: recorded.cause == Cause::Auto,
+            payloads: &[],
+        };
+        if request.auto {
+            self.status.candidates(&mut self.candidates);
+            if request.op != Op::Add || request.called != self.candidates {
+                return Err(Diverged::Auto);
+            }
         }
-        // What was refused left everything as it was, but a final handler comes too late for that.
-        if recorded.canceled.is_none_or(Reason::is_final) {
-            self.status.log.clear();
-            let c = self.schema.compiled();
-            apply(c, &mut self.status, recorded)?;
+        self.status.log.clear();
+        match recorded.canceled {
+            // A final handler comes too late to leave everything as it was.
+            canceled if canceled.is_none_or(Reason::is_final) => {
+                apply(c, &mut self.status, request, recorded)?;
+            }
+            canceled => {
+                if let Some((state, ticks)) = recorded.changes.first() {
+                    return Err(Diverged::Ticks {
+                        state: *state,
+                        recorded: *ticks,
+                        replayed: 0,
+                    });
+                }
+                // That there was no candidate may be what handlers came to.
+                if let Some(reason @ (Reason::Blocked { .. } | Reason::Missing { .. })) = canceled
+                    && self.status.run(c, request, None).is_ok()
+                {
+                    return Err(Diverged::Accepted(reason.clone()));
+                }
+            }
         }
         if let Some(queue_tick) = recorded.queue_tick {
             self.queue.pass_to(queue_tick);
         }
         Ok(())
     }
+
+    /// Whether states of a record can be those of one list.
+    fn check_recorded(&self, states: impl Iterator<Item = u32>) -> Result<(), Diverged> {
+        let mut states: StateList<u32> = states.collect();
+        states.sort_unstable();
+        if let Some(last) = states
+            .last()
+            .filter(|last| **last as usize >= self.schema.len())
+        {
+            return Err(Diverged::Unknown(*last));
+        }
+        let twice = states.windows(2).find(|pair| pair[0] == pair[1]);
+        twice.map_or(Ok(()), |pair| Err(Diverged::Repeated(pair[0])))
+    }
 }
 
 /// Has `status` carry it out.
-fn apply(c: &Compiled, status: &mut Status, recorded: Recorded<'_>) -> Result<(), Diverged> {
-    let request = Request {
-        op: decided(recorded.op, recorded.called, status.active().bits()),
-        called: recorded.called,
-        auto: recorded.cause == Cause::Auto,
-        payloads: &[],
-    };
+fn apply(
+    c: &Compiled,
+    status: &mut Status,
+    request: Request<'_>,
+    recorded: Recorded<'_>,
+) -> Result<(), Diverged> {
     if recorded.left_out.is_empty() {
         let ran = status.run(c, request, None);
         ran.map_err(Diverged::Refused)?;
     } else {
         status.run_without(c, request, recorded.left_out);
     }
-    let mut left: BTreeMap<u32, u64> = BTreeMap::new();
-    for Change { state, ticks } in status.changes() {
-        *left.entry(*state).or_default() += u64::from(*ticks);
+    let mut replayed = changes(status);
+    if recorded.canceled.is_some() {
+        // A final handler failed, and what it was to tell of was taken out again: one tick more.
+        let is_out = |(state, ticks): &&(u32, u64)| {
+            let come_to = replayed.get(state);
+            come_to.is_some_and(|come_to| come_to.checked_add(1) == Some(*ticks))
+        };
+        let taken_out = recorded.changes.iter().filter(is_out);
+        let taken_out: Vec<u32> = taken_out.map(|(state, _)| *state).collect();
+        status.take_out(c, &taken_out);
+        replayed = changes(status);
     }
-    let mut taken_out = Vec::new();
-    for (state, recorded_ticks) in recorded.changes {
-        let replayed = left.remove(state).unwrap_or(0);
-        // A final handler failed, and what it was to tell of was taken out again.
-        let is_out = recorded.canceled.is_some() && replayed > 0 && *recorded_ticks == replayed + 1;
-        if is_out {
-            taken_out.push(*state);
-        } else if *recorded_ticks != replayed {
+    for (state, ticks) in recorded.changes {
+        let come_to = replayed.remove(state).unwrap_or(0);
+        if come_to != *ticks {
             return Err(Diverged::Ticks {
                 state: *state,
-                recorded: *recorded_ticks,
-                replayed,
+                recorded: *ticks,
+                replayed: come_to,
             });
         }
     }
-    if let Some((state, replayed)) = left.pop_first() {
+    if let Some((state, replayed)) = replayed.pop_first() {
         return Err(Diverged::Ticks {
             state,
             recorded: 0,
             replayed,
         });
-    }
-    if !taken_out.is_empty() {
-        status.take_out(c, &taken_out);
     }
     let end = End {
         canceled: None,
@@ -132,4 +179,12 @@ fn apply(c: &Compiled, status: &mut Status, recorded: Recorded<'_>) -> Result<()
     };
     status.close(request, end);
     Ok(())
+}
+
+/// What the transition under way has changed; each state is there once.
+fn changes(status: &Status) -> BTreeMap<u32, u64> {
+    let changes = status.changes().iter();
+    changes
+        .map(|change| (change.state, u64::from(change.ticks)))
+        .collect()
 }

@@ -166,7 +166,6 @@ impl Log {
         payloads.clear();
         brought.clear();
         left_out.clear();
-        left_out.clear();
         reasons.clear();
         dropped.clear();
         self.any_rare = false;
