@@ -180,7 +180,8 @@ impl App {
                 Pane::Log => self.place_log(store),
                 Pane::Rain => self.place_rain(),
                 Pane::Lens => {
-                    let rows = self.lens_rows(store, width);
+                    let mut rows = self.lens_rows(store, width);
+                    rows.extend(self.link_rows(store, width));
                     self.lists[place].set(rows);
                 }
                 Pane::Why => {

@@ -7,7 +7,7 @@ use super::super::list::{Row, Target};
 use super::super::theme::Tone;
 use super::super::{App, words};
 use super::{apart, shorten};
-use crate::debug::frame::Role;
+use crate::debug::frame::{LinkChange, Role};
 
 /// How many differing states of a node are listed.
 const MOST: usize = 20;
@@ -77,10 +77,41 @@ impl App {
                 rows.push(self.dim(format!("      and {more} more")));
             }
         }
-        rows.push(self.dim(format!(
+        let legend = format!(
             "{} same ticks as the root had, {} late, {} other ticks",
             symbols.active, symbols.touched, symbols.error
-        )));
+        );
+        rows.extend(self.wrapped(Tone::Dim, &legend, width));
+        rows
+    }
+
+    /// What the links of the machine went through, the last of it up to the cursor.
+    pub(in super::super) fn link_rows(&self, store: &Store, width: usize) -> Vec<Row> {
+        let Some(machine) = self.machine else {
+            return Vec::new();
+        };
+        let history = store.machine(machine);
+        let before = history.links().rev().filter(|told| told.wall <= self.wall);
+        let mut rows = Vec::new();
+        for told in before.take(MOST) {
+            if rows.is_empty() {
+                rows.push(self.heading(format!("Links of {}, the newest first", history.name())));
+            }
+            let (what, tone) = match &told.link.change {
+                LinkChange::Connected => ("connected".to_owned(), Tone::Active),
+                LinkChange::Lost(why) => (format!("lost: {why}"), Tone::Error),
+                LinkChange::Refused(why) => (format!("refused: {why}"), Tone::Refused),
+                LinkChange::Resynced(why) => (format!("took a snapshot: {why}"), Tone::Changed),
+            };
+            let to = if told.link.up { "parent" } else { "follower" };
+            let peer = &told.link.peer;
+            let text = format!("  {} {to} {peer} {what}", words::clock(told.wall));
+            let wrapped = self.wrapped(tone, &text, width).into_iter();
+            rows.extend(wrapped.map(|row| Row {
+                target: Some(Target::Wall(told.wall)),
+                ..row
+            }));
+        }
         rows
     }
 
@@ -95,7 +126,7 @@ impl App {
             (None, true) => ("?", Tone::Refused, "not sure".to_owned()),
         };
         let mut right = Vec::new();
-        if let Some(behind) = node.behind.filter(|behind| *behind > 0) {
+        if let Some(behind) = node.behind.filter(|behind| *behind > 0 && width >= 66) {
             right.push(self.span(
                 Tone::Refused,
                 format!("{} behind then  ", words::count(behind)),

@@ -132,13 +132,23 @@ impl App {
         let symbols = self.theme.symbols();
         let at = self.line_at_cursor(store) == Some(n);
         let text = told.line.text.replace(['\n', '\r', '\t'], " ");
-        let line = Line::from(vec![
+        let mut spans = vec![
             self.span(Tone::Accent, if at { symbols.here } else { " " }),
             self.span(Tone::Dim, words::clock(told.wall)),
             self.span(tone, format!(" {:<5} ", LEVELS[level - 1])),
             self.span(Tone::Dim, format!("{}: ", told.line.target)),
-            self.span(if later { Tone::Dim } else { tone }, text),
-        ]);
+        ];
+        let tone = if later { Tone::Dim } else { tone };
+        let name = self.state.and_then(|state| self.name_of(store, state));
+        match name.as_deref().and_then(|name| text.split_once(name)) {
+            Some((before, after)) => {
+                spans.push(self.span(tone, before));
+                spans.push(self.span(Tone::Selected, name.unwrap_or_default()));
+                spans.push(self.span(tone, after));
+            }
+            None => spans.push(self.span(tone, text)),
+        }
+        let line = Line::from(spans);
         Row::to(line, Target::Wall(told.wall))
     }
 }

@@ -45,9 +45,21 @@ impl App {
     fn machine_tree(&self, store: &Store) -> Vec<(MachineId, usize)> {
         let mut tops: Vec<MachineId> = Vec::new();
         let mut below: BTreeMap<MachineId, Vec<MachineId>> = BTreeMap::new();
+        // As `Store::parent` has it, for all at once: the newest that is connected, else the newest.
+        let mut at: BTreeMap<&str, (bool, MachineId)> = BTreeMap::new();
         for history in store.machines() {
-            match store.parent(history.id()) {
-                Some(parent) => below.entry(parent).or_default().push(history.id()),
+            let is_there = *store.connection(history.id()) == Connection::Connected;
+            if let Some(addr) = history.addr() {
+                let best = at.entry(addr).or_insert((is_there, history.id()));
+                if is_there >= best.0 {
+                    *best = (is_there, history.id());
+                }
+            }
+        }
+        for history in store.machines() {
+            let parent = history.parent_addr().and_then(|addr| at.get(addr));
+            match parent {
+                Some((_, parent)) => below.entry(*parent).or_default().push(history.id()),
                 None => tops.push(history.id()),
             }
         }

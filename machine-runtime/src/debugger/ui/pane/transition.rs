@@ -32,6 +32,7 @@ impl App {
             }
             _ => {}
         }
+        self.error_rows(history, entry.index, width, &mut rows);
         self.related_rows(
             store,
             "Caused by",
@@ -301,6 +302,18 @@ impl App {
             Body::Key(_) => "all there is".to_owned(),
             Body::Dropped(count) => format!("{} dropped", words::count(count)),
             _ => String::new(),
+        }
+    }
+
+    /// The errors that the machine told right behind an entry.
+    fn error_rows(&self, history: &History, index: usize, width: usize, rows: &mut Vec<Row>) {
+        let told = history.errors().filter(|told| told.index == Some(index));
+        for (n, told) in told.enumerate() {
+            if n == 0 {
+                rows.push(self.heading("Errors"));
+            }
+            let text = format!("  {}: {}", told.failure.kind, told.failure.message);
+            rows.extend(self.wrapped(Tone::Error, &text, width));
         }
     }
 

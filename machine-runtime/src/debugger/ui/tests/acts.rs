@@ -310,6 +310,65 @@ fn each_action_is_carried_out_from_its_key() {
 }
 
 #[test]
+fn what_is_tried_is_told_and_changes_nothing() {
+    let mut app = sample_app((120, 40));
+    press(
+        &mut app,
+        ":rev 6<enter>:s Flight3Boarding<enter>8tFlight3B<tab><enter>",
+    );
+    let shown = screen(&app);
+    assert!(
+        shown.contains("add Flight3Boarding would be accepted"),
+        "{shown}"
+    );
+    assert!(shown.contains("Flight3Scheduled ends"), "{shown}");
+    press(&mut app, "t<c-u>add Flight1Scheduled,Ready<enter>");
+    press(&mut app, "t<c-u>remove Nothing<enter>");
+    assert!(app.notice.is_trouble);
+    // It was of that moment only.
+    press(&mut app, "l");
+    assert!(!screen(&app).contains("would be"));
+}
+
+#[test]
+fn diagrams_are_text_and_pictures() {
+    let mut app = sample_app((120, 40));
+    press(&mut app, ":s Flight1Boarding<enter>pp9v");
+    assert!(screen(&app).contains("flowchart"), "{}", screen(&app));
+    press(&mut app, "v");
+    assert!(screen(&app).contains("sequenceDiagram"), "{}", screen(&app));
+    let effects = press_only(&mut app, "o");
+    let Some(Effect::Run(_, Job::Draw { drawing, path })) = effects.first() else {
+        panic!("{effects:?}");
+    };
+    assert_eq!(path.extension().unwrap(), "svg");
+    let svg = drawing.to(crate::graph::Format::Svg).unwrap();
+    assert!(svg.starts_with("<svg") && svg.contains("Flight1Boarding"));
+}
+
+#[test]
+fn errors_links_and_waiters_are_told() {
+    let mut app = sample_app((120, 40));
+    press(&mut app, ":rev 9<enter>4");
+    assert!(
+        screen(&app).contains("ErrGate: door stuck"),
+        "{}",
+        screen(&app)
+    );
+    press(&mut app, ":m rep-1<enter>T7");
+    assert!(
+        screen(&app).contains("took a snapshot: it was"),
+        "{}",
+        screen(&app)
+    );
+    let effects = press(&mut app, "w");
+    assert_eq!(effects, [Effect::Ask(app.machine.unwrap())]);
+    press(&mut app, ":m rep-2<enter>");
+    assert_eq!(press(&mut app, "w"), []);
+    assert!(screen(&app).contains("only a node that is connected"));
+}
+
+#[test]
 fn work_that_nobody_waits_for_is_forgotten() {
     let mut app = sample_app((80, 24));
     let effects = press_only(&mut app, ":s Ready<enter>8s");

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::super::super::store::{Store, StoreLimits, StreamId};
 use crate::debug::frame::{
-    Body, Change, Declared, Failure, Followed, Frame, HandlerRun, Hello, Key, Line, Payload, Role,
-    Trace, Transition, VERSION, Waiting,
+    Body, Change, Declared, Failure, Followed, Frame, HandlerRun, Hello, Key, Line, Link,
+    LinkChange, Payload, Role, Trace, Transition, VERSION, Waiting,
 };
 use crate::debug::portable::PortableSchema;
 use crate::handlers::{Cause, Phase};
@@ -294,6 +294,12 @@ pub(in crate::debugger) fn store() -> Store {
         count: 3,
     };
     tale.tell(ROOT, 90, Body::Waiters(vec![waiting]));
+    let link = Link {
+        up: true,
+        peer: "root".to_owned(),
+        change: LinkChange::Resynced("it was too far behind".to_owned()),
+    };
+    tale.tell(REPLICAS[0].0, 100, Body::Link(link));
     let lost = tale.told[1].stream;
     tale.store.disconnect(lost, "connection reset");
     tale.store
