@@ -121,7 +121,7 @@ impl Job {
 }
 
 fn smallest(_store: &Store, _machine: MachineId, _index: usize, _state: u32) -> Done {
-    Done::Failed("not known".to_owned())
+    Done::Failed("the smallest mutations cannot be searched yet".to_owned())
 }
 
 /// What a mutation would have come to, in words.
