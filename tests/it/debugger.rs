@@ -1,5 +1,6 @@
-//! What the program tells a debugger, what it records, and what `replay` says of that.
+//! What the program tells a debugger, what it records, and what `replay` and `debug` say of that.
 
 mod flags;
 mod link;
 mod recorded;
+mod screen;

@@ -23,7 +23,7 @@ fn files(folder: &Folder) -> Vec<PathBuf> {
 }
 
 /// Has a small tree replay the day and records it, with these arguments besides.
-fn recorded(folder: &Folder, args: &[&str]) {
+pub(super) fn recorded(folder: &Folder, args: &[&str]) {
     let path = folder.path().to_str().unwrap();
     let tree = [
         "tree",
