@@ -4,3 +4,4 @@ mod flags;
 mod link;
 mod recorded;
 mod screen;
+mod terminal;
