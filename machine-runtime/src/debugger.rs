@@ -3,3 +3,4 @@
 pub mod open;
 pub mod store;
 pub mod ui;
+pub mod web;
