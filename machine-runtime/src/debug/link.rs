@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::net::TcpStream;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -83,6 +83,15 @@ struct Shared {
     lines: mpsc::Sender<Named>,
     waiting: Mutex<Option<mpsc::Receiver<Named>>>,
     lines_lost: AtomicU64,
+    ending: watch::Sender<bool>,
+}
+
+impl Shared {
+    /// Resolves once the process is about to end.
+    async fn ends(&self) {
+        // We hold the sender.
+        let _ = self.ending.subscribe().wait_for(|ending| *ending).await;
+    }
 }
 
 impl Reporter {
@@ -100,6 +109,7 @@ impl Reporter {
                 lines,
                 waiting: Mutex::new(Some(waiting)),
                 lines_lost: AtomicU64::new(0),
+                ending: watch::Sender::new(false),
             }),
         }
     }
@@ -166,20 +176,21 @@ impl Reporter {
                 }
             }
         }
+        shared.ending.send_replace(true);
         if shared.stream.is_on() {
-            tellers.shutdown().await;
-            for number in 1..=told {
-                let number = u32::try_from(number).unwrap_or(u32::MAX);
-                shared.stream.push_last(number, Body::Gone);
-            }
+            let rest = async {
+                while tellers.join_next().await.is_some() {}
+                shared.stream.drained().await;
+            };
             // The link sends what is there.
-            let _ = timeout(LAST, async {
+            let sent = async {
                 tokio::select! {
                     () = &mut link => {}
-                    () = shared.stream.drained() => {}
+                    () = rest => {}
                 }
-            })
-            .await;
+            };
+            // A debugger that does not take it in time is not told.
+            let _ = timeout(LAST, sent).await;
         }
         shared.stream.end();
     }
@@ -261,10 +272,13 @@ async fn tell(shared: Arc<Shared>, number: u32, subject: Subject) {
     loop {
         let now = *life.borrow_and_update();
         let Some(now) = now else {
-            if life.changed().await.is_err() {
-                return;
+            tokio::select! {
+                changed = life.changed() => match changed {
+                    Ok(()) => continue,
+                    Err(_) => return,
+                },
+                () = shared.ends() => return,
             }
-            continue;
         };
         let observer = subject.observers().attach("debugger", interest(), EVENTS);
         if !stream.declare(now, number, &subject) {
@@ -278,6 +292,12 @@ async fn tell(shared: Arc<Shared>, number: u32, subject: Subject) {
             };
             let told = tokio::select! {
                 told = next => told,
+                () = shared.ends() => {
+                    for (at, body) in teller.rest() {
+                        stream.push(now, at, number, body);
+                    }
+                    return stream.push_now(number, Body::Gone);
+                }
                 changed = life.changed() => match changed {
                     Ok(()) => break,
                     Err(_) => return,
@@ -293,7 +313,14 @@ async fn tell(shared: Arc<Shared>, number: u32, subject: Subject) {
 /// Tells of what is logged.
 async fn tell_lines(shared: Arc<Shared>, mut lines: mpsc::Receiver<Named>) {
     let stream = &shared.stream;
-    while let Some((node, line)) = lines.recv().await {
+    loop {
+        let (node, line) = tokio::select! {
+            line = lines.recv() => match line {
+                Some(line) => line,
+                None => return,
+            },
+            () = shared.ends() => return,
+        };
         stream.has_room().await;
         let now = stream.clocks().now();
         stream.push_named(now, node.as_deref(), Body::Log(line));

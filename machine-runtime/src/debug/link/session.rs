@@ -102,7 +102,7 @@ fn answer(shared: &Shared, machine: u32) {
     let subject = place.and_then(|place| subjects.get(place)).cloned();
     drop(subjects);
     if let Some(subject) = subject {
-        shared.stream.push_last(machine, subject.waiters());
+        shared.stream.push_now(machine, subject.waiters());
     }
 }
 

@@ -121,22 +121,32 @@ impl Stream {
 
     /// Says that there is a machine. False if another stream is told.
     pub(super) fn declare(&self, life: Life, number: u32, subject: &Subject) -> bool {
-        let is_new = {
-            let mut inner = self.inner();
-            inner.names.insert(subject.name().to_owned(), number);
-            inner.schemas.insert(subject.fingerprint())
-        };
-        let now = self.clocks.now();
-        let declared = subject.declared(is_new);
-        self.push(life, now, number, declared)
+        let mut inner = self.inner();
+        if !self.is_told(&inner, life) {
+            return false;
+        }
+        // Under the lock: nobody comes between whoever brings a schema and those who refer to it.
+        let is_new = inner.schemas.insert(subject.fingerprint());
+        inner.names.insert(subject.name().to_owned(), number);
+        self.append(inner, self.clocks.now(), number, subject.declared(is_new));
+        true
     }
 
     /// Appends a frame. False if another stream is told.
     pub(super) fn push(&self, life: Life, at: At, machine: u32, body: Body) -> bool {
-        let mut inner = self.inner();
-        if inner.life != life || *self.life.borrow() != Some(life) {
-            return false;
+        let inner = self.inner();
+        let is_told = self.is_told(&inner, life);
+        if is_told {
+            self.append(inner, at, machine, body);
         }
+        is_told
+    }
+
+    fn is_told(&self, inner: &Inner, life: Life) -> bool {
+        inner.life == life && *self.life.borrow() == Some(life)
+    }
+
+    fn append(&self, mut inner: MutexGuard<'_, Inner>, at: At, machine: u32, body: Body) {
         inner.last += 1;
         let frame = Frame {
             number: inner.last,
@@ -151,7 +161,7 @@ impl Stream {
             Err(error) => {
                 drop(inner);
                 tracing::warn!("the debugger is not told something: {error}");
-                return true;
+                return;
             }
         };
         inner.bytes += frame.len();
@@ -161,13 +171,15 @@ impl Stream {
         inner.make_room();
         drop(inner);
         self.more.notify_one();
-        true
     }
 
-    /// Appends a frame to what is told now, if anything is.
-    pub(super) fn push_last(&self, machine: u32, body: Body) {
-        let life = self.inner().life;
-        self.push(life, self.clocks.now(), machine, body);
+    /// Appends a frame of a machine that is told of now; else it does nothing.
+    pub(super) fn push_now(&self, machine: u32, body: Body) {
+        let inner = self.inner();
+        let is_declared = inner.names.values().any(|number| *number == machine);
+        if is_declared && self.is_told(&inner, inner.life) {
+            self.append(inner, self.clocks.now(), machine, body);
+        }
     }
 
     /// Appends a frame of a node of this name, or of none.
@@ -271,6 +283,7 @@ impl Inner {
     fn forget(&mut self) {
         self.frames.clear();
         self.schemas.clear();
+        self.names.clear();
         (self.bytes, self.waiting) = (0, 0);
     }
 }

@@ -155,7 +155,7 @@ fn what_cannot_be_is_named() {
                 ..shape.clone()
             });
         }
-        for state in &mut s.states[100..160] {
+        for state in &mut s.states[100..130] {
             state.relations[3] = (1000..60_000).collect();
         }
     };
