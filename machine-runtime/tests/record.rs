@@ -266,9 +266,14 @@ async fn a_recording_goes_on_in_other_files_and_old_ones_go() {
     how.size = 4000;
     how.keep = 3;
     let recorded = record(how, [root.subject()]);
-    let newest = |folder: &Folder| folder.files().iter().rev().nth(1).cloned();
+    let newest = |folder: &Folder| {
+        let files = folder.files();
+        let names = files.iter().filter_map(|file| file.file_stem()?.to_str());
+        let counts = names.filter_map(|name| name.rsplit_once('-')?.1.parse::<u32>().ok());
+        counts.max()
+    };
     let mut seed = 1;
-    while newest(&folder).is_none_or(|file| !file.to_string_lossy().contains("-0006.")) {
+    while newest(&folder) < Some(6) {
         root.work(seed, 300).await;
         seed += 1;
         tokio::task::yield_now().await;
