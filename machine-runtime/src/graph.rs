@@ -253,8 +253,7 @@ impl Graph {
         build::graph(schema, options)
     }
 
-    /// It in the given format. A picture takes time that grows with the square of its size: some ten
-    /// milliseconds for the usual one, seconds for the largest.
+    /// It in the given format. A picture takes milliseconds, the largest some hundred of them.
     ///
     /// # Errors
     ///

@@ -396,7 +396,7 @@ fn is_quoted_well(line: &str, may_substitute: bool) -> bool {
 #[test]
 fn any_graph_is_drawn() {
     let mut random = fastrand::Rng::with_seed(7);
-    for _ in 0..16 {
+    for _ in 0..8 {
         let nodes = random.usize(1..40);
         let edges = random.usize(0..80);
         let name = |node: usize| format!("N{}", char::from(b'0' + u8::try_from(node).unwrap()));

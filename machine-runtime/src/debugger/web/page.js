@@ -234,7 +234,7 @@ async function picture(address, alt) {
     const answer = await fetch(address);
     if (!answer.ok) throw new Error((await answer.json()).error);
   }
-  return made;
+  return el("a", { href: address, target: "_blank", rel: "noopener", title: "alone, as large as it is" }, made);
 }
 
 async function show() {

@@ -89,13 +89,10 @@ impl Served {
             .await
     }
 
-    #[track_caller]
-    fn json(&self, path: &str) -> impl Future<Output = Value> {
-        async move {
-            let answer = self.get(path).await;
-            assert_eq!(answer.status, 200, "{path}: {}", answer.body);
-            answer.json()
-        }
+    async fn json(&self, path: &str) -> Value {
+        let answer = self.get(path).await;
+        assert_eq!(answer.status, 200, "{path}: {}", answer.body);
+        answer.json()
     }
 
     /// Finds the entry that an add of a state is.
@@ -467,10 +464,10 @@ async fn several_look_while_more_is_told_each_with_a_cursor_of_their_own() {
     );
     assert_eq!((&first["at"], &second["at"]), (&json!(1), &json!(4)));
     {
-        let mut store = served.store.write().unwrap_or_else(PoisonError::into_inner);
-        std::mem::swap(&mut *store, &mut story.store);
+        let mut held = served.store.write().unwrap_or_else(PoisonError::into_inner);
+        std::mem::swap(&mut *held, &mut story.store);
         story.call(Op::Remove, "Open");
-        std::mem::swap(&mut *store, &mut story.store);
+        std::mem::swap(&mut *held, &mut story.store);
     }
     assert_ne!(served.json("/api/machines").await["version"], version);
     let again = served.json("/api/list?machine=0&at=1&rows=3").await;
