@@ -27,6 +27,10 @@ pub struct DebuggerArgs {
     #[arg(long, default_value = LISTEN, value_name = "HOST:PORT", conflicts_with = "paths")]
     pub listen: Addr,
 
+    /// Also shows it to browsers, at this address: to read only, as many as like
+    #[arg(long, value_name = "HOST:PORT", conflicts_with = "frame")]
+    pub http: Option<Addr>,
+
     /// Colours: `auto`, `light`, `dark` or `mono`
     #[arg(long, default_value = "auto")]
     pub theme: Palette,
@@ -84,6 +88,7 @@ pub async fn show(args: DebuggerArgs) -> anyhow::Result<()> {
         palette: args.theme,
         mouse: !args.no_mouse,
         memory: usize::try_from(args.memory).unwrap_or(usize::MAX),
+        http: args.http.map(|addr| addr.to_string()),
     };
     if let Some(Area(width, height)) = args.frame {
         let screen = open::frame(&options, (width, height), &args.keys).map_err(usage)?;

@@ -207,8 +207,6 @@ impl Machine<DynState> {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "in a test an unwrap is an assertion")]
-
     use super::*;
     use crate::schema::StateDef;
 
@@ -240,7 +238,8 @@ mod tests {
         let ticks = refused(|bad| bad.ticks.push(0));
         let (found, expected) = (4, 3);
         assert_eq!(ticks, InvalidCheckpoint::Ticks { found, expected });
-        let cases: [(InvalidCheckpoint, fn(&mut Checkpoint)); 9] = [
+        type Spoil = fn(&mut Checkpoint);
+        let cases: [(InvalidCheckpoint, Spoil); 9] = [
             (InvalidCheckpoint::Unknown(3), |bad| bad.order = vec![3]),
             (InvalidCheckpoint::Unknown(7), |bad| {
                 bad.retained.insert(7, Bytes::new());

@@ -4,3 +4,4 @@ pub mod open;
 pub mod store;
 pub mod ui;
 pub mod web;
+mod words;

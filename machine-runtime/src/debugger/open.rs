@@ -21,6 +21,7 @@ use super::ui::{
     App, Done, Effect, InvalidKeys, JobId, Message, Palette, Shared, Source, Theme, parse_keys,
     text_of,
 };
+use super::web::Web;
 use crate::debug::recording::RecordingError;
 
 mod feed;
@@ -51,6 +52,8 @@ pub struct Options {
     pub mouse: bool,
     /// How many bytes of what nodes told are held, about.
     pub memory: usize,
+    /// The address at which browsers can read it, if they may.
+    pub http: Option<String>,
 }
 
 /// Why the debugger does not start, or ends.
@@ -69,6 +72,14 @@ pub enum OpenError {
     /// It cannot listen.
     #[error("cannot listen on {addr}: {error}")]
     Listen {
+        /// The address.
+        addr: String,
+        /// Why.
+        error: io::Error,
+    },
+    /// Browsers cannot be answered there.
+    #[error("cannot serve browsers at {addr}: {error}")]
+    Http {
         /// The address.
         addr: String,
         /// Why.
@@ -163,6 +174,21 @@ pub async fn run(options: Options, stop: impl Future<Output = ()>) -> Result<(),
     } else {
         feed::follow(&options.paths, &mut tasks)?
     };
+    let mut pages = None;
+    if let Some(addr) = &options.http {
+        let failed = |error| OpenError::Http {
+            addr: addr.clone(),
+            error,
+        };
+        let web = Web::bind(addr, Arc::clone(&shared)).await;
+        let web = web.map_err(failed)?;
+        pages = Some(format!(
+            "browsers: http://{}/",
+            web.local_addr().map_err(failed)?
+        ));
+        // Dropped with the tasks, at the end of the program.
+        tasks.spawn(web.serve(std::future::pending()));
+    }
     let screen = Screen::new(options.mouse)?;
     let source = match sources.local_addr() {
         Some(addr) => Source::Listening(addr.to_string()),
@@ -171,6 +197,9 @@ pub async fn run(options: Options, stop: impl Future<Output = ()>) -> Result<(),
     let mut app = App::new(Arc::clone(&shared), source, options.theme());
     let size = screen.size()?;
     app.update(Message::Resize(size.0, size.1));
+    if let Some(pages) = pages {
+        app.update(Message::Say(pages));
+    }
     let mut session = Session {
         app,
         shared,

@@ -55,7 +55,7 @@ pub use export::Selection;
 pub use flags::Flags;
 pub use history::{Entry, History, KEPT, Moment, ToldError, ToldLink, ToldWaiters};
 pub use lens::{At, Lens, LensNode, TickDifference};
-pub use offline::{DryRun, PastCore, WhyNot};
+pub use offline::{DryRun, PastCore, ToldSteps, WhyNot};
 pub use process::{Connection, Process, ToldLine};
 pub use visible::{Filter, Hidden, Visible};
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use ratatui::crossterm::event::{KeyEvent, MouseEvent};
 
-use super::store::{Entry, Filter, MachineId, Moment, Store, Visible};
+use super::store::{Entry, Filter, MachineId, Moment, Store, ToldSteps, Visible, WhyNot};
 
 pub mod action;
 mod goto;
@@ -170,6 +170,8 @@ pub struct App {
     marks: BTreeMap<MachineId, Marks>,
     moment: Option<Moment>,
     entry: Option<Entry>,
+    /// What relations made of the entry, if it is a transition.
+    steps: Option<Result<ToldSteps, WhyNot>>,
     strip: Strip,
     /// How many entries of the machine are held.
     held: usize,
@@ -232,6 +234,7 @@ impl App {
             marks: BTreeMap::new(),
             moment: None,
             entry: None,
+            steps: None,
             strip: Strip::default(),
             held: 0,
             is_stale: true,

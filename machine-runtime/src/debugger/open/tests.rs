@@ -36,6 +36,7 @@ fn options(paths: Vec<PathBuf>) -> Options {
         palette: Palette::Auto,
         mouse: false,
         memory: 64 << 20,
+        http: None,
     }
 }
 

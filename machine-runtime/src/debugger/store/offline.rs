@@ -6,10 +6,12 @@ use std::sync::Arc;
 use crate::checkpoint::{Checkpoint, InvalidCheckpoint};
 use crate::debug::frame::{Body, Key};
 use crate::explain::Explanation;
+use crate::handlers::Cause;
 use crate::machine::{Diverged, Machine, Recorded};
 use crate::mutation::{Mutation, Op, Outcome};
 use crate::set::StateSet;
 use crate::state::DynState;
+use crate::steps::Step;
 
 use super::history::History;
 use super::lens::{TickDifference, compare};
@@ -22,6 +24,9 @@ pub enum WhyNot {
     /// No entry is held of that moment.
     #[error("no entry of that moment is held")]
     NotHeld,
+    /// The entry is something else: a replica resolves nothing.
+    #[error("it is no transition of a machine")]
+    NoTransition,
     /// Frames are missing, and no key has come since.
     #[error("frames before it were lost, so its ticks are not known")]
     Lost,
@@ -70,6 +75,9 @@ pub struct DryRun {
     pub guessed: Option<WhyNot>,
 }
 
+/// Steps, and why they are a guess, if they are.
+pub type ToldSteps = (Vec<Step<DynState>>, Option<WhyNot>);
+
 impl Store {
     /// A core as the machine was after entry `i`, replayed from the nearest key: relations and auto
     /// states follow from it as they did then, and whatever [`Machine`] can be asked it can be.
@@ -110,6 +118,27 @@ impl Store {
     /// As [`Store::core_at`].
     pub fn core_before(&self, machine: MachineId, i: usize) -> Result<PastCore, WhyNot> {
         self.core_at(machine, i.checked_sub(1).ok_or(WhyNot::NotHeld)?)
+    }
+
+    /// What relations made of the transition that entry `i` is, step by step, and why that is a guess, if
+    /// it is. What handlers refused is not among it.
+    ///
+    /// # Errors
+    ///
+    /// If it is no transition, or nothing is known of the moment before it.
+    pub fn steps(&self, machine: MachineId, i: usize) -> Result<ToldSteps, WhyNot> {
+        let history = self.machine(machine);
+        let Body::Transition(told) = history.entry(i).body else {
+            return Err(WhyNot::NoTransition);
+        };
+        let past = self.core_before(machine, i)?;
+        let called: Vec<DynState> = told.called.iter().copied().map(DynState).collect();
+        let steps = if told.cause == Cause::Auto {
+            past.machine.auto_steps(&called)
+        } else {
+            past.machine.steps(&Mutation::new(told.op, called))
+        };
+        Ok((steps, past.guessed))
     }
 
     /// What `op` on `states` would have done after entry `i`, asked of a core without handlers.

@@ -9,6 +9,8 @@ use crate::debug::file::{self, Format};
 use crate::debug::frame::{Body, Frame};
 use crate::graph;
 use crate::mutation::{Op, Outcome};
+use crate::state::DynState;
+use crate::whatif;
 
 /// A job's number. Those that nobody waits for any more are told apart by it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -93,7 +95,7 @@ impl Job {
                 machine,
                 index,
                 state,
-            } => smallest(store, machine, index, state),
+            } => smallest(store, machine, index, state, is_canceled),
             Self::Try {
                 machine,
                 index,
@@ -120,8 +122,49 @@ impl Job {
     }
 }
 
-fn smallest(_store: &Store, _machine: MachineId, _index: usize, _state: u32) -> Done {
-    Done::Failed("the smallest mutations cannot be searched yet".to_owned())
+/// How many mutations are tried in a search of the smallest ones.
+const TRIES: u64 = 200_000;
+
+/// The smallest mutations that would have changed a state, in words.
+fn smallest(
+    store: &Store,
+    machine: MachineId,
+    index: usize,
+    state: u32,
+    is_canceled: &dyn Fn() -> bool,
+) -> Done {
+    let schema = store.machine(machine).schema();
+    let past = match store.core_at(machine, index) {
+        Ok(past) => past,
+        Err(why) => return Done::Failed(format!("nothing can be tried here: {why}")),
+    };
+    let state = DynState(state);
+    let wanted = !past.machine.is_active(state);
+    let answer = whatif::smallest(&past.machine, state, wanted, TRIES, || !is_canceled());
+    if is_canceled() {
+        return Done::Failed("given up".to_owned());
+    }
+    let mut lines: Vec<_> = answer
+        .found
+        .iter()
+        .map(|mutation| {
+            let called: Vec<_> = mutation.states().iter().map(|state| state.0).collect();
+            format!("{} {}", mutation.op(), words::names(schema, &called))
+        })
+        .collect();
+    let tried = words::count(answer.tried);
+    lines.push(match (answer.found.is_empty(), answer.cut_off) {
+        (true, false) => format!(
+            "none of up to {} states would; {tried} were tried",
+            whatif::MOST_CALLED
+        ),
+        (true, true) => format!("none found in {tried} tries; there may be some"),
+        (false, _) => format!("{tried} tried, by relations; handlers were not asked"),
+    });
+    if let Some(why) = past.guessed {
+        lines.push(format!("a guess: {why}"));
+    }
+    Done::Smallest(lines)
 }
 
 /// What a mutation would have come to, in words.

@@ -7,6 +7,7 @@ use super::action::Pane;
 use super::job::Job;
 use super::layout::inner;
 use super::{App, Follow};
+use crate::debug::frame::Body;
 
 /// How many entries a filter may look at while the screen waits.
 const AT_ONCE: usize = 2_000_000;
@@ -149,6 +150,11 @@ impl App {
         let history = store.machine(machine);
         self.entry = self.cursor.map(|i| history.entry(i));
         self.moment = self.cursor.map(|i| history.ticks_after(i));
+        let transition = self
+            .entry
+            .as_ref()
+            .filter(|entry| matches!(entry.body, Body::Transition(_)));
+        self.steps = transition.map(|entry| store.steps(machine, entry.index));
         let of = self.cursor.map(|i| (machine, i, self.state));
         if self.answers.of != of {
             self.answers = super::Answers {

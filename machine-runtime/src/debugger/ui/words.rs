@@ -1,10 +1,9 @@
 //! Times, durations and reasons in words.
 
-use std::fmt;
-
 use crate::handlers::Cause;
-use crate::mutation::Reason;
 use crate::schema::Schema;
+
+pub(super) use super::super::words::{name, reason, step};
 
 const SECOND: u64 = 1_000_000;
 const DAY: u64 = 86_400 * SECOND;
@@ -122,34 +121,10 @@ pub(super) fn cause(cause: Cause) -> &'static str {
     }
 }
 
-/// Why a transition was canceled, with names.
-pub(super) fn reason(schema: &Schema, reason: &Reason<u32>) -> String {
-    let name = |state: u32| Name(name(schema, state).to_owned());
-    reason.clone().map(name).to_string()
-}
-
-/// A state's name.
-pub(super) fn name(schema: &Schema, state: u32) -> &str {
-    let index = state as usize;
-    if index < schema.len() {
-        schema.name_of(index)
-    } else {
-        "?"
-    }
-}
-
 /// The names of states, in their order.
 pub(super) fn names(schema: &Schema, states: &[u32]) -> String {
     let names: Vec<&str> = states.iter().map(|state| name(schema, *state)).collect();
     names.join(", ")
-}
-
-struct Name(String);
-
-impl fmt::Debug for Name {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
 }
 
 #[cfg(test)]

@@ -6,12 +6,9 @@ use super::answer::Problem;
 use super::params::{Params, id, states_of};
 use super::words;
 use crate::debug::frame::{Body, Change, Key, Role, Trace, Transition};
-use crate::debugger::store::{At, History, Moment, Related, Store, Tie};
-use crate::handlers::Cause;
-use crate::mutation::Mutation;
+use crate::debugger::store::{At, Moment, Related, Store, Tie};
 use crate::schema::{Relation, Schema};
 use crate::state::DynState;
-use crate::steps::Step;
 
 /// How much of each kind is told of an entry.
 const MOST: usize = 200;
@@ -49,42 +46,21 @@ pub(super) fn entry(store: &Store, params: &Params) -> Result<Value, Problem> {
         Body::Dropped(count) => value["dropped"] = (*count).into(),
         _ => {}
     }
-    if let Body::Transition(told) = &entry.body {
-        match steps(store, history, at, told) {
+    if let Body::Transition(_) = &entry.body {
+        match store.steps(history.id(), at) {
             Ok((steps, guessed)) => {
                 let steps = steps.into_iter().map(|step| {
-                    let (relation, text, refused) = words::step(schema, step);
-                    let relation = relation.map(Relation::name);
-                    json!({ "relation": relation, "text": text, "refused": refused })
+                    let step = words::step(schema, step);
+                    let relation = step.relation.map(Relation::name);
+                    json!({ "relation": relation, "text": step.text, "refused": step.refused })
                 });
                 value["steps"] = steps.take(MOST).collect();
-                value["guessed"] = guessed.into();
+                value["guessed"] = guessed.map(|why| why.to_string()).into();
             }
-            Err(why) => value["no_steps"] = why.into(),
+            Err(why) => value["no_steps"] = why.to_string().into(),
         }
     }
     Ok(value)
-}
-
-/// What relations made of a transition, and why that is a guess, if it is.
-pub(super) fn steps(
-    store: &Store,
-    history: &History,
-    at: usize,
-    told: &Transition,
-) -> Result<(Vec<Step<DynState>>, Option<String>), String> {
-    if history.role() != Role::Root {
-        return Err("a replica resolves nothing".to_owned());
-    }
-    let past = store.core_before(history.id(), at);
-    let past = past.map_err(|why| why.to_string())?;
-    let called: Vec<DynState> = told.called.iter().copied().map(DynState).collect();
-    let steps = if told.cause == Cause::Auto {
-        past.machine.auto_steps(&called)
-    } else {
-        past.machine.steps(&Mutation::new(told.op, called))
-    };
-    Ok((steps, past.guessed.map(|why| why.to_string())))
 }
 
 fn transition(value: &mut Value, schema: &Schema, before: &Moment, told: &Transition) {

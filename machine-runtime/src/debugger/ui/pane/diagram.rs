@@ -2,18 +2,15 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use ratatui::text::{Line, Span};
 
-use super::super::super::store::{History, MachineId, Store};
+use super::super::super::store::{MachineId, Store};
 use super::super::job::Job;
 use super::super::list::{Row, Target};
 use super::super::theme::Tone;
 use super::super::{App, words};
-use crate::debug::frame::{Body, Transition};
-use crate::graph::{Changed, Format, Graph, Options, Ran, Sequence};
-use crate::mutation::Reason;
+use crate::graph::{Format, Graph, Options, Sequence};
 use crate::schema::{Relation, Schema};
 
 /// How a diagram is shown.
@@ -85,10 +82,9 @@ impl App {
         let schema = history.schema();
         if self.view == View::Sequence {
             let entry = self.entry.as_ref().ok_or_else(nothing)?;
-            let Body::Transition(told) = &entry.body else {
-                return Err("what is under the cursor is no transition".to_owned());
-            };
-            return Ok(Drawing::Transition(self.sequence(history, told)));
+            let sequence = super::super::super::words::sequence(store, history.id(), entry.index);
+            let sequence = sequence.ok_or("what is under the cursor is no transition")?;
+            return Ok(Drawing::Transition(sequence));
         }
         let mut options = Options {
             ticks: self.moment.as_ref().map(|moment| moment.ticks.clone()),
@@ -103,54 +99,6 @@ impl App {
         graph
             .map(Drawing::Schema)
             .map_err(|error| error.to_string())
-    }
-
-    fn sequence(&self, history: &History, told: &Transition) -> Sequence {
-        let schema = history.schema();
-        let tick = |state: u32| {
-            let moment = self.moment.as_ref();
-            let tick = moment.and_then(|moment| moment.ticks.get(state as usize));
-            tick.copied().unwrap_or(0)
-        };
-        let handlers = told.handlers.iter().map(|run| {
-            let name = match run.state {
-                Some(state) => format!("{} of {}", run.phase, words::name(schema, state)),
-                None => run.phase.to_string(),
-            };
-            let refused = match &told.canceled {
-                Some(Reason::Refused(refusal))
-                    if refusal.phase == run.phase && refusal.state == run.state =>
-                {
-                    let why = refusal.why.as_deref().unwrap_or("refused");
-                    Some(why.to_owned())
-                }
-                _ => None,
-            };
-            Ran {
-                name,
-                took: Some(Duration::from_nanos(run.took)),
-                refused,
-            }
-        });
-        let changes = told.changes.iter().map(|change| Changed {
-            state: words::name(schema, change.state).to_owned(),
-            tick: tick(change.state),
-        });
-        let outcome = match &told.canceled {
-            None => format!("revision {}", told.revision),
-            Some(reason) => words::reason(schema, reason),
-        };
-        Sequence {
-            title: format!("{} transition {}", history.name(), told.sequence),
-            caller: words::cause(told.cause).to_owned(),
-            machine: history.name().to_owned(),
-            called: format!("{} {}", told.op, words::names(schema, &told.called)),
-            steps: Vec::new(),
-            handlers: handlers.collect(),
-            changes: changes.collect(),
-            outcome,
-            canceled: !told.is_accepted(),
-        }
     }
 
     /// Has the diagram written as SVG.

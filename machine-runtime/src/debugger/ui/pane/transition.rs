@@ -20,7 +20,7 @@ impl App {
         let history = store.machine(machine);
         let mut rows = vec![self.when_row(history, entry)];
         match &entry.body {
-            Body::Transition(told) => self.told_rows(history, entry, told, width, &mut rows),
+            Body::Transition(told) => self.told_rows(history, told, width, &mut rows),
             Body::Followed(told) => self.followed_rows(history, told, &mut rows),
             Body::Key(key) => self.key_rows(history.schema(), key, &mut rows),
             Body::Dropped(count) => {
@@ -70,14 +70,7 @@ impl App {
         Row::new(Line::from(spans))
     }
 
-    fn told_rows(
-        &self,
-        history: &History,
-        entry: &Entry,
-        told: &Transition,
-        width: usize,
-        rows: &mut Vec<Row>,
-    ) {
+    fn told_rows(&self, history: &History, told: &Transition, width: usize, rows: &mut Vec<Row>) {
         let schema = history.schema();
         let symbols = self.theme.symbols();
         let called = words::names(schema, &told.called);
@@ -138,7 +131,7 @@ impl App {
                 }
             }
         }
-        self.step_rows(history, entry, rows);
+        self.step_rows(schema, width, rows);
         rows.push(self.heading("Queue and time"));
         let (before, after) = told.waiting;
         let mut queue = format!("  {before} waited before, {after} after");
@@ -160,8 +153,30 @@ impl App {
         }
     }
 
-    fn step_rows(&self, _history: &History, _entry: &Entry, _rows: &mut Vec<Row>) {
-        let _ = self;
+    /// What relations made of it.
+    fn step_rows(&self, schema: &Schema, width: usize, rows: &mut Vec<Row>) {
+        let (steps, guessed) = match &self.steps {
+            None => return,
+            Some(Err(why)) => {
+                let text = format!("its steps are not known: {why}");
+                return rows.extend(self.wrapped(Tone::Dim, &text, width));
+            }
+            Some(Ok(told)) => told,
+        };
+        rows.push(self.heading(format!("Steps {}", steps.len())));
+        for (place, step) in steps.iter().take(MOST).enumerate() {
+            let step = words::step(schema, step.clone());
+            let tone = if step.refused {
+                Tone::Error
+            } else {
+                Tone::Plain
+            };
+            let text = format!("  {:>2} {}", place + 1, step.text);
+            rows.extend(self.wrapped(tone, &text, width));
+        }
+        if let Some(why) = guessed {
+            rows.extend(self.wrapped(Tone::Dim, &format!("a guess: {why}"), width));
+        }
     }
 
     fn followed_rows(&self, history: &History, told: &Followed, rows: &mut Vec<Row>) {
