@@ -766,3 +766,86 @@ async fn no_node_disturbs_a_debugger() {
     debugger.has_reached(1, &root).await;
     drop(many);
 }
+
+/// The frames that a process says to have sent over a connection of its own, and what it was asked first.
+async fn dial_as(addr: SocketAddr, frames: &[Frame]) -> (TcpStream, Ask) {
+    let mut bytes = preamble().to_vec();
+    for frame in frames {
+        codec::append(frame, &mut bytes).unwrap();
+    }
+    let mut socket = TcpStream::connect(addr).await.unwrap();
+    socket.write_all(&bytes).await.unwrap();
+    let mut began = [0; 12];
+    socket.read_exact(&mut began).await.unwrap();
+    let len = u32::from_be_bytes(began[8..].try_into().unwrap());
+    let mut ask = vec![0; len as usize];
+    socket.read_exact(&mut ask).await.unwrap();
+    (socket, codec::decode(&ask).unwrap())
+}
+
+#[tokio::test]
+async fn a_process_that_dials_anew_is_not_heard_twice() {
+    let mut debugger = Debugger::new().await;
+    let frame = |number, body| Frame {
+        number,
+        wall: 0,
+        mono: 0,
+        machine: 0,
+        body,
+    };
+    let hello = machine_runtime::debug::frame::Hello {
+        version: VERSION,
+        program: String::new(),
+        host: String::new(),
+        pid: 1,
+        process: 5,
+    };
+    let line = Line {
+        level: 3,
+        target: String::new(),
+        text: "x".repeat(1000),
+    };
+    // More than is passed on while nobody takes anything; the rest of it waits in the socket.
+    let all: Vec<_> = (1..=3000)
+        .map(|number| frame(number, Body::Log(line.clone())))
+        .collect();
+    let hello = frame(0, Body::Hello(hello));
+    let mut sent = vec![hello.clone()];
+    sent.extend_from_slice(&all);
+    let addr = debugger.addr;
+    let mut dials = JoinSet::new();
+    dials.spawn(async move { dial_as(addr, &sent).await });
+    let (_old, first) = loop {
+        tokio::select! {
+            Some(dialled) = dials.join_next() => break dialled.unwrap(),
+            // Just enough for it to go on.
+            () = debugger.hear(), if debugger.book.lines.len() < 1500 => {}
+        }
+    };
+    assert_eq!(
+        first,
+        Ask::Hello {
+            version: VERSION,
+            process: 0,
+            last: 0
+        }
+    );
+    let (mut new, second) = dial_as(addr, &[hello]).await;
+    let Ask::Hello {
+        process: 5, last, ..
+    } = second
+    else {
+        panic!("{second:?}");
+    };
+    let mut rest = Vec::new();
+    for frame in &all[usize::try_from(last).unwrap()..] {
+        codec::append(frame, &mut rest).unwrap();
+    }
+    dials.spawn(async move {
+        new.write_all(&rest).await.unwrap();
+        (new, first)
+    });
+    debugger.until(|book| book.lines.len() == 3000).await;
+    let numbers = debugger.book.frames.iter().map(|frame| frame.number);
+    assert!(numbers.eq(1..=3000));
+}

@@ -123,6 +123,8 @@ struct Shared {
 struct Known {
     next: u64,
     open: BTreeMap<ConnectionId, mpsc::Sender<Ask>>,
+    /// The connection of each process: one that dials anew may have left another half read.
+    current: BTreeMap<u128, ConnectionId>,
     /// The number of the last frame of each process, and when that was.
     last: BTreeMap<u128, (u64, u64)>,
 }
@@ -211,6 +213,13 @@ impl Shared {
 }
 
 impl Known {
+    /// A process is there by this connection, and by no other any more. Returns the number of the last
+    /// frame that there is of it, and when that came.
+    fn opened(&mut self, process: u128, connection: ConnectionId) -> Option<(u64, u64)> {
+        self.current.insert(process, connection);
+        self.last.get(&process).copied()
+    }
+
     fn has(&mut self, process: u128, number: u64) {
         self.next += 1;
         let now = self.next;
@@ -283,7 +292,7 @@ impl Connection {
             let theirs = who.version;
             return Err(CodecError::Version { theirs }.into());
         }
-        let last = self.shared.known().last.get(&process).copied();
+        let last = self.shared.known().opened(process, self.id);
         let ask = Ask::Hello {
             version: VERSION,
             process: last.map_or(0, |_| process),
@@ -320,7 +329,9 @@ impl Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        self.shared.known().open.remove(&self.id);
+        let mut known = self.shared.known();
+        known.open.remove(&self.id);
+        known.current.retain(|_, current| *current != self.id);
     }
 }
 
@@ -376,8 +387,14 @@ async fn hear(
             what: What::Frame(Box::new(frame)),
             _held: Some(held),
         };
-        heard.send(heard_it).await.map_err(|_closed| Closed::GONE)?;
-        shared.known().has(process, number);
+        let place = heard.reserve().await.map_err(|_closed| Closed::GONE)?;
+        let mut known = shared.known();
+        if known.current.get(&process) != Some(&connection) {
+            return Err(Closed::by_us("the process has dialled anew"));
+        }
+        known.has(process, number);
+        // Under the lock: whoever dials anew is told of just what has been passed on.
+        place.send(heard_it);
     }
     Ok(())
 }
