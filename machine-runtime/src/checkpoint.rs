@@ -210,6 +210,8 @@ mod tests {
     use super::*;
     use crate::schema::StateDef;
 
+    type Spoil = fn(&mut Checkpoint);
+
     fn schema() -> Arc<Schema> {
         let schema = Schema::builder("Two").state(StateDef::new("A"));
         schema.state(StateDef::new("B")).build().unwrap().into()
@@ -238,7 +240,6 @@ mod tests {
         let ticks = refused(|bad| bad.ticks.push(0));
         let (found, expected) = (4, 3);
         assert_eq!(ticks, InvalidCheckpoint::Ticks { found, expected });
-        type Spoil = fn(&mut Checkpoint);
         let cases: [(InvalidCheckpoint, Spoil); 9] = [
             (InvalidCheckpoint::Unknown(3), |bad| bad.order = vec![3]),
             (InvalidCheckpoint::Unknown(7), |bad| {
