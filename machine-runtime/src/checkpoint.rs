@@ -210,7 +210,7 @@ mod tests {
     use super::*;
     use crate::schema::StateDef;
 
-    type Spoil = fn(&mut Checkpoint);
+    type Change = fn(&mut Checkpoint);
 
     fn schema() -> Arc<Schema> {
         let schema = Schema::builder("Two").state(StateDef::new("A"));
@@ -232,7 +232,7 @@ mod tests {
         let mut machine = Machine::with_schema(schema());
         assert!(machine.add(DynState(1)).is_executed());
         let good = machine.checkpoint();
-        let refused = |change: fn(&mut Checkpoint)| {
+        let refused = |change: Change| {
             let mut bad = good.clone();
             change(&mut bad);
             Machine::restore_with(schema(), &bad).unwrap_err()
@@ -240,7 +240,7 @@ mod tests {
         let ticks = refused(|bad| bad.ticks.push(0));
         let (found, expected) = (4, 3);
         assert_eq!(ticks, InvalidCheckpoint::Ticks { found, expected });
-        let cases: [(InvalidCheckpoint, Spoil); 9] = [
+        let cases: [(InvalidCheckpoint, Change); 9] = [
             (InvalidCheckpoint::Unknown(3), |bad| bad.order = vec![3]),
             (InvalidCheckpoint::Unknown(7), |bad| {
                 bad.retained.insert(7, Bytes::new());

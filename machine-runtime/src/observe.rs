@@ -10,6 +10,8 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 #[cfg(feature = "replica")]
+#[cfg(feature = "replica")]
+use std::time::Instant;
 use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
@@ -23,8 +25,8 @@ mod histogram;
 mod stats;
 
 pub use event::{
-    Event, Followed, HandlerRun, Interest, LinkChange, LinkEvent, Side, Span, SpanKind, TickChange,
-    TickChanges, Timing, Traced, Transitioned,
+    ErrorEvent, Event, Followed, HandlerRun, Interest, LinkChange, LinkEvent, Side, Span, SpanKind,
+    TickChange, TickChanges, Timing, Traced, Transitioned,
 };
 pub use histogram::{Exemplar, Histogram, HistogramRead};
 pub use stats::{HandlerKind, Refused, Stats, TransitionKind};
@@ -225,9 +227,9 @@ impl Observers {
     #[cfg(feature = "replica")]
     pub(crate) fn tell_link(&self, side: Side, peer: String, change: LinkChange) {
         self.tell(Interest::LINKS, || {
-            let at = SystemTime::now();
             Event::Link(LinkEvent {
-                at,
+                at: SystemTime::now(),
+                since: Instant::now(),
                 side,
                 peer,
                 change,
@@ -412,7 +414,9 @@ mod tests {
 
     fn error(revision: u64) -> Event {
         let kind = crate::errors::ErrorKind::Added;
-        Event::Error(crate::errors::MachineError::new(kind, "no", revision))
+        Event::Error(ErrorEvent::now(crate::errors::MachineError::new(
+            kind, "no", revision,
+        )))
     }
 
     #[test]

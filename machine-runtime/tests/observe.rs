@@ -276,9 +276,10 @@ async fn errors_are_told_to_who_wants_them() {
             .is_executed()
     );
     let event = errors.next().await;
-    let Event::Error(error) = &*event else {
+    let Event::Error(told) = &*event else {
         panic!("{event:?}");
     };
+    let error = &told.error;
     assert_eq!(
         (error.kind, &*error.message),
         (ErrorKind::Added, "the bulb is broken")

@@ -137,7 +137,7 @@ impl Log {
             Event::Transition(transition) => self.transition(transition),
             Event::Followed(followed) => self.followed(followed),
             Event::Link(link) => self.link(link),
-            Event::Error(error) => self.error(error),
+            Event::Error(told) => self.error(&told.error),
             // Spans are not for logs.
             _ => {}
         }
@@ -402,6 +402,7 @@ mod tests {
 
     /// What is logged of errors and what was told meanwhile, with this filter.
     async fn logged(filter: &'static str) -> (bool, String) {
+        use machine_runtime::observe::ErrorEvent;
         use tracing_subscriber::layer::SubscriberExt;
 
         let written = Written::default();
@@ -422,7 +423,7 @@ mod tests {
         let panic = br#"{"kind":"panic","message":"theirs\nWARN forged","revision":7}"#;
         let panic = MachineError::from_payload(panic);
         for error in [error, panic] {
-            observers.tell(Interest::ERRORS, || Event::Error(error));
+            observers.tell(Interest::ERRORS, || Event::Error(ErrorEvent::now(error)));
         }
         assert_eq!(tasks.finish(crate::shutdown::PATIENCE).await, 0);
         let text = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();

@@ -12,7 +12,6 @@ use crate::observe::{
 };
 use crate::schema::Schema;
 use crate::state::{DynState, State};
-use crate::trace::TraceContext;
 use crate::view::{Snapshot, View};
 
 /// How many conditions a node tells that are waited for.
@@ -165,18 +164,14 @@ impl Subject {
         }))
     }
 
-    pub(super) fn followed(&self, f: &observe::Followed) -> Body {
+    pub(super) fn followed(f: &observe::Followed) -> Body {
         let from = f.from.map_or(0, |from| from.revision);
-        let led = f.from.and_then(|from| {
-            let traces = self.view().shared().traces();
-            traces.between(from, f.position.revision).pop()
-        });
         Body::Followed(Followed {
             from,
             position: f.position,
             changes: changes(&f.changes),
             released: count(f.released),
-            trace: led.map(|led| context(led.context, Some(led.transition))),
+            trace: f.trace.map(trace),
         })
     }
 }
@@ -244,14 +239,10 @@ fn changes(changes: &TickChanges) -> Vec<Change> {
 }
 
 fn trace(traced: Traced) -> Trace {
-    context(traced.context, traced.parent)
-}
-
-fn context(context: TraceContext, parent: Option<u64>) -> Trace {
     Trace {
-        trace: context.trace,
-        span: context.span,
-        parent,
+        trace: traced.context.trace,
+        span: traced.context.span,
+        parent: traced.parent,
     }
 }
 

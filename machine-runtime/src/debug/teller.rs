@@ -250,7 +250,6 @@ impl Teller {
     }
 
     fn event(&mut self, event: &Event) {
-        let now = self.clocks.now();
         match event {
             Event::Transition(t) => {
                 let Some(last) = self.last else {
@@ -293,14 +292,20 @@ impl Teller {
                 if f.from != Some(then) {
                     return self.lose();
                 }
-                self.out.push_back((at, self.subject.followed(f)));
+                self.out.push_back((at, Subject::followed(f)));
                 self.last = Some(Last {
                     sequence: 0,
                     position: f.position,
                 });
             }
-            Event::Link(told) => self.out.push_back((now, link(told))),
-            Event::Error(error) => self.out.push_back((now, failure(error))),
+            Event::Link(told) => {
+                let at = self.clocks.at(told.at, told.since);
+                self.out.push_back((at, link(told)));
+            }
+            Event::Error(told) => {
+                let at = self.clocks.at(told.at, told.since);
+                self.out.push_back((at, failure(&told.error)));
+            }
             Event::Span(_) => {}
         }
     }

@@ -57,7 +57,7 @@ pub enum Event {
     /// A link came or went.
     Link(LinkEvent),
     /// An error, now or before among those of the machine.
-    Error(MachineError),
+    Error(ErrorEvent),
     /// Work on behalf of a trace came to its end.
     Span(Span),
 }
@@ -171,6 +171,9 @@ pub struct Followed {
     /// After [`Cause::Snapshot`]: all of it. Where the epoch is another, ticks began anew, and the
     /// changes say only what is as active as before and what is not.
     pub whole: Option<Arc<Snapshot>>,
+    /// The trace that the newest of it belongs to, as far as that is known: the span that led there, within
+    /// that of the transition.
+    pub trace: Option<Traced>,
     /// How many waiting futures that let go; those that a snapshot did are not counted.
     pub released: usize,
 }
@@ -253,12 +256,37 @@ impl Side {
     }
 }
 
+/// A machine has an error.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ErrorEvent {
+    /// When it was told.
+    pub at: SystemTime,
+    /// The same on the monotonic clock.
+    pub since: Instant,
+    /// The error.
+    pub error: MachineError,
+}
+
+impl ErrorEvent {
+    /// An error that is told now.
+    pub fn now(error: MachineError) -> Self {
+        Self {
+            at: SystemTime::now(),
+            since: Instant::now(),
+            error,
+        }
+    }
+}
+
 /// A link came or went.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct LinkEvent {
     /// When.
     pub at: SystemTime,
+    /// The same on the monotonic clock.
+    pub since: Instant,
     /// To whom.
     pub side: Side,
     /// The other node's name, where it said so.

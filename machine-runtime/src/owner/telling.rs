@@ -6,8 +6,8 @@ use crate::errors::ErrorKind;
 use crate::machine::{Machine, Measured};
 use crate::mutation::Reason;
 use crate::observe::{
-    Event, Interest, Observers, Refused, Stats, TickChange, TickChanges, Timing, Traced,
-    TransitionKind, Transitioned,
+    ErrorEvent, Event, Interest, Observers, Refused, Stats, TickChange, TickChanges, Timing,
+    Traced, TransitionKind, Transitioned,
 };
 use crate::position::{Epoch, Position};
 use crate::schema::as_index;
@@ -167,8 +167,9 @@ impl Telling {
         self.observers.lose(Interest::ERRORS, forgotten as u64);
         let known = errors.len().saturating_sub(new);
         for error in errors.skip(known) {
-            self.observers
-                .tell(Interest::ERRORS, || Event::Error(error.clone()));
+            self.observers.tell(Interest::ERRORS, || {
+                Event::Error(ErrorEvent::now(error.clone()))
+            });
         }
     }
 

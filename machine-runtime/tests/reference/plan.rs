@@ -87,6 +87,11 @@ pub(crate) fn plans() -> impl Strategy<Value = Plan> {
         2 => 60..=75_usize,
         1 => 120..=140_usize,
     ];
+    plans_of(count)
+}
+
+/// Plans of so many states.
+pub(crate) fn plans_of(count: impl Strategy<Value = usize>) -> impl Strategy<Value = Plan> {
     let shape = (count, weights(), 0..=3_usize);
     shape.prop_flat_map(|(count, weights, density)| {
         let most = count * density + 1;

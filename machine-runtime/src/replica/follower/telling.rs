@@ -124,6 +124,10 @@ impl Follower {
             return;
         };
         observers.tell(Interest::CHANGES, || {
+            let led = from.and_then(|from| {
+                let traces = self.publisher.shared().traces();
+                traces.between(from, position.revision).pop()
+            });
             Event::Followed(Followed {
                 at: SystemTime::now(),
                 since: Instant::now(),
@@ -135,6 +139,10 @@ impl Follower {
                 },
                 changes,
                 whole,
+                trace: led.map(|led| Traced {
+                    context: led.context,
+                    parent: Some(led.transition),
+                }),
                 released,
             })
         });

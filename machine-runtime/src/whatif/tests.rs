@@ -1,0 +1,128 @@
+use super::*;
+use crate::schema::{Schema, StateDef};
+
+/// So many flights. A flight goes outbound, with some gate in use, and once it has not departed; it is
+/// scheduled by itself.
+fn flights(flights: usize, gates: usize) -> Machine<DynState> {
+    let mut schema = Schema::builder("Airport").state(StateDef::new("AnyGate"));
+    for flight in 0..flights {
+        let status = ["OnTime", "Departed", "Scheduled"].map(|name| format!("F{flight}{name}"));
+        let gates: Vec<String> = (0..gates)
+            .map(|gate| format!("F{flight}Gate{gate}"))
+            .collect();
+        let others = |all: &[String], one: &String| -> Vec<String> {
+            all.iter().filter(|other| *other != one).cloned().collect()
+        };
+        for name in &status {
+            let mut removes = others(&status, name);
+            if name.ends_with("Departed") {
+                removes.push(format!("F{flight}Go"));
+            }
+            let def = StateDef::new(name.clone()).remove(removes);
+            let auto = name.ends_with("Scheduled");
+            schema = schema.state(if auto { def.auto() } else { def });
+        }
+        for gate in &gates {
+            let def = StateDef::new(gate.clone()).remove(others(&gates, gate));
+            schema = schema.state(def.add(["AnyGate"]));
+        }
+        let (out, any) = (format!("F{flight}Out"), "AnyGate".to_owned());
+        schema = schema.state(StateDef::new(out.clone()));
+        schema = schema.state(StateDef::new(format!("F{flight}Go")).require([out, any]));
+    }
+    Machine::with_schema(schema.build().unwrap().into())
+}
+
+fn find(machine: &Machine<DynState>, name: &str) -> DynState {
+    DynState(as_index(machine.schema().find(name).unwrap()))
+}
+
+fn told(machine: &Machine<DynState>, answer: &Answer) -> Vec<String> {
+    let name = |state: &DynState| machine.schema().name_of(state.0 as usize);
+    let mutations = answer.found.iter().map(|mutation| {
+        let mut names: Vec<_> = mutation.states().iter().map(name).collect();
+        names.sort_unstable();
+        format!("{:?} {}", mutation.op(), names.join(" "))
+    });
+    mutations.collect()
+}
+
+/// Three states at once, one of which any of many others brings along: the first that is tried is
+/// among the nearest.
+#[test]
+fn what_three_states_do_together_is_found_among_many_in_few_tries() {
+    for (count, gates, tries) in [(10, 9, 20_000), (1_000, 10, 50_000)] {
+        let mut machine = flights(count, gates);
+        assert!(machine.add(find(&machine, "F1Departed")).is_executed());
+        let go = find(&machine, "F1Go");
+        let answer = smallest(&machine, go, true, tries, || true);
+        let told = told(&machine, &answer);
+        assert_eq!(
+            told[0], "Set AnyGate F1Go F1Out",
+            "an add needs a fourth that removes Departed"
+        );
+        let _ = machine.add(find(&machine, "F1Out"));
+        let answer = smallest(&machine, go, true, tries, || true);
+        let told = self::told(&machine, &answer);
+        assert_eq!(told[0], "Add AnyGate F1Go F1OnTime");
+        assert!(told.len() > 1 && told.len() <= MOST_FOUND, "{told:?}");
+    }
+}
+
+#[test]
+fn a_search_ends_when_it_is_told_to_or_has_no_tries_left_and_says_so() {
+    let machine = flights(1_000, 10);
+    let go = find(&machine, "F1Go");
+    let none = smallest(&machine, go, true, 0, || true);
+    assert!(none.cut_off && none.tried == 0 && none.found.is_empty());
+    let mut asked = 0;
+    let stopped = smallest(&machine, go, true, u64::MAX, || {
+        asked += 1;
+        asked < 3
+    });
+    assert!(stopped.cut_off && asked == 3, "{stopped:?}");
+    let so_already = smallest(&machine, go, false, u64::MAX, || true);
+    assert!(!so_already.cut_off && so_already.tried == 0);
+}
+
+/// A state that has no say in another can hold back the auto mutation that takes it away again.
+#[test]
+fn what_keeps_an_auto_mutation_from_following_is_found() {
+    let schema = Schema::builder("Undone")
+        .state(StateDef::new("A").auto().add(["B"]))
+        .state(StateDef::new("B").auto().remove(["A", "C"]))
+        .state(StateDef::new("C").auto().add(["A"]))
+        .state(StateDef::new("Other").auto());
+    let machine = Machine::with_schema(schema.build().unwrap().into());
+    let answer = smallest(&machine, find(&machine, "A"), true, u64::MAX, || true);
+    let told = told(&machine, &answer);
+    assert!(told.contains(&"Add C Other".to_owned()), "{told:?}");
+    assert!(!answer.cut_off);
+}
+
+#[test]
+fn any_change_will_do_where_an_auto_state_only_waits_for_one() {
+    let schema = Schema::builder("Any")
+        .state(StateDef::new("Auto").auto())
+        .state(StateDef::new("Other"));
+    let machine = Machine::with_schema(schema.build().unwrap().into());
+    let answer = smallest(&machine, find(&machine, "Auto"), true, u64::MAX, || true);
+    assert_eq!(told(&machine, &answer)[0], "Add Auto");
+    let schema = Schema::builder("Needy")
+        .state(StateDef::new("Auto").auto().require(["Base"]))
+        .state(StateDef::new("Base").auto())
+        .state(StateDef::new("Other"));
+    let machine = Machine::with_schema(schema.build().unwrap().into());
+    let answer = smallest(&machine, find(&machine, "Auto"), true, u64::MAX, || true);
+    assert_eq!(told(&machine, &answer), ["Add Base", "Set Base"]);
+    let schema = Schema::builder("Refused")
+        .state(StateDef::new("Auto").auto().require(["Base"]))
+        .state(StateDef::new("Base").auto().require(["Auto"]))
+        .state(StateDef::new("Other"));
+    let machine = Machine::with_schema(schema.build().unwrap().into());
+    let answer = smallest(&machine, find(&machine, "Auto"), true, u64::MAX, || true);
+    assert!(
+        told(&machine, &answer).contains(&"Add Other".to_owned()),
+        "{answer:?}"
+    );
+}
