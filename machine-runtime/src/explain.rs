@@ -25,6 +25,8 @@ pub struct Explanation<S> {
     pub missing: Vec<S>,
     /// Active states that require it and would go with it.
     pub required_by: Vec<S>,
+    /// What adds it, active or not (rule R6): calling one of those can bring it along.
+    pub added_by: Vec<S>,
     /// Whether the machine activates it by itself once it can (rule R19).
     pub auto: bool,
 }
@@ -43,6 +45,8 @@ impl<S: State> Explanation<S> {
             }
             found
         };
+        let adds = |other: &usize| c.add(crate::schema::as_index(*other)).contains(&index);
+        let adders = (0..schema.len()).filter(adds);
         let dependents = c
             .required_by(index)
             .iter()
@@ -54,6 +58,7 @@ impl<S: State> Explanation<S> {
             blocked_by: pick(c.removed_by(index), true),
             missing: pick(c.require(index), false),
             required_by: dependents.filter(|other| active.contains(*other)).collect(),
+            added_by: adders.filter_map(S::from_index).collect(),
             auto: c.is_auto(index),
         }
     }

@@ -20,12 +20,15 @@ pub enum Step<S> {
         /// By which state.
         by: S,
     },
-    /// A state of the list would add another, which one that stays removes (rule R9).
+    /// A state of the list would add another, and does not.
     NotAdded {
         /// What is not added.
         state: S,
         /// By which state it would have been.
         by: S,
+        /// Which state of the list removes it (rule R9). None in a remove that calls it: what is removed
+        /// is not added back (rule R6).
+        removed_by: Option<S>,
     },
     /// A state leaves the list, as what it requires is not in it (rule R7).
     Missing {
@@ -62,9 +65,14 @@ impl<S> Step<S> {
                 state: state_of(state),
                 by: state_of(by),
             },
-            Self::NotAdded { state, by } => Step::NotAdded {
+            Self::NotAdded {
+                state,
+                by,
+                removed_by,
+            } => Step::NotAdded {
                 state: state_of(state),
                 by: state_of(by),
+                removed_by: removed_by.map(state_of),
             },
             Self::Missing { state, requires } => Step::Missing {
                 state: state_of(state),

@@ -215,8 +215,14 @@ impl Status {
             for add in c.add(state) {
                 let removed = left_out.is_some_and(|called| called.contains(add));
                 let adds = !removed && !has(&lists.gone, *add);
-                if !has(&lists.have, *add) {
-                    fell.note_add(*add, state, adds);
+                if fell.steps.is_some() && !has(&lists.have, *add) {
+                    let removers = c.removed_by(*add).iter().filter(|_| !removed);
+                    let removed_by = removers
+                        .filter_map(|entry| {
+                            entry.first(entry.mask & lists.have[entry.word as usize])
+                        })
+                        .next();
+                    fell.note_add(*add, state, adds, removed_by);
                 }
                 if adds {
                     lists.push(*add);
@@ -275,12 +281,16 @@ impl<'a> Fell<'a> {
         Some(self.reason(*missing))
     }
 
-    fn note_add(&mut self, state: u32, by: u32, adds: bool) {
+    fn note_add(&mut self, state: u32, by: u32, adds: bool, removed_by: Option<u32>) {
         if let Some(steps) = &mut self.steps {
             steps.push(if adds {
                 Step::Added { state, by }
             } else {
-                Step::NotAdded { state, by }
+                Step::NotAdded {
+                    state,
+                    by,
+                    removed_by,
+                }
             });
         }
     }
