@@ -41,9 +41,17 @@ pub(super) fn step(schema: &Schema, step: Step<DynState>) -> graph::Step {
     let (relation, text) = match step.map(|state| Named(name(schema, state.0))) {
         Step::Called(Named(state)) => (None, format!("{state} is called")),
         Step::Added { state, by } => (Some(Relation::Add), format!("{} adds {}", by.0, state.0)),
-        Step::NotAdded { state, by } => (
+        Step::NotAdded {
+            state,
+            by,
+            removed_by: Some(other),
+        } => (
             Some(Relation::Remove),
-            format!("{} would add {}, which another removes", by.0, state.0),
+            format!("{} would add {}, which {} removes", by.0, state.0, other.0),
+        ),
+        Step::NotAdded { state, by, .. } => (
+            None,
+            format!("{} would add {}, which is being removed", by.0, state.0),
         ),
         Step::Missing { state, requires } => (
             Some(Relation::Require),

@@ -216,12 +216,10 @@ impl Status {
                 let removed = left_out.is_some_and(|called| called.contains(add));
                 let adds = !removed && !has(&lists.gone, *add);
                 if fell.steps.is_some() && !has(&lists.have, *add) {
-                    let removers = c.removed_by(*add).iter().filter(|_| !removed);
-                    let removed_by = removers
-                        .filter_map(|entry| {
-                            entry.first(entry.mask & lists.have[entry.word as usize])
-                        })
-                        .next();
+                    let mut removers = c.removed_by(*add).iter().filter(|_| !removed);
+                    let removed_by = removers.find_map(|entry| {
+                        entry.first(entry.mask & lists.have[entry.word as usize])
+                    });
                     fell.note_add(*add, state, adds, removed_by);
                 }
                 if adds {
