@@ -5,3 +5,4 @@ mod link;
 mod recorded;
 mod screen;
 mod terminal;
+mod walk;
