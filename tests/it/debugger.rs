@@ -1,5 +1,6 @@
 //! What the program tells a debugger, what it records, and what `replay` and `debug` say of that.
 
+mod browser;
 mod flags;
 mod link;
 mod recorded;

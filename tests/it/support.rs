@@ -6,6 +6,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
+pub(crate) mod browser;
 pub(crate) mod terminal;
 
 /// How long anything may take before a test gives up: never the time that it should take.
