@@ -1,5 +1,5 @@
 //! What a debugger holds of 1,000,000 transitions of 148 states: memory, and the time of whatever looks
-//! at all of them, beside the same frames as a plain list.
+//! at all of them, beside the same frames as a plain list; and how long a key press waits for its frame.
 
 use std::fs;
 use std::hint::black_box;
@@ -17,6 +17,7 @@ use machine_runtime::debugger::store::{
 use crate::report::{Baseline, Report};
 use crate::samples::Samples;
 
+mod keys;
 mod told;
 
 use told::Teller;
@@ -68,7 +69,9 @@ pub(crate) fn measure(report: &mut Report) -> anyhow::Result<()> {
     let plain = |frame: &Frame| names.is_found(frame);
     all(report, "search", &store, &frames, &filter, &plain);
     moment(report, history);
-    open(report, &store)
+    open(report, &store)?;
+    drop((store, frames));
+    keys::measure(report)
 }
 
 /// Seconds to open a recording of all of it, beside reading its frames alone.

@@ -1,5 +1,6 @@
 //! What observers cost a saturated root: the node that users run, with random traffic without a pause,
-//! which reports to nobody, to servers that hang, and to servers that answer, by turns.
+//! which reports to nobody, to servers that hang, and to servers that answer, by turns; and the same with
+//! debuggers of all kinds.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
@@ -14,6 +15,8 @@ use crate::pause;
 use crate::report::{Baseline, Report};
 use crate::samples::Samples;
 use crate::suites::replication::{one_thread, wait_until_ready};
+
+mod debuggers;
 
 const ROUNDS: usize = 5;
 
@@ -46,7 +49,7 @@ fn measure_pinned(report: &mut Report) -> anyhow::Result<()> {
     let alone = Baseline::new("reports to nobody", nobody.median());
     report.row("observe.mutation.hung", "ns", hung, alone.clone());
     report.row("observe.mutation.all", "ns", all, alone);
-    Ok(())
+    debuggers::measure(report, cpus, &ask)
 }
 
 /// Everything that a node can be told to report, to one server.
