@@ -1,7 +1,8 @@
 //! The node's side of the link to a debugger.
 //!
 //! The node dials. Nothing that a debugger does, or fails to do, keeps a machine or a replica waiting:
-//! what finds no room is lost, and told as lost. While no debugger is there nobody observes anything.
+//! what finds no room is lost, and told as lost; so is what comes faster than is told. While no debugger is
+//! there nobody observes anything.
 
 use std::future::Future;
 use std::pin::pin;
@@ -18,8 +19,10 @@ use super::frame::{Body, Hello, Line, VERSION};
 use super::subject::{Subject, cut};
 use super::teller::{Clocks, Teller, interest};
 use crate::position::Epoch;
+use pace::Pace;
 use stream::Stream;
 
+mod pace;
 mod session;
 mod stream;
 
@@ -285,9 +288,11 @@ async fn tell(shared: Arc<Shared>, number: u32, subject: Subject) {
             continue;
         }
         let mut teller = Teller::new(subject.clone(), observer, stream.clocks(), EVENTS);
+        let mut pace = Pace::new();
         loop {
             let next = async {
                 stream.has_room().await;
+                pace.turn().await;
                 teller.next().await
             };
             let told = tokio::select! {

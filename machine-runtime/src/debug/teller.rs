@@ -144,7 +144,14 @@ impl Teller {
                 continue;
             }
             let pause = self.last.is_none() && Instant::now() < self.next_key;
-            if self.wanted && self.key.is_none() && !self.ended && !pause {
+            if self.wanted && self.key.is_none() && !self.ended {
+                if pause {
+                    // Nothing is taken meanwhile: an observer that is full costs the machine least.
+                    sleep_until(self.next_key).await;
+                }
+                if self.last.is_none() {
+                    self.skip();
+                }
                 self.ask();
                 continue;
             }
@@ -174,6 +181,16 @@ impl Teller {
             }
         }
         self.out.drain(..).collect()
+    }
+
+    /// Takes what waits and cannot be told without a key, so that what comes behind the key finds room.
+    fn skip(&mut self) {
+        for _ in 0..self.room {
+            let Some(event) = self.held.pop_front().or_else(|| self.observer.try_next()) else {
+                return;
+            };
+            self.event(&event);
+        }
     }
 
     fn ask(&mut self) {
