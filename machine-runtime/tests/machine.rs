@@ -4,7 +4,7 @@
 
 use machine_runtime::{
     DynState, Enqueued, MAX_PAYLOAD, Machine, Mutation, Op, Outcome, QUEUE_LIMIT, Reason, Schema,
-    SchemaBuilder, StateDef,
+    SchemaBuilder, StateDef, Step,
 };
 
 fn machine(states: impl IntoIterator<Item = StateDef>) -> Machine<DynState> {
@@ -565,6 +565,54 @@ fn explain_names_what_hinders_and_what_depends() {
         explain(&m, "A"),
         "A is inactive (tick 2); nothing hinders it, it ended and was not called again"
     );
+}
+
+#[test]
+fn explain_names_what_would_bring_a_state_along() {
+    let m = machine([def("A").add(["B"]), def("B"), def("C").add(["B", "A"])]);
+    let added_by = |name| m.explain(at(&m, name)).added_by;
+    assert_eq!(added_by("B"), [at(&m, "A"), at(&m, "C")]);
+    assert_eq!(added_by("A"), [at(&m, "C")]);
+    assert_eq!(added_by("C"), []);
+}
+
+#[test]
+fn steps_say_who_is_not_added_and_because_of_whom() {
+    let mut m = machine([
+        def("A").add(["B"]),
+        def("B").add(["C"]),
+        def("C"),
+        def("Against").remove(["C"]),
+        def("Multi").multi().add(["C"]),
+    ]);
+    let [a, b, c, against, multi] = ["A", "B", "C", "Against", "Multi"].map(|name| at(&m, name));
+    assert!(m.add(against).is_executed());
+    // What is added brings along in turn what none of the list removes (rule R9).
+    let steps = m.steps(&Mutation::add(a));
+    let not_added = Step::NotAdded {
+        state: c,
+        by: b,
+        removed_by: Some(against),
+    };
+    let wanted = [
+        Step::Called(a),
+        Step::Added { state: b, by: a },
+        not_added,
+        Step::Begins(a),
+        Step::Begins(b),
+    ];
+    assert_eq!(steps, wanted);
+    assert_eq!(m.tick(a), 0, "nothing has changed");
+    // In a remove, what is called is not added back (rule R6).
+    assert!(m.remove(against).is_executed() && m.add(multi).is_executed());
+    let steps = m.steps(&Mutation::remove(c));
+    let not_added = Step::NotAdded {
+        state: c,
+        by: multi,
+        removed_by: None,
+    };
+    assert!(steps.contains(&not_added), "{steps:?}");
+    assert_eq!(steps.last(), Some(&Step::Ends(c)));
 }
 
 #[test]

@@ -14,11 +14,11 @@ use machine_runtime::observe::{
 use machine_runtime::replica::{Connect, Follower, FollowerOptions, Source, SourceOptions};
 use machine_runtime::{
     Basic, Cause, Epoch, ErrorKind, Final, Handle, Machine, Mutation, Negotiation, Op, Outcome,
-    Owner, Phase, Reason, States, TraceContext, Verdict, ViewOptions, WriteOptions, handlers,
-    states,
+    Owner, Phase, Position, Reason, States, TraceContext, Verdict, ViewOptions, WriteOptions,
+    handlers, states,
 };
 use tokio::io::DuplexStream;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 states! {
@@ -768,6 +768,99 @@ async fn a_machine_waits_for_an_observer_that_loses_nothing_until_it_has_gone() 
     }
     drop(all);
     held.await;
+}
+
+/// As a machine does, a replica waits; what it missed is one delta then, and the chain has no gap.
+#[tokio::test]
+async fn a_replica_waits_for_an_observer_that_loses_nothing() {
+    let (roots, mut tasks) = (Observers::new(), Tasks::new());
+    let light = root(Machine::new(), &roots, &mut tasks);
+    run(&light, Mutation::add(Light::Red)).await;
+    let ours = Observers::new();
+    let mut all = ours.attach_lossless("recording", Interest::CHANGES, 2);
+    let (shown, give) = replica("child", &ours, &mut tasks);
+    let _connection = link(&light, "parent", &give);
+    let shown = shown.view().clone();
+    let mut positions = shown.positions();
+    let snapshot = followed(&mut all).await;
+    let mut at = snapshot.position;
+    let here = || light.view().position().unwrap();
+    let catch_up = async |positions: &mut watch::Receiver<Option<Position>>| {
+        let is_here = |shown: &Option<Position>| *shown == Some(here());
+        let patience = Duration::from_secs(20);
+        let caught_up = tokio::time::timeout(patience, positions.wait_for(is_here)).await;
+        caught_up
+            .expect("a replica that does not catch up")
+            .unwrap();
+    };
+    // While nobody takes anything, it goes on to as many events as may wait.
+    for _ in 0..2 {
+        run(&light, Mutation::add(Light::Knock)).await;
+        catch_up(&mut positions).await;
+    }
+    let held = shown.position();
+    for _ in 0..64 {
+        run(&light, Mutation::add(Light::Knock)).await;
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(
+        shown.position(),
+        held,
+        "it went on although the observer is behind"
+    );
+    while at != here() {
+        let delta = followed(&mut all).await;
+        assert_eq!((delta.cause, delta.from), (Cause::Delta, Some(at)));
+        at = delta.position;
+    }
+    assert_eq!(all.lost(), 0);
+    // Once the observer has gone, nobody waits for it.
+    for _ in 0..2 {
+        run(&light, Mutation::add(Light::Knock)).await;
+        catch_up(&mut positions).await;
+    }
+    for _ in 0..8 {
+        run(&light, Mutation::add(Light::Knock)).await;
+    }
+    drop(all);
+    catch_up(&mut positions).await;
+}
+
+/// Batches that make more events than may wait, from several sides at once.
+#[tokio::test]
+async fn nothing_is_lost_under_load() {
+    let (observers, mut tasks) = (Observers::new(), Tasks::new());
+    let mut all = observers.attach_lossless("recording", Interest::CHANGES, 8);
+    let light = root(Machine::new(), &observers, &mut tasks);
+    let mut load = Tasks::new();
+    for _ in 0..8 {
+        let light = light.clone();
+        load.spawn(async move {
+            for _ in 0..250 {
+                let batch = vec![Mutation::add(Light::Knock); 4];
+                let _ = light.mutate_all(batch).await.unwrap();
+            }
+        });
+    }
+    let mut told = 0;
+    let drain = async {
+        loop {
+            let next = transition(&mut all).await;
+            told += 1;
+            assert_eq!(next.sequence, told);
+        }
+    };
+    let done = async { while load.join_next().await.is_some() {} };
+    tokio::select! {
+        () = drain => {}
+        () = done => {}
+    }
+    while let Some(event) = all.try_next() {
+        told += u64::from(matches!(&*event, Event::Transition(_)));
+    }
+    let taken = light.checkpoint().await.unwrap();
+    assert_eq!((told, all.lost()), (taken.sequence, 0));
+    assert!(told >= 8 * 250 * 4);
 }
 
 #[tokio::test]
