@@ -712,7 +712,7 @@ async fn traces_of_another_life_of_the_root_are_not_those_of_this() {
     });
     let mut positions = l2.view().positions();
     let mut shows = async |revision| {
-        let there = |at: &Option<machine_runtime::Position>| {
+        let there = |at: &Option<Position>| {
             at.is_some_and(|at| at.epoch == Epoch(8) && at.revision >= revision)
         };
         positions.wait_for(there).await.unwrap();
