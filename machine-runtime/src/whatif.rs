@@ -320,14 +320,17 @@ impl<F: FnMut() -> bool> Search<'_, F> {
         ControlFlow::Continue(is_executed && fork.revision() != self.machine.revision())
     }
 
-    /// The states of the auto mutation that undoes what `fork` had come to, if none of them is in reach.
+    /// The states out of reach of the auto mutation that undoes what `fork` had come to, if it would not
+    /// have done so without them: where none of its states can begin nothing is resolved anew.
     fn undoing(&self, fork: &Machine<DynState>) -> Option<Vec<u32>> {
         let mut ran = fork.last_run();
         ran.next()?;
         let auto = ran.next().filter(Transition::is_auto)?;
         // It ticks in the auto mutation, and so was as wanted before.
         let is_undone = auto.changes().any(|(state, _)| state == self.state);
-        let autos: Vec<u32> = auto.called().map(|state| state.0).collect();
-        (is_undone && !autos.iter().any(|state| self.reach.has(*state))).then_some(autos)
+        let (near, others): (Vec<_>, Vec<_>) =
+            auto.called().partition(|state| self.reach.has(state.0));
+        let others = others.into_iter().map(|state| state.0).collect();
+        (is_undone && !near.iter().any(|state| fork.is_active(*state))).then_some(others)
     }
 }

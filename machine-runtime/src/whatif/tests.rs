@@ -100,6 +100,34 @@ fn what_keeps_an_auto_mutation_from_following_is_found() {
     assert!(!answer.cut_off);
 }
 
+/// The same where an auto state that has a say would be tried besides, but cannot begin.
+#[test]
+fn what_leaves_an_auto_mutation_without_a_candidate_is_found() {
+    let schema = Schema::builder("Recorded")
+        .state(StateDef::new("S1").auto())
+        .state(StateDef::new("S2").auto().require(["S3"]).remove(["S4"]))
+        .state(StateDef::new("S3").require(["S4"]))
+        .state(
+            StateDef::new("S4")
+                .require(["S5"])
+                .add(["S6"])
+                .remove(["S6"]),
+        )
+        .state(StateDef::new("S5").add(["Exception"]).remove(["S4", "S6"]))
+        .state(StateDef::new("S6").add(["S5", "S4"]).remove(["S4", "S5"]));
+    let machine = Machine::with_schema(schema.build().unwrap().into());
+    let answer = smallest(&machine, find(&machine, "S4"), true, u64::MAX, || true);
+    assert_eq!(
+        answer.found.first().map(|found| found.states().len()),
+        Some(2)
+    );
+    assert!(
+        told(&machine, &answer)
+            .iter()
+            .any(|told| told.contains("S1"))
+    );
+}
+
 #[test]
 fn any_change_will_do_where_an_auto_state_only_waits_for_one() {
     let schema = Schema::builder("Any")
