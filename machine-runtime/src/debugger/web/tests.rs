@@ -277,6 +277,9 @@ async fn a_list_is_filtered_and_goes_on_from_the_cursor() {
     assert_eq!(sum("shown"), all["held"].as_u64().unwrap());
     assert_eq!(sum("canceled"), canceled.len() as u64);
     assert_eq!(line["from"], json!(START));
+    let ever = format!("/api/timeline?machine=0&columns=8&from=0&to={}", u64::MAX);
+    let line = served.json(&ever).await;
+    assert_eq!(line["shown"][0], all["held"], "{line}");
 }
 
 #[tokio::test]

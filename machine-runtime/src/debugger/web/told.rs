@@ -150,7 +150,7 @@ pub(super) fn timeline(
     };
     let bounds: Vec<usize> = (0..=columns)
         .map(|column| {
-            let passed = u128::from(to - from + 1) * column as u128 / columns as u128;
+            let passed = (u128::from(to - from) + 1) * column as u128 / columns as u128;
             before(from.saturating_add(u64::try_from(passed).unwrap_or(u64::MAX)))
         })
         .collect();
