@@ -1,7 +1,8 @@
 //! The terminal: taken for as long as a [`Screen`] is there, and given back whatever happens.
 
 use std::io::{self, IsTerminal, Stdout, Write};
-use std::sync::Once;
+use std::sync::{Mutex, MutexGuard, Once, PoisonError};
+use std::thread::{self, ThreadId};
 
 use ratatui::Terminal;
 use ratatui::backend::CrosstermBackend;
@@ -18,6 +19,9 @@ use super::super::ui::App;
 pub(super) fn is_there() -> bool {
     io::stdout().is_terminal() && io::stdin().is_terminal()
 }
+
+/// The thread that draws, while a terminal is taken.
+static DRAWS: Mutex<Option<ThreadId>> = Mutex::new(None);
 
 /// A terminal that is taken.
 pub(super) struct Screen {
@@ -62,8 +66,11 @@ impl Drop for Screen {
     }
 }
 
-/// Leaves the terminal as it was. Nobody could be told of an error.
+/// Leaves the terminal as it was, unless that was done. Nobody could be told of an error.
 fn restore() {
+    if draws().take().is_none() {
+        return;
+    }
     let mut out = io::stdout();
     // Cleared, as tmux shows what is left of it where the terminal has another size than before.
     let _ = execute!(
@@ -78,14 +85,24 @@ fn restore() {
     let _ = out.flush();
 }
 
-/// A panic is told on a terminal on which it can be read.
+fn draws() -> MutexGuard<'static, Option<ThreadId>> {
+    DRAWS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A panic of the thread that draws is told on a terminal on which it can be read. One of another
+/// thread is caught, and what it was about says that it failed: told here, it would only be written
+/// over the screen.
 fn restore_on_panic() {
     static ONCE: Once = Once::new();
+    *draws() = Some(thread::current().id());
     ONCE.call_once(|| {
         let before = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
-            restore();
-            before(info);
+            let drawn_by = *draws();
+            if drawn_by.is_none_or(|id| id == thread::current().id()) {
+                restore();
+                before(info);
+            }
         }));
     });
 }
