@@ -8,7 +8,7 @@ use crate::position::{Epoch, Position};
 use super::super::chunk::Chunk;
 use super::super::flags::Flags;
 use super::super::visible::Visible;
-use super::{History, NOWHERE};
+use super::{History, Moment, NOWHERE};
 
 impl History {
     /// The last entry at or before `wall`, by the order in which entries were told: one whose wall
@@ -81,10 +81,13 @@ impl History {
     ) -> Option<usize> {
         let changes = |chunk: &Chunk, place: usize| {
             let mut found = false;
-            if chunk.flags(place).contains(Flags::CHANGED) {
+            let i = chunk.start + place;
+            let flags = chunk.flags(place);
+            if flags.contains(Flags::KEY) {
+                found = self.by_key(i, state).is_some();
+            } else if flags.contains(Flags::CHANGED) {
                 chunk.scan(place, |_| {}, |other, _| found |= other == state);
             }
-            let i = chunk.start + place;
             found && visible.is_none_or(|visible| visible.contains(i))
         };
         if forward {
@@ -109,6 +112,30 @@ impl History {
                 Some(chunk.start + place)
             })
         }
+    }
+
+    /// The ticks of `state` before and after entry `i`, if it is a key that brought it to another one
+    /// than what was told before: what did so was lost. The first entry of all changes nothing.
+    fn by_key(&self, i: usize, state: u32) -> Option<(u64, u64)> {
+        let of = |moment: &Moment| moment.ticks.get(state as usize).copied();
+        let before = of(&self.ticks_before(i))?;
+        let after = of(&self.ticks_after(i))?;
+        (i > 0 && before != after).then_some((before, after))
+    }
+
+    /// Whether `state` began or ended in entry `i`.
+    pub fn has_turned(&self, i: usize, state: u32) -> bool {
+        if self.flags(i).contains(Flags::KEY) {
+            let ticks = self.by_key(i, state);
+            return ticks.is_some_and(|(before, after)| before % 2 != after % 2);
+        }
+        let mut ticks = 0;
+        self.changes(i, |other, by| {
+            if other == state {
+                ticks += by;
+            }
+        });
+        ticks % 2 == 1
     }
 
     /// The nearest key at or before entry `i` that knows the order of the active list.

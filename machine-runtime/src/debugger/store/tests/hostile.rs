@@ -352,3 +352,24 @@ fn a_schema_of_60_000_states_takes_little_more_than_what_changes() {
     let visible = Visible::new(&peer.store, MachineId(0), filter);
     assert_eq!(visible.iter().collect::<Vec<_>>(), [5_000]);
 }
+
+#[test]
+fn what_was_lost_shows_in_the_next_key() {
+    let mut peer = Peer::declared(STATES);
+    let before: Vec<u64> = peer.store.machines()[0].now().ticks;
+    let mut after = before.clone();
+    after[3] += 2;
+    after[4] += 1;
+    peer.tell(Body::Dropped(3)).unwrap();
+    peer.tell(key(after, Vec::new())).unwrap();
+    let history = &peer.store.machines()[0];
+    let last = history.last().unwrap();
+    let found = |state| history.next_change(state, 0, true, None);
+    assert_eq!(
+        (found(3), found(4), found(5)),
+        (Some(last), Some(last), None)
+    );
+    assert_eq!(history.next_change(4, last, false, None), None);
+    assert!(history.has_turned(last, 4));
+    assert!(!history.has_turned(last, 3) && !history.has_turned(0, 4));
+}

@@ -271,9 +271,14 @@ impl Model {
 
     fn check_next(&self, visible: &Visible, state: u32) {
         let history = self.history();
-        let changes = |i: &usize| {
-            let told = self.transition(*i);
-            told.is_some_and(|told| told.changes.iter().any(|change| change.state == state))
+        let changes = |i: &usize| match &self.told[*i].frame.body {
+            Body::Transition(told) => told.changes.iter().any(|change| change.state == state),
+            // What was lost before it.
+            Body::Key(key) => {
+                let before = i.checked_sub(1).map(|i| self.told[i].ticks[state as usize]);
+                before.is_some_and(|before| before != key.ticks[state as usize])
+            }
+            _ => false,
         };
         for from in history.range().step_by(97) {
             for filter in [None, Some(visible)] {
