@@ -27,6 +27,7 @@ impl App {
         for history in store.machines() {
             self.marks.entry(history.id()).or_default().update(history);
         }
+        self.clamp_cursor(&store);
         if let Some(machine) = self.machine {
             self.held = store.machine(machine).len();
             self.filter_entries(&store, machine);
@@ -79,13 +80,10 @@ impl App {
             let history = store.machine(breakpoint.machine);
             let from = breakpoint.end.max(history.start());
             for i in from..history.end() {
-                let mut ticks = None;
-                history.changes(i, |state, by| {
-                    if state == breakpoint.state {
-                        ticks = Some(by);
-                    }
-                });
-                if ticks.is_some() && hit.is_none() {
+                if hit.is_some() {
+                    break;
+                }
+                if history.has_turned(i, breakpoint.state) {
                     hit = Some((breakpoint.machine, i, breakpoint.state));
                 }
             }
@@ -133,12 +131,22 @@ impl App {
                 self.is_stale = true;
             }
         }
-        if let Some(cursor) = self.cursor
-            && cursor < history.start()
-        {
-            self.cursor = (!history.is_empty()).then(|| history.start());
-            self.is_stale = true;
+    }
+
+    /// Moves a cursor whose entry was forgotten to the first one that is held.
+    pub(super) fn clamp_cursor(&mut self, store: &Store) {
+        let (Some(machine), Some(cursor)) = (self.machine, self.cursor) else {
+            return;
+        };
+        let history = store.machine(machine);
+        if history.range().contains(&cursor) {
+            return;
         }
+        self.cursor = (!history.is_empty()).then(|| history.start());
+        if let Some(cursor) = self.cursor {
+            self.wall = history.wall(cursor);
+        }
+        self.is_stale = true;
     }
 
     /// Takes what is under the cursor.

@@ -18,6 +18,8 @@ impl App {
     pub fn update(&mut self, message: Message) -> Vec<Effect> {
         let shared = Arc::clone(&self.store);
         let store = Self::read(&shared);
+        // Since it was placed its entry may have been forgotten.
+        self.clamp_cursor(&store);
         match message {
             Message::Key(key) => self.press(&store, &key),
             Message::Mouse(event) => self.mouse(&store, event),

@@ -185,14 +185,15 @@ fn following_stops_at_a_breakpoint() {
             panic!("{entry:?}");
         };
         for n in 1..=3 {
-            let changes = if n == 2 {
-                vec![Change { state, ticks: 2 }]
-            } else {
-                Vec::new()
+            // It begins again at once first, which is neither a begin nor an end.
+            let changes = match n {
+                2 => vec![Change { state, ticks: 2 }],
+                3 => vec![Change { state, ticks: 1 }],
+                _ => Vec::new(),
             };
             let told = Transition {
                 sequence: told.sequence + n,
-                revision: told.revision + u64::from(n == 2),
+                revision: told.revision + n.saturating_sub(1),
                 changes,
                 ..(**told).clone()
             };
@@ -214,6 +215,8 @@ fn following_stops_at_a_breakpoint() {
         app.notice
     );
     assert!(app.has_changed(state));
+    let end = shared.read().unwrap().machine(machine).end();
+    assert_eq!(app.cursor, Some(end - 1));
 }
 
 #[test]
