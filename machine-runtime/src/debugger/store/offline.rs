@@ -1,6 +1,7 @@
 //! What the core says of a moment that is long gone.
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::checkpoint::{Checkpoint, InvalidCheckpoint};
@@ -186,16 +187,50 @@ impl Store {
         let tick = moment.ticks[state as usize];
         Explanation::new(history.schema(), &active, DynState(state), tick)
     }
+}
 
+/// The order of the active list at entries of one machine that come one behind the other: between two
+/// keys it is replayed once.
+#[derive(Default)]
+pub(super) struct Order {
+    /// The key that it began with.
+    key: Option<usize>,
+    /// As it was after the entry at which it is; `None` if it cannot be replayed.
+    core: Option<Machine<DynState>>,
+    at: usize,
+}
+
+impl Order {
     /// The active list before entry `i` in its order; empty where that is not known.
-    pub(super) fn order_before(&self, machine: MachineId, i: usize) -> Vec<u32> {
-        match self.core_before(machine, i) {
-            Ok(PastCore {
-                machine,
-                guessed: None,
-            }) => machine.active_list().map(|state| state.0).collect(),
-            _ => Vec::new(),
+    pub(super) fn before(&mut self, history: &History, i: usize) -> Vec<u32> {
+        let last = i.checked_sub(1);
+        let last = last.filter(|last| history.range().contains(last));
+        let known = last.filter(|last| !history.flags(*last).contains(Flags::UNSURE));
+        let Some(last) = known else {
+            return Vec::new();
+        };
+        let Some((key_at, key)) = history.key_before(last) else {
+            return Vec::new();
+        };
+        if self.key != Some(key_at) || last < self.at {
+            let schema = Arc::clone(history.schema());
+            self.core = Machine::restore_with(schema, &checkpoint_of(*key)).ok();
+            (self.key, self.at) = (Some(key_at), key_at);
         }
+        if let Some(core) = &mut self.core
+            && replay_on(core, history, self.at + 1..last + 1).is_err()
+        {
+            self.core = None;
+        }
+        self.at = last;
+        let active = self.core.iter().flat_map(Machine::active_list);
+        active.map(|state| state.0).collect()
+    }
+}
+
+impl fmt::Debug for Order {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Order").field("at", &self.at).finish()
     }
 }
 
@@ -204,7 +239,17 @@ fn replay(history: &History, i: usize) -> Result<Machine<DynState>, WhyNot> {
     let (key_at, key) = history.key_before(i).ok_or(WhyNot::NoOrder)?;
     let checkpoint = checkpoint_of(*key);
     let mut core = Machine::restore_with(Arc::clone(history.schema()), &checkpoint)?;
-    for (index, body) in history.bodies(key_at + 1..i + 1) {
+    replay_on(&mut core, history, key_at + 1..i + 1)?;
+    Ok(core)
+}
+
+/// Takes the entries of `range` into a core that is as the machine was before them.
+fn replay_on(
+    core: &mut Machine<DynState>,
+    history: &History,
+    range: Range<usize>,
+) -> Result<(), WhyNot> {
+    for (index, body) in history.bodies(range) {
         match body {
             Body::Transition(told) => {
                 let changes = told.changes.iter();
@@ -226,7 +271,7 @@ fn replay(history: &History, i: usize) -> Result<Machine<DynState>, WhyNot> {
             _ => return Err(WhyNot::NoOrder),
         }
     }
-    Ok(core)
+    Ok(())
 }
 
 fn checkpoint_of(key: Key) -> Checkpoint {

@@ -112,6 +112,13 @@ pub struct Visible {
 impl Visible {
     /// Looks at all entries of a machine.
     pub fn new(store: &Store, machine: MachineId, filter: Filter) -> Self {
+        let mut visible = Self::begin(store, machine, filter);
+        visible.update(store);
+        visible
+    }
+
+    /// Has looked at no entry yet, see [`Visible::update_some`].
+    pub fn begin(store: &Store, machine: MachineId, filter: Filter) -> Self {
         let history = store.machine(machine);
         let schema = history.schema();
         let group = filter.group.as_ref().map(|states| {
@@ -125,7 +132,7 @@ impl Visible {
             .text
             .as_deref()
             .and_then(|text| Search::new(schema, text));
-        let mut visible = Self {
+        Self {
             machine,
             flags: filter.hidden_flags(),
             group,
@@ -134,24 +141,32 @@ impl Visible {
             end: history.start(),
             indices: VecDeque::new(),
             hidden: VecDeque::new(),
-        };
-        visible.update(store);
-        visible
+        }
     }
 
     /// Looks at the entries that are new, and lets those go that were forgotten.
     pub fn update(&mut self, store: &Store) {
+        self.update_some(store, usize::MAX);
+    }
+
+    /// The same, but looks at no more than about `entries`; says whether it has looked at all.
+    pub fn update_some(&mut self, store: &Store, entries: usize) -> bool {
         let history = store.machine(self.machine);
-        let forgotten = self.indices.partition_point(|i| *i < history.start());
-        self.indices.drain(..forgotten);
-        self.end = self.end.max(history.start());
-        for chunk in history.chunks_from(self.end) {
-            self.look(chunk);
-        }
         let first = history.start();
+        let forgotten = self.indices.partition_point(|i| *i < first);
+        self.indices.drain(..forgotten);
+        self.end = self.end.max(first);
+        let most = self.end.saturating_add(entries);
+        for chunk in history.chunks_from(self.end) {
+            if self.end >= most {
+                break;
+            }
+            self.look(chunk);
+            self.end = chunk.end();
+        }
         let gone = self.hidden.partition_point(|(start, _)| *start < first);
         self.hidden.drain(..gone);
-        self.end = history.end();
+        self.end >= history.end()
     }
 
     fn look(&mut self, chunk: &Chunk) {

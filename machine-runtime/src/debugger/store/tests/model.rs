@@ -1,5 +1,7 @@
 //! Random frames: the store says of them what a list of them says.
 
+use std::collections::BTreeSet;
+
 use fastrand::Rng;
 
 use super::told::{Teller, hello, schema};
@@ -171,7 +173,7 @@ impl Model {
             || (filter.hide_empty && told.canceled.is_none() && told.changes.is_empty())
             || (filter.hide_health && told.called.iter().all(health));
         let in_group =
-            |group: &std::collections::BTreeSet<u32>| named().any(|state| group.contains(&state));
+            |group: &BTreeSet<u32>| named().any(|state| group.contains(&state));
         if hidden || !filter.group.as_ref().is_none_or(in_group) {
             return false;
         }
@@ -394,4 +396,19 @@ fn a_filtered_export_has_the_ticks_of_what_is_left() {
         }
     }
     assert!(transitions > 100 && shown.next().is_none());
+    // No key has another frame's number, and where an order is known it is the right one.
+    let mut numbers = BTreeSet::new();
+    let mut orders = 0;
+    for frame in model.store.export(ProcessId(0), &selection) {
+        assert!(frame.number == 0 || numbers.insert(frame.number));
+        if let Body::Key(key) = frame.body
+            && frame.number == 0
+            && !key.order.is_empty()
+        {
+            orders += 1;
+            let active = key.ticks.iter().filter(|tick| **tick % 2 == 1).count();
+            assert_eq!(active, key.order.len());
+        }
+    }
+    assert!(orders > 10);
 }
