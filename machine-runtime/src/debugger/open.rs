@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, TryLockError};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -38,6 +39,9 @@ const TAKE: Duration = Duration::from_millis(8);
 
 /// How long frames wait while something reads the store.
 const RETRY: Duration = Duration::from_millis(5);
+
+/// How often it is tried to have the store at once, before frames wait for it.
+const TRIES: u32 = 8;
 
 /// What is shown, and how.
 #[derive(Clone, Debug)]
@@ -145,10 +149,7 @@ pub fn frame(options: &Options, size: (u16, u16), keys: &str) -> Result<String, 
         effects.extend(app.update(Message::Key(key)));
         while let Some(effect) = effects.pop() {
             if let Effect::Run(id, job) = effect {
-                let done = {
-                    let store = shared.read().unwrap_or_else(PoisonError::into_inner);
-                    job.run(&store, &|| false)
-                };
+                let done = job.run(&shared, &|| false);
                 effects.extend(app.update(Message::Done(id, done)));
             }
         }
@@ -207,6 +208,7 @@ pub async fn run(options: Options, stop: impl Future<Output = ()>) -> Result<(),
         sources,
         feed: Feed::default(),
         waiting: VecDeque::new(),
+        tries: 0,
         jobs: JoinSet::new(),
         given_up: BTreeMap::new(),
         told: false,
@@ -223,6 +225,8 @@ struct Session {
     feed: Feed,
     /// Frames that came and are not in the store yet.
     waiting: VecDeque<Input>,
+    /// How often the store was not free for them.
+    tries: u32,
     jobs: JoinSet<(JobId, Done)>,
     given_up: BTreeMap<JobId, Arc<AtomicBool>>,
     /// Whether the store holds what the screen was not told of.
@@ -309,9 +313,11 @@ impl Session {
                     self.given_up.insert(id, Arc::clone(&given_up));
                     let shared = Arc::clone(&self.shared);
                     self.jobs.spawn_blocking(move || {
-                        let store = shared.read().unwrap_or_else(PoisonError::into_inner);
                         let is_given_up = || given_up.load(Ordering::Relaxed);
-                        (id, job.run(&store, &is_given_up))
+                        let run = AssertUnwindSafe(|| job.run(&shared, &is_given_up));
+                        let broken =
+                            |_panic| Done::Failed("that failed, by a mistake in here".into());
+                        (id, catch_unwind(run).unwrap_or_else(broken))
                     });
                 }
                 Effect::Cancel(id) => {
@@ -332,10 +338,17 @@ impl Session {
     /// Takes frames into the store, for as long as keys can wait.
     fn take(&mut self) {
         let shared = Arc::clone(&self.shared);
-        // Who reads is not waited for: a job can take a while, and keys cannot.
-        let Ok(mut store) = shared.try_write() else {
-            return;
+        // Who reads is not waited for at first, as keys cannot wait; but where readers follow each other
+        // no moment is free until one waits, which has them wait. None holds the store for long.
+        let mut store = match shared.try_write() {
+            Ok(store) => store,
+            Err(TryLockError::WouldBlock) if self.tries < TRIES => {
+                self.tries += 1;
+                return;
+            }
+            Err(_) => shared.write().unwrap_or_else(PoisonError::into_inner),
         };
+        self.tries = 0;
         let until = Instant::now() + TAKE;
         while let Some(input) = self.waiting.pop_front() {
             if let Err(why) = self.feed.apply(&mut store, input) {

@@ -51,7 +51,7 @@ mod visible;
 
 pub use causes::{Related, Tie};
 pub use check::{MAX_TEXT, Malformed};
-pub use export::Selection;
+pub use export::{Export, Selection};
 pub use flags::Flags;
 pub use history::{Entry, History, KEPT, Moment, ToldError, ToldLink, ToldWaiters};
 pub use lens::{At, Lens, LensNode, TickDifference};
@@ -264,6 +264,12 @@ impl Store {
         let numbers = &self.process(self.machine(id).process).numbers;
         let mut numbers = numbers.iter();
         numbers.find_map(|(number, of)| (*of == id).then_some(*number))
+    }
+
+    /// The machines of a process by the numbers that they have in its stream.
+    pub fn numbers(&self, process: ProcessId) -> impl Iterator<Item = (u32, MachineId)> {
+        let numbers = self.process(process).numbers.iter();
+        numbers.map(|(number, id)| (*number, *id))
     }
 
     /// The machine that a replica follows: the one whose address it has as its parent's. Of several,

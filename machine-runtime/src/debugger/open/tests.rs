@@ -8,7 +8,7 @@ use crate::debug::codec::{self, preamble};
 use crate::debug::file::{self, Format};
 use crate::debug::frame::Frame;
 use crate::debugger::store::{ProcessId, Selection};
-use crate::debugger::ui::sample;
+use crate::debugger::ui::{Job, sample};
 
 /// A folder that is gone with the test.
 struct Folder(PathBuf);
@@ -139,4 +139,51 @@ async fn nodes_that_dial_are_shown() {
     let shown = text_of(terminal.backend().buffer());
     assert!(shown.contains("rep-1-1"), "{shown}");
     assert!(shown.contains("disconnected"), "{shown}");
+}
+
+#[test]
+fn what_is_written_as_text_steers_no_terminal_and_is_whole_or_not_there() {
+    let shared: Shared = Arc::new(RwLock::new(sample::store()));
+    {
+        let mut store = shared.write().unwrap();
+        let hello = store.processes()[0].hello().clone();
+        let stream = store.connect(&hello).unwrap().stream;
+        let line = crate::debug::frame::Line {
+            level: 3,
+            target: "here".to_owned(),
+            text: "one\u{1b}[2J\ntwo".to_owned(),
+        };
+        let frame = Frame {
+            number: 0,
+            wall: 1_700_000_000_000_000,
+            mono: 0,
+            machine: crate::debug::frame::PROCESS,
+            body: crate::debug::frame::Body::Log(line),
+        };
+        store.apply(stream, frame).unwrap();
+    }
+    let folder = Folder::new("plain");
+    let path = folder.0.join("told.txt");
+    let job = |path: &PathBuf| Job::Export {
+        process: ProcessId(0),
+        selection: Box::default(),
+        path: path.clone(),
+    };
+    let asked = std::cell::Cell::new(0);
+    let later = || asked.replace(asked.get() + 1) > 0;
+    assert!(matches!(job(&path).run(&shared, &later), Done::Failed(_)));
+    assert!(!path.exists());
+    assert!(matches!(job(&path).run(&shared, &|| false), Done::Wrote(_)));
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert!(text.contains("one\u{fffd}[2J\u{fffd}two"), "{text}");
+    assert!(
+        text.starts_with("- - flights") && !text.contains("1970"),
+        "{text}"
+    );
+    // What was there stays.
+    assert!(matches!(
+        job(&path).run(&shared, &|| false),
+        Done::Failed(_)
+    ));
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
 }

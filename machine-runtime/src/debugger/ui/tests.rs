@@ -58,7 +58,7 @@ fn carry_out(app: &mut App, message: Message) -> Vec<Effect> {
         match effect {
             Effect::Run(id, job) => {
                 let shared = Arc::clone(&app.store);
-                let done = job.run(&App::read(&shared), &|| false);
+                let done = job.run(&shared, &|| false);
                 open.extend(app.update(Message::Done(id, done)));
             }
             other => others.push(other),
