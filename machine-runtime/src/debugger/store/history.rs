@@ -85,7 +85,10 @@ pub struct History {
     pub(super) is_gone: bool,
     chunks: VecDeque<Chunk>,
     chunk_bytes: usize,
+    /// Of its names.
     pub(super) side_bytes: usize,
+    /// Of errors, links and waiters.
+    told_bytes: usize,
     /// The number of its last frame.
     last_number: u64,
     end: usize,
@@ -121,6 +124,7 @@ impl History {
             chunks: VecDeque::new(),
             chunk_bytes: 0,
             side_bytes: 0,
+            told_bytes: 0,
             last_number: 0,
             end: 0,
             forgotten: 0,
@@ -224,7 +228,8 @@ impl History {
     pub fn bytes(&self) -> usize {
         let segments = self.segments.len() * size_of::<Segment>();
         let ticks = self.ticks.len() * size_of::<u64>();
-        size_of::<Self>() + self.chunk_bytes + self.side_bytes + segments + ticks
+        let told = self.side_bytes + self.told_bytes;
+        size_of::<Self>() + self.chunk_bytes + told + segments + ticks
     }
 
     /// The newest moment.
@@ -383,7 +388,12 @@ impl History {
         }
     }
 
-    /// The memory that can be had back.
+    /// The memory of what was told beside entries.
+    pub(super) fn told_bytes(&self) -> usize {
+        self.told_bytes
+    }
+
+    /// The memory of entries, which can be had back.
     pub(super) fn chunk_bytes(&self) -> usize {
         self.chunk_bytes
     }

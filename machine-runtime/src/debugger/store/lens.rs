@@ -46,7 +46,7 @@ pub struct LensNode {
     pub position: Option<Position>,
     /// Whether it has reached the root's position.
     pub has_reached: bool,
-    /// From the root's entry to the node's, in microseconds by the two senders' wall clocks, which are
+    /// From the root's first entry at that position to the node's, in microseconds by the two senders' wall clocks, which are
     /// not corrected: between computers it can be wrong by how much their clocks differ, and negative.
     pub lag: Option<i64>,
     /// How many revisions the node was behind at the root's moment, by the same clocks.
@@ -86,8 +86,11 @@ impl Store {
         };
         let (position, wall) = (history.position(index), history.wall(index));
         let mut nodes = Vec::new();
+        // Of several entries at one revision it is the first that brought it to replicas.
+        let came = history.first_at(position).map(|i| history.wall(i));
         for (machine, depth) in self.tree(root) {
-            nodes.push(self.lens_node(history, machine, depth, position, wall));
+            let walls = (wall, came.unwrap_or(wall));
+            nodes.push(self.lens_node(history, machine, depth, position, walls));
         }
         Some(Lens {
             root,
@@ -124,14 +127,14 @@ impl Store {
         machine: MachineId,
         depth: usize,
         position: Position,
-        wall: u64,
+        (wall, came): (u64, u64),
     ) -> LensNode {
         let history = self.machine(machine);
         let reached = history.first_at(position);
         let last = history.last_of(position.epoch);
         let index = reached.or(last);
         let shown = index.map(|i| history.position(i));
-        let lag = reached.map(|i| history.wall(i).wrapping_sub(wall).cast_signed());
+        let lag = reached.map(|i| history.wall(i).wrapping_sub(came).cast_signed());
         let then = history.last_at(wall).map(|i| history.position(i));
         let behind = then
             .filter(|then| then.epoch == position.epoch)

@@ -126,11 +126,11 @@ impl History {
                     mono,
                     link,
                 };
-                self.side_bytes += told.bytes();
+                self.told_bytes += told.bytes();
                 self.links.push_back(told);
                 if self.links.len() > KEPT {
                     let gone = self.links.pop_front();
-                    self.side_bytes -= gone.map_or(0, |gone| gone.bytes());
+                    self.told_bytes -= gone.map_or(0, |gone| gone.bytes());
                 }
             }
             Body::Error(failure) => {
@@ -141,22 +141,40 @@ impl History {
                     mono,
                     failure,
                 };
-                self.side_bytes += told.bytes();
+                self.told_bytes += told.bytes();
                 self.errors.push_back(told);
                 if self.errors.len() > KEPT {
                     let gone = self.errors.pop_front();
-                    self.side_bytes -= gone.map_or(0, |gone| gone.bytes());
+                    self.told_bytes -= gone.map_or(0, |gone| gone.bytes());
                 }
             }
             Body::Waiters(waiting) => {
-                self.side_bytes -= self.waiters.bytes();
+                self.told_bytes -= self.waiters.bytes();
                 self.waiters = ToldWaiters { wall, waiting };
-                self.side_bytes += self.waiters.bytes();
+                self.told_bytes += self.waiters.bytes();
             }
             Body::Gone => {}
             body => self.push(number, wall, mono, &body),
         }
         Ok(())
+    }
+
+    /// Forgets the oldest of what was told beside entries, and says whether there was anything.
+    pub(in super::super) fn forget_told(&mut self) -> bool {
+        let error = self.errors.front().map(|told| told.stamp());
+        let link = self.links.front().map(|told| told.stamp());
+        let bytes = match (error, link) {
+            (None, None) => {
+                let gone = std::mem::take(&mut self.waiters);
+                gone.bytes()
+            }
+            (Some(error), link) if link.is_none_or(|link| error < link) => {
+                self.errors.pop_front().map_or(0, |gone| gone.bytes())
+            }
+            _ => self.links.pop_front().map_or(0, |gone| gone.bytes()),
+        };
+        self.told_bytes -= bytes;
+        bytes > 0
     }
 
     /// Forgets the oldest chunk, and says whether there was one.

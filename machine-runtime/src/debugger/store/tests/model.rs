@@ -172,8 +172,7 @@ impl Model {
             || (filter.hide_queued && (told.waiting.0 > 0 || told.cause == Cause::Handler))
             || (filter.hide_empty && told.canceled.is_none() && told.changes.is_empty())
             || (filter.hide_health && told.called.iter().all(health));
-        let in_group =
-            |group: &BTreeSet<u32>| named().any(|state| group.contains(&state));
+        let in_group = |group: &BTreeSet<u32>| named().any(|state| group.contains(&state));
         if hidden || !filter.group.as_ref().is_none_or(in_group) {
             return false;
         }
