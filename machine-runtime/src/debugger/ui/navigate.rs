@@ -71,8 +71,14 @@ impl App {
         let name = self.state.and_then(|state| self.name_of(store, state));
         let history = store.machine(machine);
         let before = self.machine.map(|before| store.machine(before).schema());
-        if before.is_some_and(|before| before.fingerprint() != history.schema().fingerprint()) {
+        let of_one =
+            before.is_none_or(|before| before.fingerprint() == history.schema().fingerprint());
+        if !of_one {
             self.folding.clear();
+            // A filter of states is of one schema.
+            self.filter.group = None;
+            self.group = None;
+            self.rain_group = None;
         }
         self.machine = Some(machine);
         self.cursor = history.last_at(self.wall);
@@ -80,10 +86,6 @@ impl App {
             .and_then(|name| history.schema().find(&name))
             .and_then(|state| u32::try_from(state).ok());
         self.visible = None;
-        // A filter of states is of one schema.
-        self.filter.group = None;
-        self.group = None;
-        self.rain_group = None;
         self.is_stale = true;
     }
 
