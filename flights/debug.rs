@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use clap::Args;
 use machine_node::shutdown::Signals;
 use machine_runtime::debugger::open::{self, OpenError, Options};
@@ -80,7 +80,8 @@ impl FromStr for Area {
 ///
 /// # Errors
 ///
-/// [`Usage`] where there is no terminal; if the address is taken, or a recording cannot be opened.
+/// [`Usage`] where there is no terminal; if the address is taken, or a recording cannot be opened, or is
+/// damaged and a screen of the rest was printed.
 pub async fn show(args: DebuggerArgs) -> anyhow::Result<()> {
     let options = Options {
         listen: args.listen.to_string(),
@@ -91,8 +92,9 @@ pub async fn show(args: DebuggerArgs) -> anyhow::Result<()> {
         http: args.http.map(|addr| addr.to_string()),
     };
     if let Some(Area(width, height)) = args.frame {
-        let screen = open::frame(&options, (width, height), &args.keys).map_err(usage)?;
-        return Ok(io::stdout().write_all(screen.as_bytes())?);
+        let printed = open::frame(&options, (width, height), &args.keys).map_err(usage)?;
+        io::stdout().write_all(printed.screen.as_bytes())?;
+        return printed.trouble.map_or(Ok(()), |why| Err(anyhow!(why)));
     }
     let mut signals = Signals::listen().context("cannot listen for signals")?;
     open::run(options, async { signals.next().await })

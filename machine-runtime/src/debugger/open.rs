@@ -125,20 +125,33 @@ impl Options {
     }
 }
 
+/// A screen as text.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Printed {
+    /// Its rows.
+    pub screen: String,
+    /// What was wrong with the recordings, of which the rest is shown.
+    pub trouble: Option<String>,
+}
+
 /// The screen as text, after all of the recordings was read and `keys` were pressed: for scripts.
 ///
 /// # Errors
 ///
 /// If a recording cannot be read, or a key is none.
-pub fn frame(options: &Options, size: (u16, u16), keys: &str) -> Result<String, OpenError> {
+pub fn frame(options: &Options, size: (u16, u16), keys: &str) -> Result<Printed, OpenError> {
     let keys = parse_keys(keys)?;
     let shared = options.store();
+    let mut trouble: Option<String> = None;
+    let mut more = 0_u64;
     if !options.paths.is_empty() {
         let mut feed = Feed::default();
         for input in feed::read_all(&options.paths)? {
             let mut store = shared.write().unwrap_or_else(PoisonError::into_inner);
-            // What is wrong with a frame is told on a live screen only.
-            let _ = feed.apply(&mut store, input);
+            if let Err(why) = feed.apply(&mut store, input) {
+                more += u64::from(trouble.is_some());
+                trouble.get_or_insert(why);
+            }
         }
     }
     // As on every computer: the environment has no say in it.
@@ -156,7 +169,13 @@ pub fn frame(options: &Options, size: (u16, u16), keys: &str) -> Result<String, 
     }
     let Ok(mut terminal) = Terminal::new(TestBackend::new(size.0, size.1));
     let Ok(_) = terminal.draw(|frame| app.draw(frame));
-    Ok(text_of(terminal.backend().buffer()))
+    if more > 0 {
+        trouble = trouble.map(|first| format!("{first}; and {more} more like it"));
+    }
+    Ok(Printed {
+        screen: text_of(terminal.backend().buffer()),
+        trouble,
+    })
 }
 
 /// Shows it until somebody leaves, or `stop` resolves. The terminal is then as it was.

@@ -113,6 +113,8 @@ pub struct Store {
     side_bytes: usize,
     /// The sum of [`History::bytes`].
     machine_bytes: usize,
+    /// How much of it is of what was told beside entries.
+    told_bytes: usize,
 }
 
 impl Store {
@@ -329,14 +331,16 @@ impl Store {
                 && history.declared.name == declared.name
             {
                 // Its parent may be another now.
+                let before = history.bytes();
+                history.side_bytes = name_bytes(&declared);
                 history.declared = declared;
+                self.machine_bytes = self.machine_bytes - before + history.bytes();
                 return Ok(());
             }
         }
-        let strings = [&declared.addr, &declared.parent];
-        let strings: usize = strings.into_iter().flatten().map(String::len).sum();
+        let names = name_bytes(&declared);
         let mut history = History::new(MachineId(self.machines.len()), process, declared, schema);
-        history.side_bytes = strings + history.declared.name.len();
+        history.side_bytes = names;
         if self.machines.len() >= MOST || !self.shrink(history.bytes()) {
             return Err(Malformed::NoRoom {
                 what: "one more machine",
@@ -425,10 +429,37 @@ impl Store {
         };
         let id = id.ok_or(Malformed::NoMachine { what: what(&body) })?;
         let history = &mut self.machines[id.0];
-        let before = history.bytes();
+        let (before, told) = (history.bytes(), history.told_bytes());
         let result = history.take((frame, wall, mono), body);
         self.machine_bytes = self.machine_bytes - before + history.bytes();
+        self.told_bytes = self.told_bytes - told + history.told_bytes();
+        if self.told_bytes > self.limits.bytes / 8 {
+            self.forget_told();
+        }
         result
+    }
+
+    /// Errors, links and waiters of all machines take an eighth of the memory at most: the oldest of
+    /// whichever machine has most of them go. Some more than has to, so that it is not looked for at
+    /// each frame.
+    fn forget_told(&mut self) {
+        let most = self.limits.bytes / 8;
+        let most = most - most / 16;
+        while self.told_bytes > most {
+            let largest = self.machines.iter_mut().max_by_key(|one| one.told_bytes());
+            let Some(largest) = largest.filter(|one| one.told_bytes() > 0) else {
+                return;
+            };
+            let enough = (self.told_bytes - most).min(largest.told_bytes() / 16 + 1);
+            let before = largest.told_bytes();
+            while before - largest.told_bytes() < enough && largest.forget_told() {}
+            let freed = before - largest.told_bytes();
+            if freed == 0 {
+                return;
+            }
+            self.told_bytes -= freed;
+            self.machine_bytes -= freed;
+        }
     }
 
     /// Holds a line; all lines of all processes take an eighth of the memory at most.
@@ -457,8 +488,15 @@ impl Store {
         }
     }
 
-    /// Forgets until `more` bytes fit, and says whether they do.
+    /// Forgets until `more` bytes fit, and says whether they do. What cannot fit costs nobody anything.
     fn shrink(&mut self, more: usize) -> bool {
+        if more > 0 && self.bytes().saturating_add(more) > self.limits.bytes {
+            let chunks = self.machines.iter().map(History::chunk_bytes);
+            let rest = self.bytes().saturating_sub(chunks.sum());
+            if rest.saturating_add(more) > self.limits.bytes {
+                return false;
+            }
+        }
         while self.bytes().saturating_add(more) > self.limits.bytes {
             let largest = self
                 .machines
@@ -475,6 +513,12 @@ impl Store {
         }
         true
     }
+}
+
+fn name_bytes(declared: &Declared) -> usize {
+    let addrs = [&declared.addr, &declared.parent];
+    let addrs: usize = addrs.into_iter().flatten().map(String::len).sum();
+    addrs + declared.name.len()
 }
 
 fn what(body: &Body) -> &'static str {

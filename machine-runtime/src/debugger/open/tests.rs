@@ -6,7 +6,7 @@ use tokio::net::TcpStream;
 use super::*;
 use crate::debug::codec::{self, preamble};
 use crate::debug::file::{self, Format};
-use crate::debug::frame::Frame;
+use crate::debug::frame::{Body, Frame};
 use crate::debugger::store::{ProcessId, Selection};
 use crate::debugger::ui::{Job, sample};
 
@@ -59,6 +59,8 @@ fn a_recording_is_shown_as_text() {
     }
     let options = options(vec![folder.0.clone()]);
     let shown = frame(&options, (100, 30), ":rev 6<enter>4").unwrap();
+    assert_eq!(shown.trouble, None);
+    let shown = shown.screen;
     for text in [
         "rep-1-1",
         "rep-2",
@@ -71,9 +73,10 @@ fn a_recording_is_shown_as_text() {
     // What is shown can be written, and be opened again.
     let out = folder.0.join("out.jsonl.gz");
     let keys = format!("e<c-u>{}<enter>", out.display());
-    let shown = frame(&options, (200, 30), &keys).unwrap();
+    let shown = frame(&options, (200, 30), &keys).unwrap().screen;
     assert!(shown.contains("wrote "), "{shown}");
     let again = frame(&self::options(vec![out]), (100, 30), ":rev 6<enter>4").unwrap();
+    let again = again.screen;
     assert!(again.contains("add Flight1Boarding"), "{again}");
 }
 
@@ -158,7 +161,7 @@ fn what_is_written_as_text_steers_no_terminal_and_is_whole_or_not_there() {
             wall: 1_700_000_000_000_000,
             mono: 0,
             machine: crate::debug::frame::PROCESS,
-            body: crate::debug::frame::Body::Log(line),
+            body: Body::Log(line),
         };
         store.apply(stream, frame).unwrap();
     }
@@ -186,4 +189,38 @@ fn what_is_written_as_text_steers_no_terminal_and_is_whole_or_not_there() {
         Done::Failed(_)
     ));
     assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+}
+
+#[test]
+fn of_a_damaged_recording_the_rest_is_shown_and_what_is_wrong_is_told() {
+    let folder = Folder::new("damaged");
+    for (n, frames) in told().into_iter().enumerate() {
+        let mut frames = frames;
+        if n == 0 {
+            // A frame of a machine that was never declared.
+            let last = frames.last().unwrap().clone();
+            let key = frames
+                .iter()
+                .find(|frame| matches!(frame.body, Body::Key(_)));
+            let body = key.unwrap().body.clone();
+            let machine = 99;
+            let number = last.number + 1;
+            let lost = Frame {
+                machine,
+                number,
+                body,
+                ..last
+            };
+            frames.push(lost);
+        }
+        let path = folder.0.join(format!("node-{n}.amrec"));
+        file::write(&path, Format::Binary, frames).unwrap();
+    }
+    let shown = frame(&options(vec![folder.0.clone()]), (100, 30), "").unwrap();
+    assert!(shown.screen.contains("rep-1-1"), "{}", shown.screen);
+    let trouble = shown.trouble.unwrap();
+    assert!(
+        trouble.contains("node-0.amrec: ") && trouble.contains("99"),
+        "{trouble}"
+    );
 }
