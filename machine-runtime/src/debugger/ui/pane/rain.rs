@@ -14,6 +14,19 @@ use crate::schema::Schema;
 /// Columns before the first state: time and sign.
 pub(in super::super) const BEFORE: usize = 15;
 
+/// How many rows a heading of short names has.
+const SHORT: usize = 4;
+
+/// `Flight1Boarding` as `F1Bo`: what each word begins with, and as much of the last one as there is room.
+fn short(name: &str) -> String {
+    let begins = |char: &char| char.is_uppercase() || char.is_ascii_digit();
+    let begin: String = name.chars().filter(begins).collect();
+    let last = name.char_indices().rev().find(|(_, char)| begins(char));
+    let rest = last.map_or(name, |(at, char)| &name[at + char.len_utf8()..]);
+    let room = SHORT.saturating_sub(begin.chars().count());
+    begin.chars().chain(rest.chars().take(room)).collect()
+}
+
 impl App {
     /// The rows are the entries that are shown, and the cursor is that of time.
     pub(in super::super) fn place_rain(&mut self) {
@@ -81,9 +94,14 @@ impl App {
         group.unwrap_or_else(|| "what changes".to_owned())
     }
 
-    /// How many rows the heading has: names from top to bottom where there is room, else first letters.
+    /// How many rows the heading has: names from top to bottom where there is room, else short ones, else
+    /// first letters.
     pub(in super::super) fn rain_heading_rows(height: usize) -> usize {
-        if height >= 24 { 10 } else { 1 }
+        match height {
+            24.. => 10,
+            12.. => SHORT,
+            _ => 1,
+        }
     }
 
     /// The names of the states over their columns; of long ones the end, which tells them apart.
@@ -99,7 +117,10 @@ impl App {
             let before = if is_last { "time" } else { "" };
             let mut spans = vec![self.span(Tone::Dim, format!("{before:<BEFORE$}"))];
             for state in states {
-                let name = words::name(schema, *state);
+                let mut name = words::name(schema, *state).to_owned();
+                if rows == SHORT {
+                    name = short(&name);
+                }
                 let len = name.chars().count();
                 let place = if rows == 1 {
                     Some(0)
