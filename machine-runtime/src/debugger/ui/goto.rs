@@ -39,14 +39,19 @@ impl App {
     }
 
     fn go_to_revision(&mut self, store: &Store, text: &str) {
-        let (Some(machine), Some(cursor)) = (self.machine, self.cursor) else {
+        let Some(machine) = self.machine else {
             return;
         };
         let Ok(revision) = text.replace(',', "").parse() else {
             return self.trouble(format!("`{text}` is no revision, which is a number"));
         };
         let history = store.machine(machine);
-        let epoch = history.position(cursor).epoch;
+        // Before all entries it is of the first one.
+        let first = || (!history.is_empty()).then(|| history.start());
+        let Some(from) = self.cursor.or_else(first) else {
+            return self.trouble(self.nothing(store));
+        };
+        let epoch = history.position(from).epoch;
         match history.first_at(Position { epoch, revision }) {
             Some(to) => self.go(store, machine, to),
             None => self.trouble(format!(

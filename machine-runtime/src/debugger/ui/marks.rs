@@ -103,6 +103,14 @@ impl Marks {
         }
         found
     }
+
+    /// All errors and refusals, the first one first.
+    pub(super) fn all(&self) -> Vec<usize> {
+        let mut found = [&self.errors[..], &self.canceled[..]].concat();
+        found.sort_unstable();
+        found.dedup();
+        found
+    }
 }
 
 /// A moment with a name.

@@ -98,7 +98,7 @@ impl App {
 
     /// Goes to the next or previous change of the selected state.
     pub(super) fn go_to_change(&mut self, store: &Store, forward: bool) {
-        let (Some(machine), Some(cursor)) = (self.machine, self.cursor) else {
+        let Some(machine) = self.machine else {
             return;
         };
         let Some(state) = self.state else {
@@ -106,7 +106,19 @@ impl App {
         };
         let history = store.machine(machine);
         let visible = self.visible.as_ref();
-        if let Some(to) = history.next_change(state, cursor, forward, visible) {
+        let to = match self.cursor {
+            Some(cursor) => history.next_change(state, cursor, forward, visible),
+            // Before all entries the first one counts as well.
+            None if forward && !history.is_empty() => {
+                let first = history.start();
+                let shown = visible.is_none_or(|visible| visible.contains(first));
+                let here = shown && history.has_turned(first, state);
+                here.then_some(first)
+                    .or_else(|| history.next_change(state, first, true, visible))
+            }
+            None => None,
+        };
+        if let Some(to) = to {
             return self.go(store, machine, to);
         }
         let name = self.name_of(store, state).unwrap_or_default();
@@ -116,11 +128,14 @@ impl App {
 
     /// Goes to the next or previous error or refusal that is shown.
     pub(super) fn go_to_trouble(&mut self, store: &Store, forward: bool) {
-        let (Some(machine), Some(cursor)) = (self.machine, self.cursor) else {
+        let Some(machine) = self.machine else {
             return;
         };
-        let near = self.marks.get(&machine);
-        let near = near.map_or_else(Vec::new, |marks| marks.near(cursor, forward));
+        let near = match (self.marks.get(&machine), self.cursor) {
+            (Some(marks), Some(cursor)) => marks.near(cursor, forward),
+            (Some(marks), None) if forward => marks.all(),
+            _ => Vec::new(),
+        };
         let shown = |i: &usize| {
             let visible = self.visible.as_ref();
             visible.is_none_or(|visible| visible.contains(*i))

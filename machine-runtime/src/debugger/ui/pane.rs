@@ -5,6 +5,7 @@ use ratatui::text::{Line, Span};
 
 use crate::schema::Schema;
 
+use super::super::store::Store;
 use super::list::{Row, Target};
 use super::theme::Tone;
 use super::{App, words};
@@ -34,6 +35,16 @@ impl App {
 
     pub(super) fn dim(&self, text: impl Into<String>) -> Row {
         Row::new(self.span(Tone::Dim, text))
+    }
+
+    /// Why the machine has no entry under the cursor.
+    pub(super) fn nothing(&self, store: &Store) -> String {
+        let later = self.machine.map_or(0, |id| store.machine(id).len());
+        if later == 0 {
+            return "nothing was told of this machine yet".to_owned();
+        }
+        let later = words::count(later as u64);
+        format!("not there yet at this moment; entries that are later: {later}")
     }
 
     /// A text over as many rows as it needs.

@@ -77,7 +77,7 @@ pub(in super::super) struct Text {
 impl App {
     /// What the view shows, as it is drawn.
     fn drawing(&self, store: &Store) -> Result<Drawing, String> {
-        let nothing = || "nothing was told of this machine yet".to_owned();
+        let nothing = || self.nothing(store);
         let history = store.machine(self.machine.ok_or_else(nothing)?);
         let schema = history.schema();
         if self.view == View::Sequence {

@@ -15,7 +15,7 @@ const MOST: usize = 20;
 impl App {
     pub(in super::super) fn lens_rows(&self, store: &Store, width: usize) -> Vec<Row> {
         let (Some(machine), Some(cursor)) = (self.machine, self.cursor) else {
-            return vec![self.dim("nothing was told of this machine yet")];
+            return vec![self.dim(self.nothing(store))];
         };
         let history = store.machine(machine);
         let position = history.position(cursor);

@@ -15,7 +15,7 @@ const MOST: usize = 200;
 impl App {
     pub(in super::super) fn transition_rows(&self, store: &Store, width: usize) -> Vec<Row> {
         let (Some(machine), Some(entry)) = (self.machine, &self.entry) else {
-            return vec![self.dim("nothing was told of this machine yet")];
+            return vec![self.dim(self.nothing(store))];
         };
         let history = store.machine(machine);
         let mut rows = vec![self.when_row(history, entry)];

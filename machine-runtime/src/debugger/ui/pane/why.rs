@@ -10,7 +10,7 @@ use super::super::{App, words};
 impl App {
     pub(in super::super) fn why_rows(&self, store: &Store, width: usize) -> Vec<Row> {
         let (Some(machine), Some(cursor)) = (self.machine, self.cursor) else {
-            return vec![self.dim("nothing was told of this machine yet")];
+            return vec![self.dim(self.nothing(store))];
         };
         let Some(state) = self.state else {
             let text =

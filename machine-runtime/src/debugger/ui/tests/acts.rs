@@ -121,6 +121,26 @@ fn times_revisions_and_addresses_are_gone_to() {
 }
 
 #[test]
+fn before_its_first_entry_a_machine_is_not_there_yet() {
+    let mut app = sample_app((80, 24));
+    press(&mut app, ":09:00:00<enter>4");
+    assert_eq!(app.cursor, None);
+    let shown = screen(&app);
+    assert!(shown.contains("not there yet at this moment"), "{shown}");
+    let to = |keys: &str| {
+        let mut app = sample_app((80, 24));
+        press(&mut app, ":09:00:00<enter>");
+        press(&mut app, keys);
+        let history = app.store.read().unwrap();
+        let history = history.machine(app.machine.unwrap());
+        history.position(app.cursor.unwrap()).revision
+    };
+    assert_eq!(to(":rev 6<enter>"), 6);
+    assert!(to("x") < 12);
+    assert!(to(":s Heartbeat<enter>n") < 12);
+}
+
+#[test]
 fn what_is_hidden_is_passed_over() {
     let mut app = sample_app((80, 24));
     let all = app.visible.as_ref().unwrap().len();
