@@ -68,7 +68,8 @@ function machines(told, at) {
       : el("span", { class: "lost", title: one.connection.why }, " " + one.connection.state);
     const behind = one.behind ? el("span", { class: "bad" }, " −" + one.behind) : null;
     const facts = `rev ${one.revision ?? "—"}, ${one.active ?? 0} of ${one.states} active`
-      + (one.dropped ? `, ${one.dropped} dropped` : "") + (one.errors ? `, ${one.errors} errors` : "");
+      + (one.dropped ? `, ${one.dropped} dropped` : "")
+      + (one.process_dropped ? `, ${one.process_dropped} dropped of its process` : "") + (one.errors ? `, ${one.errors} errors` : "");
     return el("li", { class: "depth-" + Math.min(one.depth, 3) },
       el("button", { "aria-current": String(one.id) === at.m, "data-machine": one.id, title: `${one.program} on ${one.host}, pid ${one.pid}`,
         onclick: () => go({ m: one.id, at: undefined, state: undefined, ...(at.at && shown ? { at: one.at ?? undefined } : {}) }) },

@@ -117,6 +117,7 @@ fn one(store: &Store, history: &History, depth: usize, wall: Option<u64>) -> Val
         "start": history.start(),
         "end": history.end(),
         "dropped": history.dropped(),
+        "process_dropped": process.lost(),
         "errors": history.errors().len(),
         "at": index,
         "wall": moment.as_ref().map(|moment| moment.wall),

@@ -141,8 +141,13 @@ impl App {
         let hello = process.hello();
         let ellipsis = self.theme.symbols().ellipsis;
         let text = format!("{} {}@{}", hello.program, hello.pid, hello.host);
-        let text = shorten(&text, width, ellipsis);
-        Row::new(self.span(Tone::Dim, text))
+        if process.lost() == 0 {
+            return Row::new(self.span(Tone::Dim, shorten(&text, width, ellipsis)));
+        }
+        let lost = format!(" {} dropped", words::count(process.lost()));
+        let text = shorten(&text, width.saturating_sub(lost.len()), ellipsis);
+        let spans = vec![self.span(Tone::Dim, text), self.span(Tone::Error, lost)];
+        Row::new(Line::from(spans))
     }
 
     fn machine_row(
