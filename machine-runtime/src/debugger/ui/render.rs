@@ -88,8 +88,9 @@ impl App {
         if let Some(machine) = self.machine {
             let history = store.machine(machine);
             left.push(Span::raw(history.name().to_owned()));
-            if let Some(cursor) = self.cursor {
-                let revision = words::count(history.position(cursor).revision);
+            // Of what was looked at: by now it may be forgotten.
+            if let Some(moment) = &self.moment {
+                let revision = words::count(moment.position.revision);
                 left.push(Span::raw(format!(" @ {revision}")));
             }
         }

@@ -28,10 +28,11 @@ impl App {
             self.marks.entry(history.id()).or_default().update(history);
         }
         self.clamp_cursor(&store);
+        // It may have the cursor go to another machine.
+        self.stop_at_breakpoints(&store);
         if let Some(machine) = self.machine {
             self.held = store.machine(machine).len();
             self.filter_entries(&store, machine);
-            self.stop_at_breakpoints(&store);
             self.place_cursor(&store, machine);
             self.look(&store, machine);
         }

@@ -14,6 +14,7 @@ use super::super::store::{Store, StoreLimits};
 use super::*;
 
 mod acts;
+mod growing;
 pub(in crate::debugger) mod sample;
 mod screens;
 

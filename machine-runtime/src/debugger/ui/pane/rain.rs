@@ -152,6 +152,9 @@ impl App {
             return Row::default();
         };
         let history = store.machine(machine);
+        if !history.range().contains(&i) {
+            return Row::default();
+        }
         let symbols = self.theme.symbols();
         let flags = history.flags(i);
         let (sign, tone) = if flags.contains(Flags::ERROR) {

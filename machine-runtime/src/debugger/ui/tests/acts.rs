@@ -445,6 +445,30 @@ fn the_documentation_has_the_keys_of_the_table_and_a_screen() {
 }
 
 #[test]
+fn what_a_process_dropped_is_in_its_row() {
+    use crate::debug::frame::{Body, Frame, PROCESS};
+    let mut app = sample_app((100, 30));
+    assert!(!screen(&app).contains("dropped"));
+    {
+        let shared = Arc::clone(&app.store);
+        let mut store = shared.write().unwrap();
+        let hello = store.processes()[0].hello().clone();
+        let stream = store.connect(&hello).unwrap().stream;
+        let frame = Frame {
+            number: 0,
+            wall: 0,
+            mono: 0,
+            machine: PROCESS,
+            body: Body::Dropped(37),
+        };
+        store.apply(stream, frame).unwrap();
+    }
+    app.update(Message::Told);
+    let shown = screen(&app);
+    assert!(shown.contains("37 dropped"), "{shown}");
+}
+
+#[test]
 fn whatever_is_typed_it_goes_on() {
     let mut rng = fastrand::Rng::with_seed(6831);
     let names = [
