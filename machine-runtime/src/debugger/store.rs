@@ -47,6 +47,7 @@ mod offline;
 mod process;
 mod record;
 mod search;
+mod tree;
 mod visible;
 
 pub use causes::{Related, Tie};

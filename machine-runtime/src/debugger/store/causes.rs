@@ -14,6 +14,9 @@ const RUN: usize = 10_000;
 /// The most entries of other machines that share a trace.
 const SHARED: usize = 1_000;
 
+/// The most entries of a trace that are looked at for that.
+const LOOKED_AT: usize = 10_000;
+
 /// How two entries belong together.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Tie {
@@ -188,9 +191,13 @@ impl Store {
         let Some(trace) = history.trace(i) else {
             return;
         };
-        let mut left = SHARED;
+        let (mut left, mut looks) = (SHARED, LOOKED_AT);
         for other in self.machines().iter().filter(|other| other.id() != machine) {
             for j in other.with_trace(trace.trace) {
+                if looks == 0 {
+                    return;
+                }
+                looks -= 1;
                 let known = found
                     .iter()
                     .any(|related| related.machine == other.id() && related.entries.contains(&j));

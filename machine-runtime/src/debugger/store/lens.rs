@@ -1,7 +1,5 @@
 //! The replica lens: what every node of a tree shows of one moment of its root.
 
-use std::collections::BTreeSet;
-
 use crate::position::Position;
 
 use super::{History, MachineId, Store};
@@ -99,26 +97,6 @@ impl Store {
             wall,
             nodes,
         })
-    }
-
-    /// The nodes below `root`, each behind its parent, and how many links away they are.
-    pub fn tree(&self, root: MachineId) -> Vec<(MachineId, usize)> {
-        let (mut nodes, mut seen) = (Vec::new(), BTreeSet::from([root]));
-        let mut open: Vec<(MachineId, usize)> = Vec::new();
-        let below = |id: MachineId, depth: usize| {
-            let mut children: Vec<_> = self.children(id).map(|child| (child, depth)).collect();
-            children.reverse();
-            children
-        };
-        open.extend(below(root, 1));
-        while let Some((node, depth)) = open.pop() {
-            // What nodes say of their parents can be a circle.
-            if seen.insert(node) {
-                nodes.push((node, depth));
-                open.extend(below(node, depth + 1));
-            }
-        }
-        nodes
     }
 
     fn lens_node(

@@ -230,7 +230,8 @@ impl Order {
 
 impl fmt::Debug for Order {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Order").field("at", &self.at).finish()
+        let mut order = f.debug_struct("Order");
+        order.field("at", &self.at).finish_non_exhaustive()
     }
 }
 

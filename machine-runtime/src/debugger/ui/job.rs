@@ -273,8 +273,8 @@ fn export(
             found.unwrap_or_else(|| Visible::new(&store, id, selection.filter.clone()))
         };
         let export = Export::new(&store, process, selection, known);
-        let named = |(number, id): &(u32, MachineId)| (*number, Named::of(store.machine(*id)));
-        let names: BTreeMap<u32, Named> = ids.iter().map(named).collect();
+        let one = |(number, id): &(u32, MachineId)| (*number, Named::of(store.machine(*id)));
+        let names: BTreeMap<u32, Named> = ids.iter().map(one).collect();
         (export, names)
     };
     let mut batch = VecDeque::new();

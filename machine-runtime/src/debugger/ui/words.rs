@@ -62,7 +62,7 @@ pub(super) fn parse_clock(text: &str) -> Option<u64> {
 
 /// The moment of the same day as `near` at microsecond `of_day`.
 pub(super) fn on_day_of(near: u64, of_day: u64) -> u64 {
-    near - near % DAY + of_day
+    (near - near % DAY).saturating_add(of_day)
 }
 
 /// A duration in the unit that fits.

@@ -1,7 +1,5 @@
 //! What was told: machines, when how much happened, entries one below the other, lines of logs.
 
-use std::collections::BTreeSet;
-
 use serde_json::{Value, json};
 
 use super::answer::Problem;
@@ -9,7 +7,7 @@ use super::known::Known;
 use super::params::{Params, id};
 use super::words;
 use crate::debug::frame::{Body, Role};
-use crate::debugger::store::{Flags, History, MachineId, Store};
+use crate::debugger::store::{Flags, History, Store};
 
 /// How many machines are told of.
 const MOST_MACHINES: usize = 200;
@@ -23,27 +21,6 @@ const MOST_ROWS: usize = 200;
 /// How many called states are named in a row.
 const NAMED: usize = 4;
 
-/// Machines as trees: each root, and what follows it.
-fn in_order(store: &Store) -> Vec<(MachineId, usize)> {
-    let mut order = Vec::new();
-    let mut seen = BTreeSet::new();
-    let all = store.machines().iter().map(History::id);
-    let roots = all.clone().filter(|id| store.parent(*id).is_none());
-    // What nodes say of their parents can be a circle: then each is a root.
-    for root in roots.chain(all) {
-        if order.len() >= MOST_MACHINES {
-            break;
-        }
-        if seen.insert(root) {
-            order.push((root, 0));
-            let below = store.tree(root).into_iter();
-            order.extend(below.filter(|(node, _)| seen.insert(*node)));
-        }
-    }
-    order.truncate(MOST_MACHINES);
-    order
-}
-
 /// All machines at one time.
 pub(super) fn machines(store: &Store, params: &Params) -> Result<Value, Problem> {
     let wall: Option<u64> = params.number("wall")?;
@@ -55,7 +32,7 @@ pub(super) fn machines(store: &Store, params: &Params) -> Result<Value, Problem>
             last = Some(last.map_or(to, |last| last.max(to)));
         }
     }
-    let machines = in_order(store).into_iter();
+    let machines = store.forest().into_iter().take(MOST_MACHINES);
     let machines: Vec<Value> = machines
         .map(|(machine, depth)| one(store, store.machine(machine), depth, wall))
         .collect();

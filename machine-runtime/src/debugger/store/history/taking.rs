@@ -161,8 +161,8 @@ impl History {
 
     /// Forgets the oldest of what was told beside entries, and says whether there was anything.
     pub(in super::super) fn forget_told(&mut self) -> bool {
-        let error = self.errors.front().map(|told| told.stamp());
-        let link = self.links.front().map(|told| told.stamp());
+        let error = self.errors.front().map(ToldError::stamp);
+        let link = self.links.front().map(ToldLink::stamp);
         let bytes = match (error, link) {
             (None, None) => {
                 let gone = std::mem::take(&mut self.waiters);

@@ -1,7 +1,5 @@
 //! The machines: a tree of processes, roots and replicas, each where it was at the time of the cursor.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use ratatui::text::{Line, Span};
 
 use super::super::super::store::{Connection, History, MachineId, Process, Store};
@@ -20,70 +18,10 @@ fn is_same(a: &Process, b: &Process) -> bool {
     (a.hello().pid, &a.hello().host) == (b.hello().pid, &b.hello().host)
 }
 
-/// A name with its numbers as numbers, so that `rep-2` comes before `rep-10`.
-fn natural(name: &str) -> Vec<(String, u64)> {
-    let mut parts = vec![(String::new(), 0_u64)];
-    let mut in_number = false;
-    for char in name.chars() {
-        let digit = char.to_digit(10);
-        if in_number && digit.is_none() {
-            parts.push((String::new(), 0));
-        }
-        in_number = digit.is_some();
-        if let Some((text, number)) = parts.last_mut() {
-            match digit {
-                Some(digit) => *number = number.saturating_mul(10).saturating_add(digit.into()),
-                None => text.push(char),
-            }
-        }
-    }
-    parts
-}
-
 impl App {
     /// All machines that are listed, each behind its parent, and how deep below one without.
     fn machine_tree(&self, store: &Store) -> Vec<(MachineId, usize)> {
-        let mut tops: Vec<MachineId> = Vec::new();
-        let mut below: BTreeMap<MachineId, Vec<MachineId>> = BTreeMap::new();
-        // As `Store::parent` has it, for all at once: the newest that is connected, else the newest.
-        let mut at: BTreeMap<&str, (bool, MachineId)> = BTreeMap::new();
-        for history in store.machines() {
-            let is_there = *store.connection(history.id()) == Connection::Connected;
-            if let Some(addr) = history.addr() {
-                let best = at.entry(addr).or_insert((is_there, history.id()));
-                if is_there >= best.0 {
-                    *best = (is_there, history.id());
-                }
-            }
-        }
-        for history in store.machines() {
-            let parent = history.parent_addr().and_then(|addr| at.get(addr));
-            match parent {
-                Some((_, parent)) => below.entry(*parent).or_default().push(history.id()),
-                None => tops.push(history.id()),
-            }
-        }
-        let by_name = |id: &MachineId| natural(store.machine(*id).name());
-        tops.sort_by_cached_key(|id| {
-            let history = store.machine(*id);
-            (history.role() != Role::Root, history.process(), by_name(id))
-        });
-        for children in below.values_mut() {
-            children.sort_by_cached_key(by_name);
-        }
-        let (mut order, mut seen) = (Vec::new(), BTreeSet::new());
-        // Parents that name each other have no top.
-        let rest = store.machines().iter().map(History::id);
-        for top in tops.into_iter().chain(rest) {
-            let mut open = vec![(top, 0)];
-            while let Some((id, depth)) = open.pop() {
-                if seen.insert(id) {
-                    order.push((id, depth));
-                    let children = below.get(&id).into_iter().flatten().rev();
-                    open.extend(children.map(|child| (*child, depth + 1)));
-                }
-            }
-        }
+        let mut order = store.forest();
         let needle = self.machine_search.to_lowercase();
         order.retain(|(id, _)| {
             let history = store.machine(*id);
