@@ -205,13 +205,13 @@ fn of_a_damaged_recording_the_rest_is_shown_and_what_is_wrong_is_told() {
             let body = key.unwrap().body.clone();
             let machine = 99;
             let number = last.number + 1;
-            let lost = Frame {
-                machine,
+            let unknown = Frame {
                 number,
+                machine,
                 body,
                 ..last
             };
-            frames.push(lost);
+            frames.push(unknown);
         }
         let path = folder.0.join(format!("node-{n}.amrec"));
         file::write(&path, Format::Binary, frames).unwrap();

@@ -25,7 +25,16 @@ impl App {
             "s" => self.select_by_name(store, rest),
             _ => {
                 if let Some(of_day) = words::parse_clock(text) {
-                    self.go_to_wall(store, words::on_day_of(self.wall, of_day));
+                    let wall = words::on_day_of(self.wall, of_day);
+                    self.go_to_wall(store, wall);
+                    if let Some((first, last)) = Self::whole_time(store)
+                        && !(first..=last).contains(&wall)
+                    {
+                        let (first, last) = (words::date(first), words::date(last));
+                        self.say(format!(
+                            "that is outside of what is held, {first} to {last}"
+                        ));
+                    }
                 } else if let Some((name, position)) = text.rsplit_once('@') {
                     self.go_to_address(store, name, position);
                 } else {
@@ -102,7 +111,18 @@ impl App {
         };
         match store.machine(machine).schema().find_or_suggest(name) {
             Ok(state) => self.select(u32::try_from(state).ok()),
-            Err(error) => self.trouble(error.to_string()),
+            Err(error) => {
+                let names = store.machine(machine).schema().names();
+                let mut begin = names.filter(|known| !name.is_empty() && known.starts_with(name));
+                let some: Vec<&str> = begin.by_ref().take(4).collect();
+                let more = if begin.next().is_some() { ", …" } else { "" };
+                let text = if some.is_empty() {
+                    error.to_string()
+                } else {
+                    format!("no state is `{name}`; so begin {}{more}", some.join(", "))
+                };
+                self.trouble(text);
+            }
         }
     }
 

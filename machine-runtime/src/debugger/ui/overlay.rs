@@ -85,6 +85,7 @@ impl App {
                 "an error within the last 100 transitions",
             ),
             (Tone::Refused, "-3", "three revisions behind the root"),
+            (Tone::Dim, "-", "nothing of it yet at this moment"),
             (Tone::Dim, symbols.more, "more came later"),
         ];
         for (tone, sign, text) in legend {

@@ -126,11 +126,14 @@ impl App {
             (None, true) => ("?", Tone::Refused, "not sure".to_owned()),
         };
         let mut right = Vec::new();
-        if let Some(behind) = node.behind.filter(|behind| *behind > 0 && width >= 66) {
-            right.push(self.span(
-                Tone::Refused,
-                format!("{} behind then  ", words::count(behind)),
-            ));
+        if let Some(behind) = node.behind.filter(|behind| *behind > 0) {
+            let behind = words::count(behind);
+            let text = if width >= 66 {
+                format!("{behind} behind then  ")
+            } else {
+                format!("-{behind}  ")
+            };
+            right.push(self.span(Tone::Refused, text));
         }
         let lag = node.lag.map_or_else(|| "-".to_owned(), words::apart);
         right.push(Span::raw(format!("{lag:>9}  ")));

@@ -123,8 +123,10 @@ fn times_revisions_and_addresses_are_gone_to() {
 #[test]
 fn before_its_first_entry_a_machine_is_not_there_yet() {
     let mut app = sample_app((80, 24));
-    press(&mut app, ":09:00:00<enter>4");
+    press(&mut app, ":09:00:00<enter>");
     assert_eq!(app.cursor, None);
+    assert!(app.notice.text.contains("outside of what is held"));
+    press(&mut app, "4");
     let shown = screen(&app);
     assert!(shown.contains("not there yet at this moment"), "{shown}");
     let to = |keys: &str| {
@@ -136,6 +138,12 @@ fn before_its_first_entry_a_machine_is_not_there_yet() {
         history.position(app.cursor.unwrap()).revision
     };
     assert_eq!(to(":rev 6<enter>"), 6);
+    press(&mut app, ":s Flight1<enter>");
+    assert!(
+        app.notice.text.contains("so begin Flight1"),
+        "{:?}",
+        app.notice
+    );
     assert!(to("x") < 12);
     assert!(to(":s Heartbeat<enter>n") < 12);
 }
