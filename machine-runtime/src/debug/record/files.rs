@@ -1,14 +1,12 @@
 //! The frames of one node on their way into files.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::RecordOptions;
-use super::writer::{self, Command, WriteError};
+use super::writer::{self, Command, Progress, WriteError};
 use crate::debug::file::{Encoder, Format};
 use crate::debug::frame::{Body, Frame, Hello, PROCESS};
 use crate::debug::link::hello;
@@ -34,10 +32,12 @@ pub(super) struct Files {
     encoder: Encoder,
     number: u64,
     began: Instant,
-    /// The length of the file that is written now.
-    len: Arc<AtomicU64>,
+    /// How many files are complete, as far as the writer was told.
+    complete: u64,
+    progress: Arc<Progress>,
     blocks: mpsc::Sender<Command>,
-    writer: JoinHandle<Result<(), WriteError>>,
+    /// What writing came to.
+    written: oneshot::Receiver<Result<(), WriteError>>,
 }
 
 impl Files {
@@ -49,8 +49,16 @@ impl Files {
         clocks: Clocks,
     ) -> Self {
         let (blocks, waiting) = mpsc::channel(BLOCKS);
-        let len = Arc::new(AtomicU64::new(0));
-        let writer = writer::Writing::new(subject.name(), options, Arc::clone(&len));
+        let progress = Arc::new(Progress::default());
+        let writer = writer::Writing::new(subject.name(), options, Arc::clone(&progress));
+        let (ended, written) = oneshot::channel();
+        // A thread of its own: it lives as long as the node, and those that tokio has for work that
+        // blocks are few.
+        let thread = std::thread::Builder::new().name("recorder".to_owned());
+        let thread = thread.spawn(move || drop(ended.send(writer.run(waiting))));
+        if let Err(error) = thread {
+            tracing::error!("there is no thread to record on: {error}");
+        }
         let mut files = Self {
             hello: hello(program.to_owned()),
             declared: subject.declared(true),
@@ -61,9 +69,10 @@ impl Files {
             encoder: Encoder::new(options.format),
             number: 0,
             began: Instant::now(),
-            len,
+            complete: 0,
+            progress,
             blocks,
-            writer: tokio::task::spawn_blocking(move || writer.run(waiting)),
+            written,
         };
         files.begin();
         files
@@ -71,7 +80,7 @@ impl Files {
 
     /// Whether the next file is to begin: with the next key.
     pub(super) fn is_next_due(&self) -> bool {
-        let is_long = self.len.load(Ordering::Relaxed) >= self.size;
+        let is_long = self.progress.len_behind(self.complete) >= self.size;
         is_long || self.began.elapsed() >= self.every
     }
 
@@ -79,7 +88,7 @@ impl Files {
         if matches!(body, Body::Key(_)) && self.is_next_due() {
             self.flush().await?;
             self.send(Command::Next).await?;
-            self.len.store(0, Ordering::Relaxed);
+            self.complete += 1;
             self.encoder = Encoder::new(self.format);
             self.began = Instant::now();
             self.begin();
@@ -105,7 +114,7 @@ impl Files {
         // Whether it stopped shows below.
         let _ = self.flush().await;
         drop(self.blocks);
-        self.writer.await.unwrap_or(Err(WriteError::Panicked))
+        self.written.await.unwrap_or(Err(WriteError::Panicked))
     }
 
     async fn send(&self, command: Command) -> Result<(), Stopped> {

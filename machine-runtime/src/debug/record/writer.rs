@@ -34,9 +34,29 @@ pub(super) enum WriteError {
         /// Why.
         error: io::Error,
     },
-    /// There is a mistake in here.
-    #[error("writing panicked")]
+    /// There is a mistake in here, or no thread.
+    #[error("the thread that writes is not there any more")]
     Panicked,
+}
+
+/// How far writing has come.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    /// How many files were complete, as it was told by [`Command::Next`].
+    complete: AtomicU64,
+    /// The length of the one behind those.
+    len: AtomicU64,
+}
+
+impl Progress {
+    /// The length of the file behind so many, as far as it was written.
+    pub(super) fn len_behind(&self, complete: u64) -> u64 {
+        if self.complete.load(Ordering::Acquire) == complete {
+            self.len.load(Ordering::Relaxed)
+        } else {
+            0
+        }
+    }
 }
 
 /// The files of one node.
@@ -48,18 +68,18 @@ pub(super) struct Writing {
     format: Format,
     keep: usize,
     count: u64,
-    len: Arc<AtomicU64>,
+    progress: Arc<Progress>,
 }
 
 impl Writing {
-    pub(super) fn new(node: &str, options: &RecordOptions, len: Arc<AtomicU64>) -> Self {
+    pub(super) fn new(node: &str, options: &RecordOptions, progress: Arc<Progress>) -> Self {
         Self {
             dir: options.dir.clone(),
             stem: file_stem(node),
             format: options.format,
             keep: options.keep,
             count: 0,
-            len,
+            progress,
         }
     }
 
@@ -68,7 +88,12 @@ impl Writing {
         let mut open: Option<(PathBuf, Writer)> = None;
         while let Some(command) = commands.blocking_recv() {
             match command {
-                Command::Next => open = None,
+                Command::Next => {
+                    open = None;
+                    // Here, behind the blocks of the file that is complete now.
+                    self.progress.len.store(0, Ordering::Relaxed);
+                    self.progress.complete.fetch_add(1, Ordering::Release);
+                }
                 Command::Block(block) => {
                     let (path, writer) = match &mut open {
                         Some(open) => open,
@@ -78,7 +103,7 @@ impl Writing {
                         path: path.clone(),
                         error,
                     })?;
-                    self.len.store(len, Ordering::Relaxed);
+                    self.progress.len.store(len, Ordering::Relaxed);
                 }
             }
         }
