@@ -506,6 +506,36 @@ async fn nobody_observes_while_nobody_is_there_and_a_while_after() {
 }
 
 #[tokio::test]
+async fn nobody_observes_for_whoever_else_accepts_at_the_port_of_a_debugger_that_has_gone() {
+    let root = root();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut options = DialOptions::default();
+    options.every = Duration::from_millis(20);
+    options.grace = Duration::from_millis(200);
+    let reporting = report_with(listener.local_addr().unwrap(), options, [root.subject()]);
+    let (mut socket, _) = timeout(PATIENCE, listener.accept()).await.unwrap().unwrap();
+    let mut says = preamble().to_vec();
+    let (version, process, last) = (VERSION, 0, 0);
+    let hello = Ask::Hello {
+        version,
+        process,
+        last,
+    };
+    codec::append(&hello, &mut says).unwrap();
+    socket.write_all(&says).await.unwrap();
+    eventually(|| root.is_observed()).await;
+    drop(socket);
+    let mut others = JoinSet::new();
+    others.spawn(async move {
+        loop {
+            drop(listener.accept().await);
+        }
+    });
+    eventually(|| !root.is_observed() && !reporting.reporter.is_on()).await;
+    reporting.stop().await;
+}
+
+#[tokio::test]
 async fn a_connection_that_breaks_leaves_no_gap() {
     let root = root();
     let mut debugger = Debugger::new().await;

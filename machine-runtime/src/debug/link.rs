@@ -235,7 +235,8 @@ async fn dial(shared: &Shared) {
             }
         };
         if let Ok(Ok(socket)) = connected {
-            match session::run(shared, socket).await {
+            let mut is_debugger = false;
+            match session::run(shared, socket, &mut is_debugger).await {
                 Ok(()) => complained = false,
                 // Whoever answers there is no debugger of ours, and will not be one soon.
                 Err(error) if !complained => {
@@ -244,7 +245,8 @@ async fn dial(shared: &Shared) {
                 }
                 Err(_) => {}
             }
-            if shared.stream.is_on() {
+            // Others that answer there do not keep up what is kept for it.
+            if is_debugger {
                 grace = Some(Instant::now() + options.grace);
             }
         }

@@ -16,8 +16,12 @@ use crate::debug::frame::{Ask, Body, Frame, PROCESS};
 /// The least time between two questions that are answered; what is asked sooner waits in the socket.
 const ASK_PAUSE: Duration = Duration::from_millis(100);
 
-/// Tells a debugger until it has gone. Fails if it is none.
-pub(super) async fn run(shared: &Shared, mut socket: TcpStream) -> Result<(), CodecError> {
+/// Tells a debugger until it has gone. Fails if it is none; `is_debugger` is set as soon as it is one.
+pub(super) async fn run(
+    shared: &Shared,
+    mut socket: TcpStream,
+    is_debugger: &mut bool,
+) -> Result<(), CodecError> {
     let stall = shared.options.stall;
     // It only costs speed if it cannot be set.
     let _ = socket.set_nodelay(true);
@@ -35,6 +39,7 @@ pub(super) async fn run(shared: &Shared, mut socket: TcpStream) -> Result<(), Co
         return Err(CodecError::Malformed { why });
     };
     let known = process == shared.hello.process && last > 0;
+    *is_debugger = true;
     shared.stream.connect(known.then_some(last));
     let _gone = Gone(shared);
     let mut next_ask = Instant::now();
