@@ -87,7 +87,11 @@ impl Stream {
             .frames
             .front()
             .map_or(inner.last + 1, |kept| kept.number);
-        let known = last.filter(|last| (first..=inner.last + 1).contains(&(*last + 1)));
+        let is_known = |last: &u64| {
+            let next = last.checked_add(1);
+            next.is_some_and(|next| (first..=inner.last + 1).contains(&next))
+        };
+        let known = last.filter(is_known);
         inner.connected = true;
         if let Some(last) = known.filter(|_| self.is_on()) {
             inner.sent = last;
@@ -325,16 +329,16 @@ mod tests {
         push(&stream, 1, 1);
         stream.connect(Some(1));
         assert_eq!(numbers(&stream.try_next().unwrap()), [2, 3]);
-        for (unknown, life) in [(Some(9), 2), (None, 3), (Some(0), 4)] {
+        for (unknown, life) in [(Some(9), 2), (None, 3), (Some(u64::MAX), 4), (Some(0), 5)] {
             stream.disconnect();
             stream.connect(unknown);
             assert!(stream.try_next().is_none() && push(&stream, life, 1));
         }
-        assert_eq!(numbers(&stream.try_next().unwrap()), [6]);
+        assert_eq!(numbers(&stream.try_next().unwrap()), [7]);
         stream.end();
-        assert!(!stream.is_on() && !push(&stream, 4, 1));
-        stream.connect(Some(6));
-        assert!(push(&stream, 5, 1));
+        assert!(!stream.is_on() && !push(&stream, 5, 1));
+        stream.connect(Some(7));
+        assert!(push(&stream, 6, 1));
     }
 
     #[test]
