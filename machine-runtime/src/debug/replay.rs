@@ -20,7 +20,8 @@ const MOST: u64 = 1 << 62;
 /// Carries out what was recorded, machine by machine.
 #[derive(Debug, Default)]
 pub struct Replay {
-    process: u128,
+    /// The processes that the files are of.
+    processes: BTreeMap<Arc<Path>, u128>,
     schemas: BTreeMap<u128, Arc<Schema>>,
     machines: BTreeMap<(u128, u32), Replayed>,
     report: Report,
@@ -126,10 +127,12 @@ impl Replay {
     pub fn take(&mut self, recorded: &Recorded) -> Result<(), Divergence> {
         let frame = &recorded.frame;
         if let Body::Hello(hello) = &frame.body {
-            self.process = hello.process;
+            let file = Arc::clone(&recorded.file);
+            self.processes.insert(file, hello.process);
             return Ok(());
         }
-        let at = (self.process, frame.machine);
+        let process = self.processes.get(&recorded.file);
+        let at = (process.copied().unwrap_or_default(), frame.machine);
         let taken = match &frame.body {
             Body::Machine(declared) => self.declare(at, declared),
             body => match self.machines.get_mut(&at) {
@@ -384,7 +387,9 @@ fn told(schema: &Schema, diverged: Diverged) -> String {
             format!("relations were recorded to refuse it and do not: {why}")
         }
         Diverged::Repeated(state) => format!("{} is recorded more than once", name(schema, state)),
-        diverged @ (Diverged::Unknown(_) | Diverged::Auto) => diverged.to_string(),
+        diverged @ (Diverged::Unknown(_) | Diverged::Auto | Diverged::LeftOut) => {
+            diverged.to_string()
+        }
     }
 }
 

@@ -49,6 +49,9 @@ pub enum Diverged {
     /// was recorded to do something else.
     #[error("an auto mutation was recorded of other states than those that could be tried")]
     Auto,
+    /// Only an auto mutation goes on without states that its handlers refused (rule R15).
+    #[error("it is no auto mutation, and was recorded to go on without states that were refused")]
+    LeftOut,
     /// A state ticked otherwise.
     #[error("state {state} was recorded to tick {recorded} times, and ticks {replayed} times")]
     Ticks {
@@ -86,6 +89,8 @@ impl Machine<DynState> {
             if request.op != Op::Add || request.called != self.candidates {
                 return Err(Diverged::Auto);
             }
+        } else if !recorded.left_out.is_empty() {
+            return Err(Diverged::LeftOut);
         }
         self.status.log.clear();
         match recorded.canceled {
