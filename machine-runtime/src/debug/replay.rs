@@ -46,6 +46,8 @@ pub struct Report {
     /// How often something is missing, so that it went on with the next key: what was dropped when it
     /// was recorded, and files that are not there.
     pub gaps: u64,
+    /// How many transitions and deltas were left out, as no key came before them.
+    pub skipped: u64,
 }
 
 impl fmt::Display for Report {
@@ -60,7 +62,11 @@ impl fmt::Display for Report {
             self.deltas,
             self.keys,
             self.gaps
-        )
+        )?;
+        if self.skipped > 0 {
+            write!(f, ", {} skipped without a key", self.skipped)?;
+        }
+        Ok(())
     }
 }
 
@@ -85,6 +91,7 @@ pub struct Divergence {
 #[derive(Debug)]
 struct Replayed {
     name: String,
+    role: Role,
     schema: Arc<Schema>,
     state: Core,
 }
@@ -176,6 +183,7 @@ impl Replay {
             return Err(wrong(why));
         };
         if let Some(known) = self.machines.get(&at)
+            && known.role == declared.role
             && known.schema.fingerprint() == schema.fingerprint()
         {
             // The next file of the same node.
@@ -187,6 +195,7 @@ impl Replay {
         }
         let replayed = Replayed {
             name: declared.name.clone(),
+            role: declared.role,
             schema: Arc::clone(schema),
             state: Core::Lost,
         };
@@ -228,6 +237,19 @@ impl Replayed {
                     let (is, told) = (self.names(&order), self.names(&key.order));
                     return Err(wrong(format!("the active list is {is} and not {told}")));
                 }
+                let (revision, queue_tick) = (machine.revision(), machine.queue_tick());
+                if revision != key.position.revision {
+                    let told = key.position.revision;
+                    return Err(wrong(format!(
+                        "it is at revision {revision} and not {told}"
+                    )));
+                }
+                if queue_tick != key.queue_tick {
+                    let told = key.queue_tick;
+                    return Err(wrong(format!(
+                        "the queue tick is {queue_tick} and not {told}"
+                    )));
+                }
                 report.keys += 1;
                 return Ok(());
             }
@@ -249,8 +271,7 @@ impl Replayed {
                 "a key with a number that no machine comes to".to_owned(),
             ));
         }
-        let is_replica = key.sequence == 0 && key.order.is_empty() && key.queue_tick == 0;
-        if is_replica {
+        if self.role == Role::Replicant {
             if key.ticks.len() != self.schema.len() {
                 let (ticks, states) = (key.ticks.len(), self.schema.len());
                 return Err(wrong(format!("a key of {ticks} ticks for {states} states")));
@@ -285,6 +306,7 @@ impl Replayed {
             epoch,
         } = &mut self.state
         else {
+            report.skipped += 1;
             return Ok(());
         };
         let position = Position {
@@ -321,6 +343,7 @@ impl Replayed {
 
     fn followed(&mut self, f: &Followed, report: &mut Report) -> Result<(), Wrong> {
         let Core::Replica { ticks, position } = &mut self.state else {
+            report.skipped += 1;
             return Ok(());
         };
         let wrong = |why| Err((0, f.position, why));
