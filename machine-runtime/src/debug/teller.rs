@@ -82,6 +82,8 @@ pub(super) struct Teller {
     before: Option<Last>,
     /// How many events were lost, as far as that was told.
     lost: u64,
+    /// How many events were lost when a key was asked for.
+    lost_asked: u64,
     since_key: u64,
     wanted: bool,
     next_key: Instant,
@@ -110,6 +112,7 @@ impl Teller {
             last: None,
             before: None,
             lost: 0,
+            lost_asked: 0,
             since_key: 0,
             wanted: true,
             next_key: Instant::now(),
@@ -170,7 +173,7 @@ impl Teller {
         }
     }
 
-    /// What can be told without waiting, to the end.
+    /// What can be told without waiting, to the end, and how much is missing there.
     pub(super) fn rest(&mut self) -> Vec<(At, Body)> {
         while self.last.is_some()
             && let Some(event) = self.held.pop_front().or_else(|| self.observer.try_next())
@@ -179,6 +182,14 @@ impl Teller {
             if self.key_is_due() {
                 self.tell_key();
             }
+        }
+        let lost = self.observer.lost().saturating_sub(self.lost);
+        if self.before.is_some() || (lost > 0 && self.last.is_some()) {
+            // No key comes any more that would make up for it.
+            self.lost += lost;
+            self.before = None;
+            let dropped = Body::Dropped(lost.max(1));
+            self.out.push_back((self.clocks.now(), dropped));
         }
         self.out.drain(..).collect()
     }
@@ -195,6 +206,7 @@ impl Teller {
 
     fn ask(&mut self) {
         self.wanted = false;
+        self.lost_asked = self.observer.lost();
         if self.subject.role() == Role::Root {
             let handle = self.subject.handle().clone();
             self.asked = Some(Box::pin(async move { handle.checkpoint().await }));
@@ -244,15 +256,27 @@ impl Teller {
             }
         }
         let now = self.clocks.now();
-        if self.last.is_none() {
+        let begins = self.last.is_none();
+        if begins {
             self.wanted = false;
         }
         if let Some(before) = self.before.take() {
             let missed = self.observer.lost();
             let dropped = last.sequence.saturating_sub(before.sequence);
-            let dropped = dropped.max(missed - self.lost).max(1);
+            let dropped = dropped.max(missed.saturating_sub(self.lost)).max(1);
             self.lost = missed;
             self.out.push_back((now, Body::Dropped(dropped)));
+        }
+        if begins {
+            // The key has what was lost before it was asked for. One that loses nothing can only lack what
+            // was done before it was attached.
+            let is_lossless = self.room == usize::MAX;
+            let lost = self.observer.lost();
+            self.lost = if is_lossless {
+                lost
+            } else {
+                self.lost.max(self.lost_asked)
+            };
         }
         self.out.push_back((now, Body::Key(Box::new(key))));
         self.last = Some(last);
