@@ -52,6 +52,8 @@ pub(super) async fn run(
             }
             ask = async {
                 sleep_until(next_ask).await;
+                // Answers wait for room like all else.
+                shared.stream.has_room().await;
                 asks.next().await
             } => {
                 next_ask = Instant::now() + ASK_PAUSE;
