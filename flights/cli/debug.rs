@@ -32,19 +32,24 @@ pub struct DebugArgs {
     pub record: Option<PathBuf>,
 
     /// What a recording is made of: `binary`, or `json`, an object a line
-    #[arg(long, value_name = "FORMAT", default_value = "binary")]
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        default_value = "binary",
+        requires = "record"
+    )]
     pub record_format: RecordFormat,
 
     /// How long a file of a recording becomes, such as `500k`, `64m`, `2g`
-    #[arg(long, value_name = "SIZE", default_value = "64m", value_parser = size)]
+    #[arg(long, value_name = "SIZE", default_value = "64m", value_parser = size, requires = "record")]
     pub record_size: u64,
 
     /// After what time a recording goes on in another file
-    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = period)]
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = period, requires = "record")]
     pub record_every: Duration,
 
     /// How many files of each node are kept; `0` keeps all
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, requires = "record")]
     pub record_keep: usize,
 }
 
