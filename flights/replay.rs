@@ -1,6 +1,9 @@
 //! `flights replay`: whether the core does what was recorded, or what that was.
 
+use std::collections::BTreeMap;
 use std::io::{self, BufWriter, Write};
+use std::path::Path;
+use std::sync::Arc;
 
 use machine_node::debugging::{JsonLines, Recording, Replay};
 
@@ -31,15 +34,21 @@ pub fn replay(args: &ReplayArgs) -> anyhow::Result<()> {
 
 fn print(mut recording: Recording, out: &mut impl Write) -> anyhow::Result<usize> {
     let mut wrong = Vec::new();
-    let mut lines = JsonLines::new();
+    // Those of each file by themselves: files of several processes come in turns.
+    let mut lines = BTreeMap::<Arc<Path>, JsonLines>::new();
     loop {
         match recording.next_frame() {
-            Ok(Some(recorded)) => writeln!(out, "{}", lines.write(&recorded.frame)?)?,
+            Ok(Some(recorded)) => {
+                let lines = lines.entry(Arc::clone(&recorded.file)).or_default();
+                writeln!(out, "{}", lines.write(&recorded.frame)?)?;
+            }
             Ok(None) => break,
             Err(error) => wrong.push(error),
         }
     }
-    wrong.extend(recording.torn());
+    for error in recording.torn() {
+        tracing::warn!("{error}");
+    }
     out.flush()?;
     // What is printed is for programs; this is for whoever runs them.
     for error in &wrong {
@@ -69,18 +78,29 @@ fn check(mut recording: Recording, out: &mut impl Write) -> anyhow::Result<usize
             Err(error) => tell(out, &error)?,
         }
     }
-    for error in recording.torn() {
-        tell(out, &error)?;
+    // As a process leaves it that is killed: all that is whole was looked at.
+    let torn = recording.torn();
+    for error in &torn {
+        writeln!(out, "{error}")?;
     }
     if wrong > TOLD {
         writeln!(out, "and {} more", wrong - TOLD)?;
     }
     let files = recording.files().len();
     let report = replay.report();
-    let verdict = if wrong == 0 {
-        "reproduced"
-    } else {
+    // That nothing was looked at is no success.
+    let nothing = report.skipped > 0 && report.transitions == 0 && report.deltas == 0;
+    let verdict = if wrong > 0 {
         "not reproduced"
+    } else if nothing {
+        wrong = 1;
+        "nothing reproduced, as there is no key to begin with"
+    } else if !torn.is_empty() {
+        "all that is whole was reproduced, and the end is torn"
+    } else if report.gaps > 0 || report.skipped > 0 {
+        "reproduced but for what is missing"
+    } else {
+        "reproduced"
     };
     writeln!(out, "{files} files: {report}: {verdict}")?;
     Ok(wrong)
