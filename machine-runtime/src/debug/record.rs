@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::file::Format;
@@ -160,11 +160,13 @@ impl Recorder {
             tokio::select! {
                 () = &mut stop => break,
                 () = self.shared.added.notified() => {}
-                Some(_) = nodes.join_next() => {}
+                Some(ended) = nodes.join_next() => note(ended),
             }
         }
         stopping.send_replace(true);
-        while nodes.join_next().await.is_some() {}
+        while let Some(ended) = nodes.join_next().await {
+            note(ended);
+        }
     }
 }
 
@@ -172,6 +174,13 @@ impl Shared {
     fn known(&self) -> MutexGuard<'_, Known> {
         // Only an exhausted memory could panic under it.
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Says so if a node is not recorded any more as there is a mistake in here.
+fn note(ended: Result<(), JoinError>) {
+    if let Err(error) = ended {
+        tracing::error!("a node is not recorded any more: {error}");
     }
 }
 
