@@ -271,9 +271,9 @@ impl Teller {
             // The key has what was lost before it was asked for. One that loses nothing can only lack what
             // was done before it was attached.
             let is_lossless = self.room == usize::MAX;
-            let lost = self.observer.lost();
+            let missed = self.observer.lost();
             self.lost = if is_lossless {
-                lost
+                missed
             } else {
                 self.lost.max(self.lost_asked)
             };
