@@ -191,10 +191,7 @@ fn press(told: &mut Told, seed: u64, presses: usize) -> anyhow::Result<Vec<(f64,
                 let Effect::Run(id, job) = effect else {
                     continue;
                 };
-                let done = {
-                    let store = told.shared.read().unwrap_or_else(PoisonError::into_inner);
-                    job.run(&store, &|| false)
-                };
+                let done = job.run(&told.shared, &|| false);
                 let start = Instant::now();
                 effects.extend(app.update(Message::Done(id, done)));
                 terminal.draw(|frame| app.draw(frame))?;
