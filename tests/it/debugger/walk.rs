@@ -122,11 +122,12 @@ fn the_walk_through_the_tree_finds_what_the_documentation_says() {
         let lines = printed.stdout.lines().map(str::trim_end);
         let screen: Vec<_> = lines.collect();
         let (words, keys, size) = (step.words, step.keys, step.size);
-        page.push_str(&format!(
+        let part = format!(
             "\n{words}\n\n```console\n$ flights debug day --frame {size} --keys '{keys}'\n```\n\n\
              ```text\n{}\n```\n",
             screen.join("\n")
-        ));
+        );
+        page.push_str(&part);
     }
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/walk.md");
     if std::env::var_os("WRITE_DOCS").is_some() {
