@@ -49,7 +49,7 @@ fn browsers_read_a_tree_each_at_a_moment_of_its_own() {
         assert!(live.contains(text), "no `{text}` in\n{live}");
     }
     // The diagram of a group, drawn by the debugger, and the sequence of the transition.
-    for (tab, text) in [("graph", "/graph.svg?"), ("sequence", "/sequence.svg?")] {
+    for (tab, text) in [("graph", "graph.svg?"), ("sequence", "sequence.svg?")] {
         let drawn = page(tab, &format!("{url}/#tab={tab}&group=Status"), 8000);
         assert!(
             drawn.contains(r#"data-ready="1""#) && drawn.contains(text),
