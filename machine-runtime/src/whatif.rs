@@ -68,6 +68,7 @@ pub fn smallest(
         out: vec![false; reach.near.len()],
         reach,
         undone: Vec::new(),
+        others_change: [false; 3],
         answer: Answer::default(),
         found: Vec::new(),
     };
@@ -103,6 +104,8 @@ struct Search<'a, F> {
     /// Mutations that lead to it, but for an auto mutation of states out of reach that follows; and those
     /// states.
     undone: Vec<(Op, Vec<u32>, Vec<u32>)>,
+    /// Whether one state out of reach can be added, removed or set, and changes something.
+    others_change: [bool; 3],
     answer: Answer,
     found: Vec<(Rank, Mutation<DynState>)>,
 }
@@ -127,8 +130,8 @@ impl<F: FnMut() -> bool> Search<'_, F> {
                     self.choose(op, size, &mut Vec::new(), &needs)?;
                 }
             }
-            if size == 1 && self.found.is_empty() {
-                self.run_others()?;
+            if self.found.is_empty() {
+                self.run_others(size)?;
             }
             self.hold_back(size)?;
             if !self.found.is_empty() {
@@ -138,16 +141,24 @@ impl<F: FnMut() -> bool> Search<'_, F> {
         ControlFlow::Continue(())
     }
 
-    /// A state out of reach matters only as it changes something, so that auto states follow, and in a
-    /// set, which takes all others away. One that does so stands for all.
-    fn run_others(&mut self) -> ControlFlow<Stop> {
+    /// States out of reach matter only as they change something, so that auto states follow, and in a
+    /// set, which takes all others away. Those that do so first stand for all.
+    fn run_others(&mut self, size: usize) -> ControlFlow<Stop> {
         let all = 0..as_index(self.machine.schema().len());
         let others: Vec<u32> = all.filter(|state| !self.reach.has(*state)).collect();
-        for op in [Op::Add, Op::Remove, Op::Set] {
+        for (i, op) in [Op::Add, Op::Remove, Op::Set].into_iter().enumerate() {
+            if self.others_change[i] {
+                continue;
+            }
+            if size > 1 {
+                self.with_others(op, &mut Vec::new(), &others, size)?;
+                continue;
+            }
             for state in &others {
                 let changes = self.one(op, &[*state])?;
                 let follow = op != Op::Add || !self.machine.schema().is_health(&[*state]);
-                if changes && follow && self.found.is_empty() {
+                self.others_change[i] |= changes && follow;
+                if self.others_change[i] && self.found.is_empty() {
                     break;
                 }
             }
@@ -250,17 +261,6 @@ impl<F: FnMut() -> bool> Search<'_, F> {
 
     /// Calls these states, in each order that can make a difference: that of what they add.
     fn attempt(&mut self, op: Op, mut states: Vec<u32>) -> ControlFlow<Stop> {
-        let is_active = |state: &u32| self.machine.is_active(DynState(*state));
-        // To add what is all active, or to remove what is all inactive, may still do something: it
-        // resolves anew. But that is the same whatever is called, and no answer that explains.
-        let worthwhile = match op {
-            Op::Add => !states.iter().all(is_active),
-            Op::Remove => states.iter().any(is_active),
-            Op::Set | Op::Toggle => true,
-        };
-        if !worthwhile {
-            return ControlFlow::Continue(());
-        }
         let compiled = self.machine.schema().compiled();
         let adders = states.iter().filter(|state| compiled.has_add(**state));
         if op == Op::Remove || adders.count() < 2 {

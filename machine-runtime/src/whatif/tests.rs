@@ -154,3 +154,71 @@ fn any_change_will_do_where_an_auto_state_only_waits_for_one() {
         "{answer:?}"
     );
 }
+
+#[test]
+fn a_call_of_what_is_so_already_may_be_what_helps() {
+    // An active multi state that is called again ticks, and auto states follow: `Exception` is one.
+    let schema = Schema::builder("Again")
+        .state(StateDef::new("S1").auto().remove(["S2"]))
+        .state(StateDef::new("S2").auto().remove(["S1", "Exception", "S3"]))
+        .state(StateDef::new("S3").auto().require(["S4"]))
+        .state(StateDef::new("S4").auto().require(["S5"]))
+        .state(StateDef::new("S5").auto().require(["Exception", "S3"]));
+    let mut machine = Machine::with_schema(schema.build().unwrap().into());
+    let (exception, s1) = (find(&machine, "Exception"), find(&machine, "S1"));
+    assert!(
+        machine
+            .mutate(&Mutation::new(Op::Set, [exception]))
+            .is_executed()
+    );
+    let _ = machine.add(s1);
+    let s3 = find(&machine, "S3");
+    let wanted = !machine.is_active(s3);
+    let answer = smallest(&machine, s3, wanted, u64::MAX, || true);
+    assert_eq!(
+        answer.found.first().map(|found| found.states().len()),
+        Some(1)
+    );
+    // What is called to go is not added back by an active multi state, and so does not remove another.
+    let schema = Schema::builder("Back")
+        .state(
+            StateDef::new("Exception")
+                .multi()
+                .add(["S3", "S1"])
+                .remove(["S1"]),
+        )
+        .state(StateDef::new("S1").remove(["Exception"]))
+        .state(StateDef::new("S2").add(["S1", "Exception"]))
+        .state(StateDef::new("S3").multi().add(["S1", "S2"]));
+    let mut machine = Machine::with_schema(schema.build().unwrap().into());
+    let [exception, s1, s2, s3] = ["Exception", "S1", "S2", "S3"].map(|name| find(&machine, name));
+    let _ = machine.add(s3);
+    for _ in 0..3 {
+        let _ = machine.add(exception);
+    }
+    let _ = machine.remove([s1, s2]);
+    let _ = machine.add(exception);
+    assert!(!machine.is_active(exception) && !machine.is_active(s1));
+    let answer = smallest(&machine, exception, true, u64::MAX, || true);
+    assert_eq!(told(&machine, &answer), ["Remove S1"]);
+}
+
+#[test]
+fn a_change_that_only_two_make_together_is_found() {
+    let ring = |name: &str, next: &str| StateDef::new(name.to_owned()).require([next.to_owned()]);
+    let schema = Schema::builder("Ring")
+        .state(ring("A", "A2").auto())
+        .state(ring("A2", "A3").auto())
+        .state(ring("A3", "A4").auto())
+        .state(ring("A4", "A").auto())
+        .state(ring("C", "D"))
+        .state(ring("D", "C"))
+        .state(ring("Exception", "E"))
+        .state(ring("E", "Exception"));
+    let machine = Machine::with_schema(schema.build().unwrap().into());
+    let answer = smallest(&machine, find(&machine, "A"), true, u64::MAX, || true);
+    assert!(
+        told(&machine, &answer).contains(&"Add C D".to_owned()),
+        "{answer:?}"
+    );
+}
