@@ -98,6 +98,8 @@ pub mod replica;
 #[cfg(feature = "tokio")]
 mod ring;
 mod schema;
+#[cfg(feature = "replica")]
+mod selection;
 mod serde_impl;
 mod set;
 mod sets;

@@ -107,7 +107,7 @@ impl Publisher {
     /// Publishes a moment that does not follow from the one before.
     pub(crate) fn replace(&mut self, snapshot: Snapshot) {
         let position = snapshot.position();
-        self.shared.ring().reset(position);
+        self.shared.ring().reset(position, snapshot.retained());
         let snapshot = Arc::new(snapshot);
         self.spare = None;
         self.batch.clear();

@@ -271,7 +271,7 @@ impl<S: State> Reactor<S> {
                     self.follow(&delta.changes, &delta.payloads, outbox);
                 }
             }
-            Since::Compacted { .. } | Since::OtherEpoch => {
+            Since::Compacted { .. } | Since::Ahead | Since::OtherEpoch => {
                 // What is shown may have gone on since; it is never behind where we are.
                 let now = shared.current().unwrap_or(now);
                 self.jump(&now, outbox);

@@ -15,6 +15,10 @@
 //! the root. What was on a link that broke is sent again, with the same key, which the root runs
 //! once.
 //!
+//! A follower has one parent or a list of them: of those that serve the life of the root that it shows it
+//! takes the first, leaves one that is itself cut off or says nothing, and goes on from its position at
+//! the next. A link can carry a [`Selection`] of the states; then it does so for everybody behind it.
+//!
 //! What goes over the wire, and how it may change, is in `wire`.
 
 mod codec;
@@ -25,10 +29,11 @@ mod source;
 mod uplink;
 mod wire;
 
+pub use crate::selection::{InvalidSelection, Selection};
 pub use connect::{Connect, Tcp};
-pub use follower::{Follower, FollowerOptions, Granularity};
-pub use link::{Link, LinkState, Resync};
-pub use source::{Source, SourceOptions, SourceStats};
+pub use follower::{Follower, FollowerOptions, Granularity, PREFER_EVERY};
+pub use link::{Edge, Link, LinkState, Resync};
+pub use source::{IDLE, Served, Source, SourceOptions, SourceStats};
 pub use uplink::UPLINK;
 pub(crate) use uplink::Uplink;
-pub use wire::PROTOCOL;
+pub use wire::{OLDEST_PROTOCOL, PROTOCOL};

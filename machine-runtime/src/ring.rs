@@ -1,11 +1,15 @@
 //! The recent deltas of a view: what a follower resumes from.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 
 use crate::position::{Epoch, Position};
-use crate::transition::Change;
+#[cfg(feature = "replica")]
+use crate::relations::factor;
+#[cfg(feature = "replica")]
+use crate::selection::Selection;
+use crate::transition::{Change, payload_digest};
 
 /// How many deltas a node keeps unless told otherwise.
 pub const RING_DELTAS: usize = 4096;
@@ -61,6 +65,8 @@ pub(crate) enum Since {
     Current,
     /// What it lacks.
     Deltas(Vec<Delta>),
+    /// The follower has more than the ring: it came from a node that is ahead of this one.
+    Ahead,
     /// The revision is not, or no longer, one to resume from; this is the oldest that is.
     Compacted { oldest: u64 },
     /// The position is of another epoch.
@@ -76,6 +82,19 @@ struct Entry {
     payloads: u64,
 }
 
+/// A retained payload that was set or dropped.
+#[derive(Clone, Debug)]
+struct Retained {
+    state: u32,
+    payload: Option<Bytes>,
+    /// By how much that moved the digest.
+    #[cfg_attr(
+        not(feature = "replica"),
+        expect(dead_code, reason = "links carry selections, and nothing else does")
+    )]
+    moved: u64,
+}
+
 /// A bounded log of deltas, oldest first.
 #[derive(Debug)]
 pub(crate) struct Ring {
@@ -84,8 +103,10 @@ pub(crate) struct Ring {
     base: Entry,
     entries: VecDeque<Entry>,
     changes: VecDeque<Change>,
-    payloads: VecDeque<(u32, Option<Bytes>)>,
+    payloads: VecDeque<Retained>,
     payload_bytes: usize,
+    /// What each retained payload of the newest revision is of the digest.
+    retained: BTreeMap<u32, u64>,
     most_deltas: usize,
     most_bytes: usize,
 }
@@ -104,23 +125,33 @@ impl Ring {
             changes: VecDeque::new(),
             payloads: VecDeque::new(),
             payload_bytes: 0,
+            retained: BTreeMap::new(),
             most_deltas,
             most_bytes,
         }
     }
 
-    /// Forgets everything; the next delta applies to `position`.
-    pub(crate) fn reset(&mut self, position: Position) {
+    /// Forgets everything; the next delta applies to `position`, where these payloads are retained.
+    pub(crate) fn reset(&mut self, position: Position, retained: &BTreeMap<u32, Bytes>) {
         *self = Self::new(self.most_deltas, self.most_bytes);
         self.epoch = position.epoch;
         self.base.revision = position.revision;
+        let retained = retained.iter();
+        self.retained = retained
+            .map(|(state, payload)| (*state, payload_digest(*state, payload)))
+            .collect();
+    }
+
+    /// The oldest revision to resume from, and how much the ring holds at most.
+    pub(crate) fn bounds(&self) -> (u64, usize, usize) {
+        (self.base.revision, self.most_deltas, self.most_bytes)
     }
 
     /// How many deltas there are, and the bytes they take.
     pub(crate) fn size(&self) -> (usize, usize) {
         let bytes = self.entries.len() * size_of::<Entry>()
             + self.changes.len() * size_of::<Change>()
-            + self.payloads.len() * size_of::<(u32, Option<Bytes>)>()
+            + self.payloads.len() * size_of::<Retained>()
             + self.payload_bytes;
         (self.entries.len(), bytes)
     }
@@ -133,8 +164,19 @@ impl Ring {
         payloads: &[(u32, Option<Bytes>)],
     ) {
         self.changes.extend(changes);
-        self.payloads.extend(payloads.iter().cloned());
-        self.payload_bytes += payloads.iter().map(payload_len).sum::<usize>();
+        for (state, payload) in payloads {
+            let after = payload.as_ref().map(|new| payload_digest(*state, new));
+            let before = match after {
+                Some(after) => self.retained.insert(*state, after),
+                None => self.retained.remove(state),
+            };
+            self.payload_bytes += payload.as_ref().map_or(0, Bytes::len);
+            self.payloads.push_back(Retained {
+                state: *state,
+                payload: payload.clone(),
+                moved: after.unwrap_or(0).wrapping_sub(before.unwrap_or(0)),
+            });
+        }
         self.entries.push_back(Entry {
             revision,
             digest,
@@ -158,7 +200,8 @@ impl Ring {
         let payloads = self
             .payloads
             .drain(..range(oldest.payloads, self.base.payloads));
-        self.payload_bytes -= payloads.map(|payload| payload_len(&payload)).sum::<usize>();
+        let bytes = payloads.map(|retained| retained.payload.map_or(0, |payload| payload.len()));
+        self.payload_bytes -= bytes.sum::<usize>();
         self.base = oldest;
     }
 
@@ -170,11 +213,14 @@ impl Ring {
         }
         let after = after.revision;
         let newest = self.entries.back().unwrap_or(&self.base);
-        if after == newest.revision {
-            return Since::Current;
+        if after >= newest.revision {
+            return if after == newest.revision {
+                Since::Current
+            } else {
+                Since::Ahead
+            };
         }
-        let start = self.entries_up_to(after);
-        let Some(start) = start else {
+        let Some(start) = self.entries_up_to(after) else {
             return Since::Compacted {
                 oldest: self.base.revision,
             };
@@ -185,6 +231,73 @@ impl Ring {
         } else {
             Since::Deltas(vec![self.delta(start, self.entries.len() - 1)])
         }
+    }
+
+    /// As [`Ring::since`], of nothing but the selected states, and up to the revision of `now`, of which
+    /// it also says the digest of these.
+    #[cfg(feature = "replica")]
+    pub(crate) fn since_of(
+        &self,
+        after: Position,
+        every: bool,
+        most: usize,
+        selection: &Selection,
+        now: (u64, u64),
+    ) -> Since {
+        if after.epoch != self.epoch {
+            return Since::OtherEpoch;
+        }
+        let (until, mut digest) = now;
+        if after.revision == until {
+            return Since::Current;
+        }
+        let newest = self.entries.back().unwrap_or(&self.base);
+        if after.revision > until {
+            // It may well be ahead of `now` and not of the ring.
+            return if after.revision > newest.revision {
+                Since::Ahead
+            } else {
+                Since::Current
+            };
+        }
+        let ends = self
+            .entries_up_to(after.revision)
+            .zip(self.entries_up_to(until));
+        let Some((start, end)) = ends else {
+            return Since::Compacted {
+                oldest: self.base.revision,
+            };
+        };
+        let places: Vec<(usize, usize)> = if every {
+            (start..end).map(|i| (i, i)).collect()
+        } else {
+            vec![(start, end - 1)]
+        };
+        // Digests are known from behind.
+        let mut deltas = Vec::new();
+        for (first, last) in places.iter().rev() {
+            let mut delta = self.delta(*first, *last);
+            delta.digest = digest;
+            delta
+                .changes
+                .retain(|change| selection.contains(change.state as usize));
+            delta
+                .payloads
+                .retain(|(state, _)| selection.contains(*state as usize));
+            for change in &delta.changes {
+                let moved = factor(change.state as usize).wrapping_mul(change.ticks.into());
+                digest = digest.wrapping_sub(moved);
+            }
+            let payloads = self.payloads_of(*first, *last);
+            let selected = payloads.filter(|retained| selection.contains(retained.state as usize));
+            digest = selected.fold(digest, |digest, retained| {
+                digest.wrapping_sub(retained.moved)
+            });
+            deltas.push(delta);
+        }
+        deltas.reverse();
+        deltas.truncate(most);
+        Since::Deltas(deltas)
     }
 
     /// What moved from `after` to `until`, change by change, if both are revisions to resume
@@ -222,30 +335,39 @@ impl Ring {
     }
 
     /// What the entries from `first` to `last` come to, not summed yet.
-    fn delta(&self, first: usize, last: usize) -> Delta {
+    fn delta(&self, first: usize, last_place: usize) -> Delta {
         let before = if first == 0 {
             self.base
         } else {
             self.entries[first - 1]
         };
-        let last = self.entries[last];
-        let payload = |count: u64| {
-            usize::try_from(count - self.base.payloads).expect("what the ring holds is few")
-        };
+        let payloads = self.payloads_of(first, last_place);
+        let last = self.entries[last_place];
         let changes = self.place(before.changes)..self.place(last.changes);
-        let payloads = payload(before.payloads)..payload(last.payloads);
         Delta {
             base: before.revision,
             revision: last.revision,
             digest: last.digest,
             changes: self.changes.range(changes).copied().collect(),
-            payloads: self.payloads.range(payloads).cloned().collect(),
+            payloads: payloads
+                .map(|retained| (retained.state, retained.payload.clone()))
+                .collect(),
         }
     }
-}
 
-fn payload_len((_, payload): &(u32, Option<Bytes>)) -> usize {
-    payload.as_ref().map_or(0, Bytes::len)
+    /// The payloads of the entries from `first` to `last`.
+    fn payloads_of(&self, first: usize, last: usize) -> impl Iterator<Item = &Retained> {
+        let place = |count: u64| {
+            usize::try_from(count - self.base.payloads).expect("what the ring holds is few")
+        };
+        let before = if first == 0 {
+            self.base
+        } else {
+            self.entries[first - 1]
+        };
+        self.payloads
+            .range(place(before.payloads)..place(self.entries[last].payloads))
+    }
 }
 
 #[cfg(test)]
@@ -322,11 +444,11 @@ mod tests {
     }
 
     #[test]
-    fn nothing_resumes_inside_a_coalesced_delta_or_ahead() {
+    fn nothing_resumes_inside_a_coalesced_delta() {
         let mut ring = Ring::new(10, RING_BYTES);
         ring.push((5, 0), &[change(1, 1)], &[]);
         assert_eq!(ring.since(at(3), false, 10), Since::Compacted { oldest: 0 });
-        assert_eq!(ring.since(at(6), false, 10), Since::Compacted { oldest: 0 });
+        assert_eq!(ring.since(at(6), false, 10), Since::Ahead);
     }
 
     #[test]
@@ -348,6 +470,54 @@ mod tests {
         assert_eq!(ring(10).between(at(3), 3), None);
         assert_eq!(ring(10).between(at(1), 7), None);
         assert_eq!(ring(2).between(at(1), 3), None);
+    }
+
+    #[cfg(feature = "replica")]
+    #[test]
+    fn of_selected_states_digests_are_those_of_what_travels() {
+        let builder = (0..8).fold(crate::Schema::builder("Eight"), |builder, i| {
+            builder.state(crate::StateDef::new(format!("S{i}")))
+        });
+        let schema = builder.build().unwrap();
+        let selection = Selection::of(&schema, [1, 3]);
+        let mut ring = Ring::new(10, RING_BYTES);
+        ring.reset(at(0), &[(1, Bytes::from("old"))].into());
+        let kept = Some(Bytes::from("new"));
+        ring.push(
+            (1, 0),
+            &[change(1, 1), change(2, 1)],
+            &[(1, kept.clone()), (2, kept)],
+        );
+        ring.push((2, 0), &[change(2, 1)], &[(2, None)]);
+        ring.push((3, 0), &[change(3, 2)], &[(1, None)]);
+        ring.push((4, 0), &[change(5, 1)], &[]);
+        let old = payload_digest(1, b"old");
+        let first = 100_u64.wrapping_add(old);
+        let second = (first.wrapping_sub(old))
+            .wrapping_add(factor(1))
+            .wrapping_add(payload_digest(1, b"new"));
+        let last = second
+            .wrapping_sub(payload_digest(1, b"new"))
+            .wrapping_add(factor(3).wrapping_mul(2));
+        let since = |after, every| ring.since_of(at(after), every, 10, &selection, (3, last));
+        let Since::Deltas(each) = since(0, true) else {
+            panic!()
+        };
+        let digests: Vec<_> = each.iter().map(|delta| delta.digest).collect();
+        assert_eq!(digests, [second, second, last]);
+        assert_eq!(each[1].changes, []);
+        let Since::Deltas(sum) = since(0, false) else {
+            panic!()
+        };
+        assert_eq!((sum[0].revision, sum[0].digest), (3, last));
+        assert_eq!(sum[0].changes, [change(1, 1), change(3, 2)]);
+        assert_eq!(since(3, false), Since::Current);
+        assert_eq!(
+            since(4, false),
+            Since::Current,
+            "ahead of what is shown, not of the ring"
+        );
+        assert_eq!(since(5, false), Since::Ahead);
     }
 
     #[test]

@@ -29,6 +29,8 @@ use crate::position::Position;
 use crate::queue::{Waiting, decided};
 use crate::ring::{RING_BYTES, RING_DELTAS, Ring, summed};
 use crate::schema::{Schema, as_index};
+#[cfg(feature = "replica")]
+use crate::selection::Selection;
 use crate::set::{StateSet, ones};
 use crate::state::{DynState, State, Words};
 use crate::trace::Traces;
@@ -217,6 +219,9 @@ pub(crate) struct Shared {
     /// How many links there are to the root; `NO_TIER` until that is known.
     tier: AtomicU32,
     traces: Traces,
+    /// The states that are shown, if not all.
+    #[cfg(feature = "replica")]
+    selection: ArcSwapOption<Selection>,
 }
 
 const NO_TIER: u32 = u32::MAX;
@@ -248,6 +253,8 @@ impl Shared {
             freshened: tokio::sync::Notify::new(),
             tier: AtomicU32::new(if root { 0 } else { NO_TIER }),
             traces: Traces::default(),
+            #[cfg(feature = "replica")]
+            selection: ArcSwapOption::empty(),
         }
     }
 
@@ -260,6 +267,18 @@ impl Shared {
     #[cfg(feature = "replica")]
     pub(crate) fn set_tier(&self, tier: u32) {
         self.tier.store(tier, Ordering::Relaxed);
+    }
+
+    /// Notes which states are shown, if not all.
+    #[cfg(feature = "replica")]
+    pub(crate) fn select(&self, selection: Option<Selection>) {
+        self.selection.store(selection.map(Arc::new));
+    }
+
+    #[cfg(feature = "replica")]
+    pub(crate) fn selection(&self) -> Option<Selection> {
+        let selection = self.selection.load();
+        selection.as_ref().map(|selection| (**selection).clone())
     }
 
     /// Notes that what is shown was the root's newest `age` ago.
@@ -320,6 +339,12 @@ impl Shared {
                 .elapsed()
                 .saturating_sub(Duration::from_nanos(fresh)),
         }
+    }
+}
+
+impl Shared {
+    pub(crate) fn is_stale(&self) -> bool {
+        self.age() > self.options.stale_after || self.current.load().is_none()
     }
 }
 
@@ -396,7 +421,7 @@ impl<S: State> View<S> {
 
     /// Whether the age is past the bound, or there is nothing to show yet.
     pub fn is_stale(&self) -> bool {
-        self.age() > self.shared.options.stale_after || self.shared.current.load().is_none()
+        self.shared.is_stale()
     }
 
     /// The age past which the view is stale.
@@ -412,6 +437,19 @@ impl<S: State> View<S> {
     /// How many deltas a follower of this view can resume from, and the bytes they take.
     pub fn ring_size(&self) -> (usize, usize) {
         self.shared.ring().size()
+    }
+
+    /// The oldest revision that a follower of this view can resume from, how many deltas it keeps for
+    /// that at most, and how many bytes of them.
+    pub fn ring_bounds(&self) -> (u64, usize, usize) {
+        self.shared.ring().bounds()
+    }
+
+    /// The states that a replica shows, where these are not all: of the others it knows nothing, and they
+    /// are never active here.
+    #[cfg(feature = "replica")]
+    pub fn selection(&self) -> Option<Selection> {
+        self.shared.selection()
     }
 
     /// Why `state` is or is not active, as far as relations tell.

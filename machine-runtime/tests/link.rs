@@ -354,12 +354,9 @@ async fn a_debugger_is_told_of_a_machine_and_of_its_replicas() {
     options.view.observers = Some(observers.clone());
     let (_, follower) = Follower::new::<DynState>(schema(), options);
     let replica: Handle<DynState> = follower.handle();
-    root.tasks.spawn(follower.run(
-        Tcp {
-            addr: parent.clone(),
-        },
-        std::future::pending(),
-    ));
+    let addr = parent.clone();
+    let stop = std::future::pending();
+    root.tasks.spawn(follower.run(vec![Tcp { addr }], stop));
 
     let mut debugger = Debugger::new().await;
     let replicant = Subject::replicant("replica", &parent, &replica, &observers);

@@ -79,7 +79,7 @@ fn replica(
     let (_, follower) = Follower::new::<Light>(Arc::clone(Light::schema()), follows);
     let handle = follower.handle();
     let (give, given) = mpsc::unbounded_channel();
-    tasks.spawn(follower.run(Given(given), pending()));
+    tasks.spawn(follower.run(vec![Given(given)], pending()));
     (handle, give)
 }
 

@@ -239,7 +239,7 @@ async fn follow(root: &View<DynState>, tasks: &mut JoinSet<()>) -> View<DynState
     let source = Source::new(root, SourceOptions::new("parent"));
     tasks.spawn(async move { source.serve(listener, pending()).await });
     let (view, follower) = Follower::new(schema(), FollowerOptions::new("child"));
-    tasks.spawn(follower.run(Tcp { addr }, pending()));
+    tasks.spawn(follower.run(vec![Tcp { addr }], pending()));
     view
 }
 

@@ -100,7 +100,8 @@ impl Nodes {
         options.granularity = granularity;
         let (_, follower) = Follower::new::<Lamp>(Lamp::schema().clone(), options);
         let handle = follower.handle();
-        self.tasks.spawn(follower.run(Tcp { addr }, pending()));
+        self.tasks
+            .spawn(follower.run(vec![Tcp { addr }], pending()));
         handle
     }
 

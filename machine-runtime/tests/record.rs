@@ -312,7 +312,7 @@ async fn a_replica_and_lines_are_recorded_and_read_while_they_are_written() {
     let subject = Subject::replicant("replica", &parent, &replica, &observers);
     let recorded = record(options(&folder, Format::Binary), [subject]);
     eventually(|| observers.wants(Interest::CHANGES)).await;
-    tasks.spawn(follower.run(Tcp { addr: parent }, std::future::pending()));
+    tasks.spawn(follower.run(vec![Tcp { addr: parent }], std::future::pending()));
     root.work(1, 300).await;
     let line = Line {
         level: 1,

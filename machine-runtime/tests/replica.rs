@@ -90,9 +90,9 @@ impl Nodes {
         self.tasks.spawn(async move {
             follower
                 .run(
-                    Tcp {
+                    vec![Tcp {
                         addr: parent.to_string(),
-                    },
+                    }],
                     std::future::pending(),
                 )
                 .await;
@@ -348,7 +348,7 @@ async fn a_node_that_is_cut_off_serves_on_and_grows_stale() {
     let link = follower.link().clone();
     nodes
         .tasks
-        .spawn(follower.run(Once(Some(near)), std::future::pending()));
+        .spawn(follower.run(vec![Once(Some(near))], std::future::pending()));
     let position = root.add(DynState(1)).await.unwrap().position;
     reach(&view, position).await;
     // Heartbeats keep an idle view fresh for as long as one likes.
@@ -386,7 +386,7 @@ async fn a_push_interval_makes_one_delta_of_what_happens_in_it() {
     let link = follower.link().clone();
     nodes
         .tasks
-        .spawn(follower.run(Once(Some(near)), std::future::pending()));
+        .spawn(follower.run(vec![Once(Some(near))], std::future::pending()));
     let first = root.add(DynState(1)).await.unwrap().position;
     reach(&view, first).await;
     let start = tokio::time::Instant::now();
@@ -443,7 +443,7 @@ async fn age_does_not_add_up_along_the_tree() {
         let (view, follower) = Follower::new::<DynState>(schema(), options);
         nodes
             .tasks
-            .spawn(follower.run(Once(Some(near)), std::future::pending()));
+            .spawn(follower.run(vec![Once(Some(near))], std::future::pending()));
         views.push(view);
     }
     let position = root.add(DynState(1)).await.unwrap().position;

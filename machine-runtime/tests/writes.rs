@@ -77,7 +77,7 @@ impl Replica {
         let handle = follower.handle();
         let (give, given) = mpsc::unbounded_channel();
         let mut tasks = Tasks::new();
-        tasks.spawn(follower.run(Given(given), pending()));
+        tasks.spawn(follower.run(vec![Given(given)], pending()));
         Self {
             handle,
             give,

@@ -44,7 +44,7 @@ impl Pair {
         let narrator = Narrator::new(view, lines.clone(), "leaf: ".to_owned());
         tasks.spawn(Reactor::new(&follower.handle(), narrator).run(pending()));
         let mut synced = follower.handle::<Flights>().view().positions();
-        tasks.spawn(follower.run(Tcp { addr }, pending()));
+        tasks.spawn(follower.run(vec![Tcp { addr }], pending()));
         synced.wait_for(Option::is_some).await.unwrap();
         Self {
             root,

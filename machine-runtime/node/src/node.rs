@@ -134,7 +134,7 @@ impl Node {
                 let (handle, link) = (follower.handle(), follower.link().clone());
                 let subject = Subject::replicant(name, &addr, &handle, &observers);
                 debugging.add(&subject.with_addr(followers));
-                tasks.spawn(follower.run(Tcp { addr }, tasks.stopped()));
+                tasks.spawn(follower.run(vec![Tcp { addr }], tasks.stopped()));
                 (handle, Some(link), observers)
             }
         };

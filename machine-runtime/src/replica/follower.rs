@@ -5,44 +5,40 @@ use std::future::Future;
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tarpc::client;
-use tarpc::context::{self, Context};
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 use crate::handle::{Handle, Target};
-use crate::observe::{LinkChange, Side};
+use crate::observe::LinkChange;
 use crate::position::Position;
 use crate::publisher::Publisher;
-use crate::relations::factor;
-use crate::ring::Delta;
-use crate::schema::{Difference, Fingerprint, Schema, as_index};
+use crate::schema::Schema;
+use crate::selection::Selection;
 use crate::state::State;
-use crate::transition::payload_digest;
-use crate::view::{Snapshot, View, ViewOptions};
-use crate::when::Now;
+use crate::view::{View, ViewOptions};
 
-use super::codec::{frame, transport};
+use super::codec::frame;
 use super::connect::Connect;
-use super::link::{Link, LinkState, Resync, tidy_name};
-use super::uplink::{Sessions, UPLINK, Uplink};
-use super::wire::{
-    Blob, Hello, Malformed, News, PROTOCOL, Refusal, ReplicationClient, Watch, Welcome,
-    decode_delta, decode_snapshot,
-};
+use super::link::{Link, LinkState, Resync};
+use super::uplink::{Sessions, Uplink};
+use super::wire::Malformed;
 
+use self::parents::Parents;
+
+mod apply;
+mod parents;
+mod session;
 mod telling;
-
-/// How long it may take to reach the parent.
-const CONNECT: Duration = Duration::from_secs(3);
-
-/// How long the handshake may take. The parent may use most of it to become ready itself.
-const HANDSHAKE: Duration = Duration::from_secs(8);
 
 /// How long an answer may be late before the connection counts as dead.
 const GRACE: Duration = Duration::from_secs(2);
+
+/// How often one that does not follow the first of its parents looks whether that is back, unless told
+/// otherwise.
+pub const PREFER_EVERY: Duration = Duration::from_secs(10);
 
 /// What a follower wants to see of what happened between two answers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -53,6 +49,12 @@ pub enum Granularity {
     Latest,
     /// Each transition, as far as the parent still has them one by one.
     Every,
+}
+
+impl Granularity {
+    pub(super) fn of(every: bool) -> Self {
+        if every { Self::Every } else { Self::Latest }
+    }
 }
 
 /// How a replica follows.
@@ -67,6 +69,15 @@ pub struct FollowerOptions {
     pub heartbeat: Duration,
     /// What it wants to see.
     pub granularity: Granularity,
+    /// The least time between two deltas that it asks for; zero for each at once. The parent's own holds
+    /// where that is longer.
+    pub push_interval: Duration,
+    /// The states that it wants, if not all. It shows those of them that its parent does.
+    pub selection: Option<Selection>,
+    /// Whether the parent may compress large answers.
+    pub compress: bool,
+    /// How often it looks whether a parent that it prefers to its own is back.
+    pub prefer_every: Duration,
     /// The first pause before it dials again; it doubles up to `retry_most`, and a part of it is
     /// random.
     pub retry_least: Duration,
@@ -84,6 +95,10 @@ impl FollowerOptions {
             view: ViewOptions::default(),
             heartbeat: Duration::from_secs(1),
             granularity: Granularity::Latest,
+            push_interval: Duration::ZERO,
+            selection: None,
+            compress: true,
+            prefer_every: PREFER_EVERY,
             retry_least: Duration::from_millis(20),
             retry_most: Duration::from_secs(2),
             max_frame: None,
@@ -108,6 +123,8 @@ enum Lost {
     NotReady,
     #[error("{0}")]
     Refused(String),
+    #[error("the parent cannot be trusted: {0}")]
+    Untrusted(&'static str),
 }
 
 impl From<client::RpcError> for Lost {
@@ -131,8 +148,16 @@ pub struct Follower {
     ticks: Vec<u64>,
     retained: BTreeMap<u32, Bytes>,
     digest: u64,
+    /// The states that it has, if not all.
+    selection: Option<Selection>,
+    /// Those that the parent gives, if not all.
+    offered: Option<Selection>,
     /// The parent's name, once it said so.
     parent: String,
+    /// How old what the parent shows was when it last answered.
+    parent_age: Duration,
+    /// How many answers in a row could not be used.
+    unusable: u32,
     /// Why the next question asks for a snapshot.
     resync: Option<Resync>,
     /// How many waiting futures deltas let go since the last publication.
@@ -162,7 +187,11 @@ impl Follower {
             position: None,
             retained: BTreeMap::new(),
             digest: 0,
+            selection: None,
+            offered: None,
             parent: String::new(),
+            parent_age: Duration::ZERO,
+            unusable: 0,
             resync: None,
             released: 0,
         };
@@ -187,13 +216,28 @@ impl Follower {
         &self.link
     }
 
-    /// Follows `parent` until `stop` resolves, and dials again for ever, with
-    /// growing pauses, whenever that fails.
+    fn max_frame(&self) -> usize {
+        let max_frame = self.options.max_frame;
+        max_frame.unwrap_or_else(|| frame(&self.schema))
+    }
+
+    /// Follows one of `parents` until `stop` resolves, and dials again for ever, with growing pauses,
+    /// whenever that fails.
+    ///
+    /// Of those that are not cut off themselves and serve the life of the root that is shown it takes the
+    /// first; while it follows another it looks now and then whether that is back. It leaves one that is
+    /// cut off, silent or wrong, and goes on from its position at the next. With one parent it waits for that.
     ///
     /// # Cancel safety
     ///
     /// If dropped, the view keeps its last moment and whoever waits on it is told that it closed.
-    pub async fn run(mut self, mut parent: impl Connect, stop: impl Future<Output = ()>) {
+    ///
+    /// # Panics
+    ///
+    /// If there are no parents.
+    pub async fn run<C: Connect>(mut self, parents: Vec<C>, stop: impl Future<Output = ()>) {
+        assert!(!parents.is_empty(), "a follower has a parent");
+        let mut parents = Parents::new(parents);
         let mut stop = pin!(stop);
         let mut failures = 0;
         let mut known = None;
@@ -201,17 +245,21 @@ impl Follower {
         loop {
             let connects = self.link.connects();
             let lost = tokio::select! {
+                biased;
                 () = &mut stop => return,
                 // Dropping a session closes its connection; what was applied stays.
-                lost = self.session(&mut parent) => lost,
+                lost = self.session(&mut parents) => lost,
             };
-            if self.link.connects() > connects {
-                failures = 0;
+            let followed = self.link.connects() > connects;
+            if followed {
                 known = None;
-                pause = self.options.retry_least;
                 tracing::info!(node = self.options.name, error = %lost, "lost the parent");
                 let why = lost.to_string();
                 self.tell_link(LinkChange::Lost { why });
+            }
+            if followed && !matches!(lost, Lost::Untrusted(_)) {
+                failures = 0;
+                pause = self.options.retry_least;
             }
             failures += 1;
             let told = lost.to_string();
@@ -229,7 +277,9 @@ impl Follower {
             }
             self.link.set(match lost {
                 Lost::Refused(why) => {
-                    pause = self.options.retry_most;
+                    if !parents.has_others() {
+                        pause = self.options.retry_most;
+                    }
                     LinkState::Refused { why }
                 }
                 _ => LinkState::Connecting {
@@ -239,334 +289,13 @@ impl Follower {
             });
             let jitter = fastrand::f64() / 2.0 + 0.5;
             tokio::select! {
+                biased;
                 () = &mut stop => return,
                 () = sleep(pause.mul_f64(jitter)) => {}
             }
             pause = (pause * 2).min(self.options.retry_most);
         }
     }
-
-    /// One connection to the parent, from dialling to its end.
-    async fn session(&mut self, parent: &mut impl Connect) -> Lost {
-        let io = match timeout(CONNECT, parent.connect()).await {
-            Ok(Ok(io)) => io,
-            Ok(Err(error)) => return Lost::Connect(error),
-            Err(_elapsed) => return Lost::Timeout,
-        };
-        let transport = transport(
-            io,
-            self.options
-                .max_frame
-                .unwrap_or_else(|| frame(&self.schema)),
-            Side::Up,
-            self.publisher.shared().observers().cloned(),
-        );
-        let mut config = client::Config::default();
-        // Calls that were dropped count until that has been written. Our own question goes into the
-        // same line, so it must not be full of writes.
-        config.max_in_flight_requests = 2 * UPLINK;
-        config.pending_request_buffer = UPLINK;
-        let new = ReplicationClient::new(config, transport);
-        let lost = tokio::select! {
-            ended = new.dispatch => match ended {
-                Ok(()) => Lost::Rpc("closed by the parent".to_owned()),
-                Err(error) => Lost::Rpc(error.to_string()),
-            },
-            lost = self.follow(new.client) => lost,
-        };
-        self.sessions.end();
-        lost
-    }
-
-    async fn follow(&mut self, client: ReplicationClient) -> Lost {
-        match self.greet(&client).await {
-            Ok(()) => {}
-            Err(lost) => return lost,
-        }
-        self.sessions.begin(client.clone());
-        loop {
-            if let Some(observers) = self.publisher.shared().observers() {
-                observers.keep_up().await;
-            }
-            if let Err(lost) = self.ask(&client).await {
-                return lost;
-            }
-        }
-    }
-
-    async fn greet(&mut self, client: &ReplicationClient) -> Result<(), Lost> {
-        let hello = Hello {
-            fingerprint: self.schema.fingerprint().0,
-            node: self.options.name.clone(),
-            position: self.position,
-        };
-        let body = postcard::to_stdvec(&hello).expect("a hello can always be encoded");
-        let answer = within(HANDSHAKE, |ctx| client.hello(ctx, PROTOCOL, body)).await??;
-        let body = match answer {
-            Ok(body) => body,
-            Err(refusal) => return Err(self.refused(client, refusal).await?),
-        };
-        let mut welcome: Welcome = postcard::from_bytes(&body)
-            .map_err(|error| Lost::Rpc(format!("malformed welcome: {error}")))?;
-        self.publisher
-            .shared()
-            .set_tier(welcome.tier.saturating_add(1));
-        welcome.node = tidy_name(&welcome.node);
-        self.parent.clone_from(&welcome.node);
-        // Only a parent with something to give counts: any other is dialled with growing pauses.
-        self.take(welcome.news)?;
-        self.link.count_connect();
-        tracing::info!(node = self.options.name, parent = welcome.node, "following");
-        self.tell_link(LinkChange::Connected);
-        self.link.set(LinkState::Following {
-            parent: welcome.node,
-        });
-        Ok(())
-    }
-
-    async fn ask(&mut self, client: &ReplicationClient) -> Result<(), Lost> {
-        let Some(after) = self.position else {
-            // Only a parent that shut down in between welcomes without a first snapshot.
-            return Err(Lost::NotReady);
-        };
-        let watch = Watch {
-            after,
-            every: self.options.granularity == Granularity::Every,
-            resync: self.resync.is_some(),
-            hold_ms: u32::try_from(self.options.heartbeat.as_millis()).unwrap_or(u32::MAX),
-        };
-        let patience = self.options.heartbeat + GRACE;
-        let news = within(patience, |ctx| client.watch(ctx, watch)).await??;
-        self.take(news)
-    }
-
-    /// Applies an answer. What cannot be used makes the next question ask for a snapshot.
-    fn take(&mut self, news: News) -> Result<(), Lost> {
-        let age_ms = match news {
-            News::Idle { age_ms } => age_ms,
-            News::Delta { age_ms, delta } => {
-                self.apply(&[delta]);
-                age_ms
-            }
-            News::Deltas { age_ms, deltas } => {
-                self.apply(&deltas);
-                age_ms
-            }
-            News::Snapshot {
-                age_ms,
-                cause,
-                snapshot,
-            } => {
-                let snapshot = decode_snapshot(&snapshot, self.schema.len())?;
-                let reason = self.resync.take().or_else(|| Resync::of(cause));
-                self.replace(snapshot, reason.unwrap_or(Resync::First))?;
-                age_ms
-            }
-            News::Traced {
-                age_ms,
-                deltas,
-                traces,
-            } => {
-                let began = SystemTime::now();
-                let visible = self.our_spans(&traces);
-                // Followers of ours that look in between are told all the same.
-                for (led, _) in &visible {
-                    self.publisher.shared().traces().remember(*led);
-                }
-                self.apply(&deltas);
-                if let Some(position) = self.position.filter(|_| !visible.is_empty()) {
-                    self.publisher.shared().traces().forget_beyond(position);
-                    self.tell_visible(&visible, position, began);
-                }
-                age_ms
-            }
-            News::Closing => return Err(Lost::Closing),
-        };
-        if self.resync.is_none() {
-            self.publisher
-                .shared()
-                .freshen(Duration::from_millis(age_ms.into()));
-        }
-        Ok(())
-    }
-
-    fn apply(&mut self, deltas: &[Blob]) {
-        let Some(mut position) = self.position else {
-            return;
-        };
-        let start = position;
-        for blob in deltas {
-            match decode_delta(blob, position.revision, self.schema.len()) {
-                Ok(delta) if self.apply_one(&delta) => position.revision = delta.revision,
-                Ok(_) => {
-                    self.resync = Some(Resync::Digest);
-                    break;
-                }
-                Err(_malformed) => {
-                    self.resync = Some(Resync::Malformed);
-                    break;
-                }
-            }
-        }
-        if let Some(reason) = self.resync {
-            tracing::warn!(
-                node = self.options.name,
-                reason = reason.name(),
-                "asking for a snapshot"
-            );
-        }
-        if position != start {
-            self.position = Some(position);
-            let changes = self.publisher.observed_changes(&self.ticks);
-            self.publisher
-                .publish(position, self.digest, &self.ticks, &self.retained);
-            if let Some(changes) = changes {
-                let changes = self.delta_changes(&changes);
-                self.tell_changes(Some(start), position, changes, None, self.released);
-            }
-            self.released = 0;
-        }
-    }
-
-    /// Applies a delta unless it does not lead to its digest; then nothing is changed.
-    fn apply_one(&mut self, delta: &Delta) -> bool {
-        let mut digest = self.digest;
-        for change in &delta.changes {
-            let ticks = u64::from(change.ticks);
-            digest = digest.wrapping_add(factor(change.state as usize).wrapping_mul(ticks));
-        }
-        for (state, payload) in &delta.payloads {
-            if let Some(old) = self.retained.get(state) {
-                digest = digest.wrapping_sub(payload_digest(*state, old));
-            }
-            if let Some(new) = payload {
-                digest = digest.wrapping_add(payload_digest(*state, new));
-            }
-        }
-        if digest != delta.digest {
-            return false;
-        }
-        self.digest = digest;
-        for change in &delta.changes {
-            let tick = &mut self.ticks[change.state as usize];
-            *tick = tick.wrapping_add(change.ticks.into());
-        }
-        for (state, payload) in &delta.payloads {
-            match payload {
-                Some(payload) => self.retained.insert(*state, payload.clone()),
-                None => self.retained.remove(state),
-            };
-        }
-        self.link.count_delta();
-        self.publisher
-            .note((delta.revision, digest), &delta.changes, &delta.payloads);
-        let now = Now {
-            ticks: &self.ticks,
-            retained: &self.retained,
-        };
-        self.released += self.publisher.followed(&delta.changes, || now);
-        true
-    }
-
-    /// Takes over a snapshot, unless it is not whole or behind what was already shown.
-    fn replace(&mut self, snapshot: Snapshot, reason: Resync) -> Result<(), Lost> {
-        let ticks = snapshot.ticks().iter().enumerate();
-        let digest = ticks.map(|(i, tick)| factor(i).wrapping_mul(*tick));
-        let payloads = snapshot
-            .retained()
-            .iter()
-            .map(|(state, p)| payload_digest(*state, p));
-        let digest = digest.chain(payloads).fold(0_u64, u64::wrapping_add);
-        if digest != snapshot.digest() {
-            self.resync = Some(reason);
-            return Err(Lost::Rpc(
-                "a snapshot does not lead to its digest".to_owned(),
-            ));
-        }
-        let position = snapshot.position();
-        if let Some(ours) = self.position
-            && ours.epoch == position.epoch
-            && ours.revision > position.revision
-        {
-            // A parent that is itself behind, say one that just restarted: it will catch up.
-            self.resync = Some(reason);
-            return Err(Lost::NotReady);
-        }
-        self.link.count_resync(reason);
-        let before = self.position.replace(position);
-        let changes = self.snapshot_changes(&snapshot);
-        self.digest = snapshot.digest();
-        self.ticks.copy_from_slice(snapshot.ticks());
-        self.retained.clone_from(snapshot.retained());
-        self.publisher.replace(snapshot);
-        let reason = reason.name();
-        self.tell_link(LinkChange::Resynced { reason });
-        if let Some(changes) = changes {
-            let whole = self.publisher.shared().current();
-            self.tell_changes(before, position, changes, whole, 0);
-        }
-        Ok(())
-    }
-
-    async fn refused(&self, client: &ReplicationClient, refusal: Refusal) -> Result<Lost, Lost> {
-        Ok(match refusal {
-            Refusal::NotReady => Lost::NotReady,
-            Refusal::Closing => Lost::Closing,
-            Refusal::Malformed => Lost::Refused("the parent could not read our hello".to_owned()),
-            Refusal::Protocol(theirs) => Lost::Refused(format!(
-                "we speak protocol {PROTOCOL}, the parent {theirs}; run the same release on both"
-            )),
-            Refusal::Fingerprint(theirs) => {
-                let difference = self.difference(client).await?;
-                let difference = difference.map_or_else(
-                    || "no state differs, only what the fingerprint covers besides".to_owned(),
-                    |difference| difference.to_string(),
-                );
-                Lost::Refused(format!(
-                    "our schema is {}, the parent's {}: {difference}",
-                    self.schema.fingerprint(),
-                    Fingerprint(theirs)
-                ))
-            }
-        })
-    }
-
-    /// Where our schema and the parent's differ first.
-    async fn difference(&self, client: &ReplicationClient) -> Result<Option<Difference>, Lost> {
-        let ours = as_index(self.schema.len());
-        let mut next = 0;
-        loop {
-            let page = within(HANDSHAKE, |ctx| client.schema(ctx, next)).await??;
-            if page.is_empty() {
-                return Ok((next != ours).then_some(Difference::Count {
-                    ours: ours as usize,
-                    theirs: next as usize,
-                }));
-            }
-            for theirs in &page {
-                if next < ours {
-                    let difference = self.schema.difference(next as usize, theirs);
-                    if difference.is_some() {
-                        return Ok(difference);
-                    }
-                }
-                next += 1;
-            }
-        }
-    }
-}
-
-/// Makes a call and gives up after `patience` in any case: a deadline of tarpc's only starts once
-/// the question is written, and where it passes both sides log an error. So it is the later one.
-async fn within<F: Future>(
-    patience: Duration,
-    call: impl FnOnce(Context) -> F,
-) -> Result<F::Output, Lost> {
-    let mut ctx = context::current();
-    ctx.deadline = std::time::Instant::now() + 2 * patience;
-    timeout(patience, call(ctx))
-        .await
-        .map_err(|_elapsed| Lost::Timeout)
 }
 
 #[cfg(test)]

@@ -3,10 +3,13 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 
+use super::follower::Granularity;
 use super::wire::SnapshotCause;
+use crate::selection::Selection;
 
 /// The most characters of another node's name that are kept.
 const MAX_NAME: usize = 128;
@@ -68,16 +71,19 @@ pub enum Resync {
     Digest,
     /// A message could not be read.
     Malformed,
+    /// The parent gives other states than those that it had.
+    Selection,
 }
 
 impl Resync {
     /// All reasons.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::First,
         Self::Epoch,
         Self::Compacted,
         Self::Digest,
         Self::Malformed,
+        Self::Selection,
     ];
 
     /// The reason's name in metrics and logs.
@@ -88,6 +94,7 @@ impl Resync {
             Self::Compacted => "compacted",
             Self::Digest => "digest",
             Self::Malformed => "malformed",
+            Self::Selection => "selection",
         }
     }
 
@@ -97,9 +104,36 @@ impl Resync {
             SnapshotCause::First => Some(Self::First),
             SnapshotCause::Epoch => Some(Self::Epoch),
             SnapshotCause::Compacted(_) => Some(Self::Compacted),
+            SnapshotCause::Selection => Some(Self::Selection),
             SnapshotCause::Asked => None,
         }
     }
+}
+
+/// What holds on the link to a parent.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct Edge {
+    /// The parent's name, as it says.
+    pub parent: String,
+    /// Which of the parents it is, from 0.
+    pub index: usize,
+    /// The version of the protocol.
+    pub protocol: u16,
+    /// How many links the parent is from the root.
+    pub tier: u32,
+    /// The least time between two deltas.
+    pub push_interval: Duration,
+    /// How long the parent may be silent.
+    pub heartbeat: Duration,
+    /// What the follower wants to see.
+    pub granularity: Granularity,
+    /// Whether large answers are compressed.
+    pub compress: bool,
+    /// The longest frame in bytes.
+    pub max_frame: usize,
+    /// The states that travel, if not all.
+    pub selection: Option<Selection>,
 }
 
 /// A follower's link to its parent. Cheap to clone; reads never wait.
@@ -112,8 +146,10 @@ pub struct Link {
 struct Inner {
     state: ArcSwap<LinkState>,
     parent: ArcSwapOption<String>,
+    edge: ArcSwapOption<Edge>,
     deltas: AtomicU64,
     connects: AtomicU64,
+    moves: AtomicU64,
     resyncs: [AtomicU64; Resync::ALL.len()],
 }
 
@@ -123,13 +159,15 @@ impl Link {
             failures: 0,
             error: None,
         });
-        let (deltas, connects, resyncs) = Default::default();
+        let (deltas, connects, moves, resyncs) = Default::default();
         Self {
             inner: Arc::new(Inner {
                 state,
                 parent: ArcSwapOption::empty(),
+                edge: ArcSwapOption::empty(),
                 deltas,
                 connects,
+                moves,
                 resyncs,
             }),
         }
@@ -143,6 +181,16 @@ impl Link {
     /// The parent's name, as it last said it.
     pub fn parent(&self) -> Option<Arc<String>> {
         self.inner.parent.load_full()
+    }
+
+    /// What holds on the link, as it was last agreed.
+    pub fn edge(&self) -> Option<Arc<Edge>> {
+        self.inner.edge.load_full()
+    }
+
+    /// How often the follower went from one of its parents to another.
+    pub fn moves(&self) -> u64 {
+        self.inner.moves.load(Ordering::Relaxed)
     }
 
     /// How many deltas were applied.
@@ -166,6 +214,15 @@ impl Link {
             self.inner.parent.store(Some(parent));
         }
         self.inner.state.store(Arc::new(state));
+    }
+
+    /// Notes what holds from now on, and whether that is with another parent than before.
+    pub(super) fn agree(&self, edge: Edge) {
+        let index = edge.index;
+        let before = self.inner.edge.swap(Some(Arc::new(edge)));
+        if before.is_some_and(|before| before.index != index) {
+            self.inner.moves.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     pub(super) fn count_delta(&self) {

@@ -1,9 +1,16 @@
 //! The messages between a follower and its parent.
 //!
 //! Frames have a length prefix of three bytes and carry tarpc messages in postcard, which numbers
-//! methods and variants and does not describe itself. Hence the rules of compatibility: `hello`
-//! stays the first method for ever; methods and variants are appended, never reordered; the bodies
-//! of `hello` and its answer are bytes whose meaning the protocol version decides.
+//! methods and variants and does not describe itself. Hence the rules of compatibility:
+//!
+//! * `hello` stays the first method for ever, and its arguments the version and a body of bytes whose
+//!   meaning the version decides. What a reader finds behind a body that it knows it leaves.
+//! * Methods and variants are appended, never reordered, and used only between sides that agreed on a
+//!   version that has them.
+//! * A node serves followers of its own version and of the one before, and follows parents of either: a
+//!   follower that is refused for its version says hello again in the parent's, if it speaks that.
+//!
+//! The bytes of each version that is spoken are recorded in tests.
 
 use std::collections::BTreeMap;
 
@@ -13,15 +20,23 @@ use serde::{Deserialize, Serialize};
 use crate::position::{Epoch, Position};
 use crate::ring::Delta;
 use crate::schema::{StateShape, as_index};
+use crate::selection::Selection;
 use crate::transition::Change;
 use crate::view::Snapshot;
 
+mod hello;
+mod pack;
 mod write;
 
+pub(super) use hello::{Hello, Terms, Welcome, Wishes};
+pub(super) use pack::{pack, unpack};
 pub(super) use write::{WriteAnswer, decode_write, encode_write, size};
 
-/// The version of the protocol. A parent refuses any other.
-pub const PROTOCOL: u16 = 1;
+/// The version of the protocol.
+pub const PROTOCOL: u16 = 2;
+
+/// The oldest version that is spoken besides.
+pub const OLDEST_PROTOCOL: u16 = 1;
 
 /// How many state descriptions a page of the schema holds.
 pub(super) const SCHEMA_PAGE: u32 = 1024;
@@ -40,28 +55,21 @@ pub(super) trait Replication {
     /// Runs mutations at the root, or passes them on to it. The deadline of the call is how long
     /// that may take, and some more; who no longer waits cancels the call.
     async fn mutate(write: Blob) -> WriteAnswer;
+
+    /// As `mutate`, with the time that it may take in milliseconds. From version 2 on.
+    async fn write(write: Blob, within_ms: u32) -> WriteAnswer;
+
+    /// How the parent does, for a follower that chooses between some. From version 2 on.
+    async fn probe() -> Probe;
 }
 
-/// The body of `hello` in version 1.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub(super) struct Hello {
-    /// The follower's schema.
-    pub(super) fingerprint: u128,
-    /// The follower's name.
-    pub(super) node: String,
-    /// Where to go on from.
+/// How a node does that could be a parent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(super) struct Probe {
+    /// What it shows, unless it has nothing to give, or shuts down.
     pub(super) position: Option<Position>,
-}
-
-/// The answer to `hello` in version 1.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub(super) struct Welcome {
-    /// The parent's name.
-    pub(super) node: String,
-    /// How many links the parent is from the root.
-    pub(super) tier: u32,
-    /// What came after the follower's position.
-    pub(super) news: News,
+    /// How long ago, in milliseconds, that was last known to be the root's newest.
+    pub(super) age_ms: u32,
 }
 
 /// Why a parent does not serve a follower.
@@ -77,6 +85,8 @@ pub(super) enum Refusal {
     NotReady,
     /// The parent shuts down.
     Closing,
+    /// The parent shows none of the states that the follower selects. From version 2 on.
+    NothingSelected,
 }
 
 /// A question of a follower.
@@ -117,6 +127,8 @@ pub(super) enum News {
         deltas: Vec<Blob>,
         traces: Vec<(u64, u128, u64, u64)>,
     },
+    /// Any other of these, encoded and compressed. From version 2 on, and only to who wants it so.
+    Packed(Blob),
 }
 
 /// Why a follower gets a snapshot instead of a delta.
@@ -131,6 +143,8 @@ pub(super) enum SnapshotCause {
     Compacted(u64),
     /// It asked for one.
     Asked,
+    /// It has other states than it is given now.
+    Selection,
 }
 
 /// Encoded bytes.
@@ -217,8 +231,14 @@ pub(super) fn encode_delta(delta: &Delta) -> Blob {
     Blob(bytes)
 }
 
-/// Decodes a delta on top of revision `base`, of a schema of `states` states.
-pub(super) fn decode_delta(blob: &Blob, base: u64, states: usize) -> Result<Delta, Malformed> {
+/// Decodes a delta on top of revision `base`, of a schema of `states` states, of which only those that are
+/// selected travel.
+pub(super) fn decode_delta(
+    blob: &Blob,
+    base: u64,
+    states: usize,
+    selection: Option<&Selection>,
+) -> Result<Delta, Malformed> {
     let mut reader = Reader {
         rest: &blob.0,
         what: "delta",
@@ -248,6 +268,13 @@ pub(super) fn decode_delta(blob: &Blob, base: u64, states: usize) -> Result<Delt
     }
     let digest = u64::from_le_bytes(reader.fixed()?);
     reader.end()?;
+    if let Some(selection) = selection {
+        let ticked = changes.iter().map(|change| change.state);
+        let mut moved = ticked.chain(payloads.iter().map(|(state, _)| *state));
+        if moved.any(|state| !selection.contains(state as usize)) {
+            return Err(malformed);
+        }
+    }
     Ok(Delta {
         base,
         revision,
@@ -290,42 +317,71 @@ impl Place {
     }
 }
 
-/// Encodes a snapshot: epoch (16 bytes), revision, all ticks, the retained payloads as in a
-/// delta, the digest (8 bytes).
-pub(super) fn encode_snapshot(snapshot: &Snapshot) -> Blob {
+/// Encodes a snapshot: epoch (16 bytes), revision, the ticks, the retained payloads as in a
+/// delta, the digest (8 bytes). Of a selection only its states are there, and `digest` is theirs.
+pub(super) fn encode_snapshot(
+    snapshot: &Snapshot,
+    digest: u64,
+    selection: Option<&Selection>,
+) -> Blob {
     let position = snapshot.position();
+    let selected = |state: usize| selection.is_none_or(|selection| selection.contains(state));
     let mut bytes = position.epoch.0.to_le_bytes().to_vec();
     bytes = put(bytes, position.revision);
-    bytes = put(bytes, snapshot.ticks());
-    bytes = put(bytes, snapshot.retained().len() as u64);
-    for (state, payload) in snapshot.retained() {
+    match selection {
+        None => bytes = put(bytes, snapshot.ticks()),
+        Some(selection) => {
+            let ticks: Vec<u64> = selection
+                .states()
+                .map(|state| snapshot.ticks()[state])
+                .collect();
+            bytes = put(bytes, ticks);
+        }
+    }
+    let retained = snapshot.retained().iter();
+    let retained: Vec<_> = retained
+        .filter(|(state, _)| selected(**state as usize))
+        .collect();
+    bytes = put(bytes, retained.len() as u64);
+    for (state, payload) in retained {
         bytes = put(bytes, *state);
         bytes = put(bytes, &payload[..]);
     }
-    bytes.extend_from_slice(&snapshot.digest().to_le_bytes());
+    bytes.extend_from_slice(&digest.to_le_bytes());
     Blob(bytes)
 }
 
-/// Decodes a snapshot of a schema of `states` states. Its digest is as stated, not checked.
-pub(super) fn decode_snapshot(blob: &Blob, states: usize) -> Result<Snapshot, Malformed> {
+/// Decodes a snapshot of a schema of `states` states, of which only those that are selected travel. Its
+/// digest is as stated, not checked.
+pub(super) fn decode_snapshot(
+    blob: &Blob,
+    states: usize,
+    selection: Option<&Selection>,
+) -> Result<Snapshot, Malformed> {
     let malformed = Malformed("snapshot");
     let mut reader = Reader {
         rest: &blob.0,
         what: "snapshot",
     };
+    let selected = |state: usize| selection.is_none_or(|selection| selection.contains(state));
     let epoch = Epoch(u128::from_le_bytes(reader.fixed()?));
     let revision = reader.take()?;
     let count: u64 = reader.take()?;
-    if count != states as u64 {
+    if count != selection.map_or(states, Selection::len) as u64 {
         return Err(malformed);
     }
-    let ticks = (0..states)
-        .map(|_| reader.take())
-        .collect::<Result<Vec<u64>, _>>()?;
+    let ticks = (0..states).map(|state| {
+        if selected(state) {
+            reader.take()
+        } else {
+            Ok(0)
+        }
+    });
+    let ticks = ticks.collect::<Result<Vec<u64>, _>>()?;
     let mut retained = BTreeMap::new();
     for _ in 0..reader.take::<u64>()? {
         let state: u32 = reader.take()?;
-        if state >= as_index(states) {
+        if state >= as_index(states) || !selected(state as usize) {
             return Err(malformed);
         }
         let payload: &[u8] = reader.take()?;

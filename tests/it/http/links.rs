@@ -58,7 +58,8 @@ impl Replica {
             source: receiver,
             tasks: node.tasks.clone(),
         };
-        node.tasks.spawn(follower.run(wire, node.tasks.stopped()));
+        node.tasks
+            .spawn(follower.run(vec![wire], node.tasks.stopped()));
         let newest = root.handle.view().position();
         until(async || view.position() == newest).await;
         Self { node, view, source }

@@ -24,7 +24,7 @@ pub(super) async fn synced(root: &Root) -> (Node, Tasks) {
     let (source, stopped) = (root.source.clone(), link.stopped());
     link.spawn(async move { source.serve(listener, stopped).await });
     node.tasks
-        .spawn(follower.run(Tcp { addr }, node.tasks.stopped()));
+        .spawn(follower.run(vec![Tcp { addr }], node.tasks.stopped()));
     let newest = root.handle.view().position();
     until(async || view.position() == newest).await;
     (node, link)

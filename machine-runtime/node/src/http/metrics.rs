@@ -208,11 +208,10 @@ impl Figures {
     /// furthest behind.
     fn lags(&self) -> BTreeMap<String, u64> {
         let newest = self.handle.view().position();
-        let all = newest.map_or_else(Vec::new, |newest| self.source.lags(newest));
         let mut lags = BTreeMap::new();
-        for (name, lag) in all {
-            let known: &mut u64 = lags.entry(name).or_default();
-            *known = lag.max(*known);
+        for served in self.source.served(newest) {
+            let known: &mut u64 = lags.entry(served.name).or_default();
+            *known = served.lag.max(*known);
         }
         lags
     }
@@ -329,7 +328,7 @@ impl Figures {
         out.each(&catalogue::LINK_RECEIVED_BYTES, bytes)?;
         let bytes = Side::ALL.map(|side| ([side.name()], stats.bytes_out(side)));
         out.each(&catalogue::LINK_SENT_BYTES, bytes)?;
-        out.one(&catalogue::FOLLOWERS, source.followers().len() as u64)?;
+        out.one(&catalogue::FOLLOWERS, source.followers() as u64)?;
         let lags = self.lags();
         let lags = lags.iter().map(|(name, lag)| ([name.as_str()], *lag));
         out.each(&catalogue::FOLLOWER_LAG, lags.take(MOST_FOLLOWERS))?;

@@ -2,10 +2,16 @@
 
 use crate::observe::{Event, Interest, Observers};
 use crate::position::Epoch;
+use crate::relations::factor;
+use crate::replica::link::tidy_name;
+use crate::replica::wire::{Blob, News};
 use crate::replica::wire::{SnapshotCause, encode_delta, encode_snapshot};
+use crate::ring::Delta;
+use crate::schema::Schema;
 use crate::schema::StateDef;
 use crate::state::DynState;
 use crate::transition::Change;
+use crate::view::Snapshot;
 
 use super::*;
 
@@ -30,7 +36,7 @@ fn snapshot(epoch: u128, revision: u64, ticks: [u64; 3]) -> News {
         revision,
     };
     let snapshot = Snapshot::new(position, digest, ticks.to_vec(), BTreeMap::new());
-    let snapshot = encode_snapshot(&snapshot);
+    let snapshot = encode_snapshot(&snapshot, digest, None);
     News::Snapshot {
         age_ms: 0,
         cause: SnapshotCause::First,

@@ -73,7 +73,7 @@ async fn follow(calls: u32) -> anyhow::Result<Bytes> {
     tasks.spawn_until_stopped(async move { source.serve(listener, std::future::pending()).await });
     let options = FollowerOptions::new("rep-1");
     let (view, follower) = Follower::new::<DynState>(root.view().schema().clone(), options);
-    tasks.spawn(follower.run(parent, tasks.stopped()));
+    tasks.spawn(follower.run(vec![parent], tasks.stopped()));
     reach(&view, &root).await?;
     let handshake = counts.down() + counts.up();
     let now = root.view().snapshot();

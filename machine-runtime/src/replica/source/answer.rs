@@ -1,0 +1,212 @@
+//! What a follower is answered.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
+
+use super::Source;
+use super::peer::Agreed;
+use crate::position::Position;
+use crate::relations::factor;
+use crate::replica::follower::Granularity;
+use crate::replica::wire::{News, SnapshotCause, encode_delta, encode_snapshot, pack};
+use crate::ring::Since;
+use crate::selection::Selection;
+use crate::trace::TraceContext;
+use crate::transition::payload_digest;
+use crate::view::Snapshot;
+
+/// How much longer than asked a replica holds a question at most, in wait of a heartbeat to pass
+/// on: half of what a follower's patience has to spare.
+const RELAY: Duration = Duration::from_secs(1);
+
+/// How many deltas one answer carries at most, where each is wanted.
+const DELTAS_AT_ONCE: usize = 256;
+
+/// What a follower asks for.
+#[derive(Debug)]
+pub(super) struct Question {
+    /// Where it is.
+    pub(super) after: Option<Position>,
+    /// Whether it wants a snapshot, as it could not use what it was sent.
+    pub(super) resync: bool,
+    /// For how long the question may be held.
+    pub(super) hold: Duration,
+}
+
+impl Source {
+    pub(super) fn age_ms(&self) -> u32 {
+        u32::try_from(self.shared.age().as_millis()).unwrap_or(u32::MAX)
+    }
+
+    /// Nothing new.
+    pub(super) fn idle(&self) -> News {
+        News::Idle {
+            age_ms: self.age_ms(),
+        }
+    }
+
+    /// The answer to a follower at `after`, unless there is nothing new. `fits`: whether it has the
+    /// states that it is given.
+    pub(super) fn look(
+        &self,
+        after: Option<Position>,
+        resync: bool,
+        fits: bool,
+        agreed: &Agreed,
+    ) -> Option<News> {
+        let news = self.look_unpacked(after, resync, fits, agreed)?;
+        Some(if agreed.compress { pack(news) } else { news })
+    }
+
+    fn look_unpacked(
+        &self,
+        after: Option<Position>,
+        resync: bool,
+        fits: bool,
+        agreed: &Agreed,
+    ) -> Option<News> {
+        let age_ms = self.age_ms();
+        let filter = agreed.filter.as_ref();
+        let cause = match after {
+            None => SnapshotCause::First,
+            Some(_) if resync => SnapshotCause::Asked,
+            Some(_) if !fits => SnapshotCause::Selection,
+            Some(after) => {
+                let every = agreed.granularity == Granularity::Every;
+                let since = match filter {
+                    None => self.shared.ring().since(after, every, DELTAS_AT_ONCE),
+                    Some(filter) => {
+                        let current = self.shared.current()?;
+                        let digest = digest_of(&current, filter);
+                        let now = (current.position().revision, digest);
+                        let ring = self.shared.ring();
+                        ring.since_of(after, every, DELTAS_AT_ONCE, filter, now)
+                    }
+                };
+                match since {
+                    // One that is ahead waits for us to come after it.
+                    Since::Current | Since::Ahead => return None,
+                    Since::OtherEpoch => SnapshotCause::Epoch,
+                    Since::Compacted { oldest } => SnapshotCause::Compacted(oldest),
+                    Since::Deltas(deltas) => {
+                        let last = deltas.last().map_or(0, |delta| delta.revision);
+                        let traces = self.shared.traces().between(after, last);
+                        self.stats.count_deltas(deltas.len());
+                        let mut deltas: Vec<_> = deltas
+                            .into_iter()
+                            .map(|delta| encode_delta(&delta.tidy()))
+                            .collect();
+                        if !traces.is_empty() {
+                            let traces = traces.into_iter();
+                            let traces = traces.map(|led| {
+                                let TraceContext { trace, span, .. } = led.context;
+                                (led.position.revision, trace, span, led.transition)
+                            });
+                            return Some(News::Traced {
+                                age_ms,
+                                deltas,
+                                traces: traces.collect(),
+                            });
+                        }
+                        return Some(match deltas.pop() {
+                            Some(delta) if deltas.is_empty() => News::Delta { age_ms, delta },
+                            last => {
+                                deltas.extend(last);
+                                News::Deltas { age_ms, deltas }
+                            }
+                        });
+                    }
+                }
+            }
+        };
+        let current = self.shared.current()?;
+        let digest = filter.map_or(current.digest(), |filter| digest_of(&current, filter));
+        let snapshot = encode_snapshot(&current, digest, filter);
+        self.stats.count_snapshot();
+        Some(News::Snapshot {
+            age_ms,
+            cause,
+            snapshot,
+        })
+    }
+
+    /// Waits for an answer, for as long as the question may be held. Pushes keep their distance from
+    /// the `last`.
+    pub(super) async fn answer(
+        &self,
+        question: &Question,
+        agreed: &Agreed,
+        last: &Mutex<Option<Instant>>,
+    ) -> News {
+        let last = *last.lock().unwrap_or_else(PoisonError::into_inner);
+        let not_before = last.map(|last| last + agreed.interval);
+        // On a replica the next heartbeat from above is the better answer; it comes about as
+        // often as our followers want one, so it gets a little more time.
+        let hold = question.hold;
+        let more = if self.shared.tier() == Some(0) {
+            Duration::ZERO
+        } else {
+            (hold / 2).min(RELAY)
+        };
+        let end = Instant::now() + hold + more;
+        let mut positions = self.shared.positions();
+        let mut draining = self.draining.subscribe();
+        loop {
+            positions.borrow_and_update();
+            if self.shared.selection() != agreed.shown {
+                // What we show is of other states than was agreed: that is agreed anew.
+                return News::Closing;
+            }
+            if let Some(time) = not_before.filter(|time| *time > Instant::now())
+                && self.has_news(question.after)
+            {
+                // Coalesce: look again once the interval is over, or the follower has waited as
+                // long as it would. It is told that what it has is as old as the news.
+                let held_back = Instant::now();
+                tokio::select! {
+                    biased;
+                    _ = draining.wait_for(|draining| *draining) => return News::Closing,
+                    () = sleep_until(time.min(end)) => {}
+                }
+                if time > end {
+                    let held_back = u32::try_from(held_back.elapsed().as_millis());
+                    let age_ms = self.age_ms().max(held_back.unwrap_or(u32::MAX));
+                    return News::Idle { age_ms };
+                }
+            }
+            if let Some(news) = self.look(question.after, question.resync, true, agreed) {
+                return news;
+            }
+            // None of the branches holds anything that is lost with it.
+            tokio::select! {
+                biased;
+                _ = draining.wait_for(|draining| *draining) => return News::Closing,
+                changed = positions.changed() => if changed.is_err() {
+                    return News::Closing;
+                },
+                () = sleep_until(end) => return self.idle(),
+                // A heartbeat of our own parent: passed on at once, it keeps ages from adding
+                // up along the tree.
+                () = self.shared.freshened.notified() => return self.idle(),
+            }
+        }
+    }
+
+    fn has_news(&self, after: Option<Position>) -> bool {
+        after.is_some() && self.shared.current().map(|current| current.position()) != after
+    }
+}
+
+/// The digest of the selected states of a moment.
+fn digest_of(snapshot: &Snapshot, selection: &Selection) -> u64 {
+    let ticks = selection.states().map(|state| {
+        let tick = snapshot.ticks()[state];
+        factor(state).wrapping_mul(tick)
+    });
+    let retained = snapshot.retained().iter();
+    let retained = retained.filter(|(state, _)| selection.contains(**state as usize));
+    let payloads = retained.map(|(state, payload)| payload_digest(*state, payload));
+    ticks.chain(payloads).fold(0, u64::wrapping_add)
+}

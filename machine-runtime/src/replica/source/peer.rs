@@ -1,0 +1,308 @@
+//! One connection of a follower.
+
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tarpc::context::Context;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::Source;
+use super::answer::Question;
+use crate::observe::{LinkChange, Observers, SpanKind};
+use crate::position::Position;
+use crate::replica::follower::Granularity;
+use crate::replica::link::tidy_name;
+use crate::replica::uplink::LATE;
+use crate::replica::wire::{
+    Blob, Hello, News, OLDEST_PROTOCOL, PROTOCOL, Probe, Refusal, Replication, SCHEMA_PAGE, Terms,
+    Watch, Welcome, WriteAnswer, decode_write,
+};
+use crate::schema::{StateShape, as_index};
+use crate::selection::Selection;
+use crate::write::{MutateError, Until, WRITE_LONGEST};
+
+/// The longest that a question is held, whatever the follower asks for.
+const LONGEST_HOLD: Duration = Duration::from_secs(20);
+
+/// What holds on a connection since the handshake.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Agreed {
+    pub(super) protocol: u16,
+    /// The least time between two deltas.
+    pub(super) interval: Duration,
+    pub(super) heartbeat: Option<Duration>,
+    pub(super) granularity: Granularity,
+    pub(super) compress: bool,
+    /// What we showed ourselves, if not all.
+    pub(super) shown: Option<Selection>,
+    /// What travels, if not all.
+    pub(super) selection: Option<Selection>,
+    /// What is kept back for that: nothing if we show no more than travels.
+    pub(super) filter: Option<Selection>,
+}
+
+/// One connection. Nothing awaits under any of its locks.
+#[derive(Clone)]
+pub(super) struct Peer {
+    source: Source,
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    source: Source,
+    id: u64,
+    agreed: Mutex<Option<Arc<Agreed>>>,
+    /// When the last delta was sent.
+    last: Mutex<Option<Instant>>,
+    /// When the follower last said something.
+    heard: Mutex<Instant>,
+    /// The position that the follower has last asked beyond.
+    has: Arc<Mutex<Option<Position>>>,
+}
+
+/// Strikes the follower off the list when its connection ends.
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if let Some(follower) = self.source.stats.remove(self.id) {
+            tracing::debug!(follower, "follower left");
+            let why = "the connection ended".to_owned();
+            self.source.tell(follower, LinkChange::Lost { why });
+        }
+    }
+}
+
+impl Peer {
+    pub(super) fn new(source: &Source) -> Self {
+        let inner = Inner {
+            source: source.clone(),
+            id: source.stats.next(),
+            agreed: Mutex::default(),
+            last: Mutex::default(),
+            heard: Mutex::new(Instant::now()),
+            has: Arc::default(),
+        };
+        Self {
+            source: source.clone(),
+            inner: Arc::new(inner),
+        }
+    }
+
+    /// Resolves when the follower said nothing for too long.
+    pub(super) fn quiet(&self) -> impl Future<Output = ()> + use<> {
+        let idle = self.source.options.idle;
+        let inner = Arc::downgrade(&self.inner);
+        async move {
+            loop {
+                // Once the connection ends the other branch does, too.
+                let Some(heard) = inner.upgrade().map(|inner| *lock(&inner.heard)) else {
+                    return std::future::pending().await;
+                };
+                if heard.elapsed() >= idle {
+                    return;
+                }
+                sleep_until(heard + idle).await;
+            }
+        }
+    }
+
+    fn hear(&self) {
+        *lock(&self.inner.heard) = Instant::now();
+    }
+
+    /// Remembers when something was pushed.
+    fn note(&self, news: &News) {
+        if !matches!(news, News::Idle { .. }) {
+            *lock(&self.inner.last) = Some(Instant::now());
+        }
+    }
+
+    fn refuse(&self, refusal: Refusal) -> Refusal {
+        let why = format!("{refusal:?}");
+        self.source.tell(String::new(), LinkChange::Refused { why });
+        self.source.stats.count_refusal();
+        tracing::warn!(?refusal, "refused a follower");
+        refusal
+    }
+
+    /// What holds on the link with a follower that says this.
+    fn agree(&self, protocol: u16, hello: &Hello) -> Result<Agreed, Refusal> {
+        let wishes = &hello.wishes;
+        let shared = &self.source.shared;
+        let shown = shared.selection();
+        let states = shared.schema().len();
+        let wanted = wishes.selection.as_ref().map(|bits| {
+            let wanted = Selection::from_bytes(&bits.0, states);
+            wanted.ok_or(Refusal::Malformed)
+        });
+        let wanted = wanted.transpose()?.filter(|wanted| !wanted.is_all());
+        let selection = match (&shown, wanted) {
+            (Some(shown), Some(wanted)) => Some(shown.and(&wanted)),
+            (shown, wanted) => shown.clone().or(wanted),
+        };
+        match &selection {
+            // It would take what is not shown for what is not active.
+            Some(_) if protocol < 2 => return Err(Refusal::Protocol(PROTOCOL)),
+            Some(nothing) if nothing.len() == 0 => return Err(Refusal::NothingSelected),
+            _ => {}
+        }
+        let asked = Duration::from_millis(wishes.push_interval_ms.into());
+        Ok(Agreed {
+            protocol,
+            interval: self.source.options.push_interval.max(asked),
+            heartbeat: (protocol > 1).then(|| Duration::from_millis(wishes.heartbeat_ms.into())),
+            granularity: Granularity::of(wishes.every),
+            compress: wishes.compress,
+            filter: selection.clone().filter(|_| selection != shown),
+            shown,
+            selection,
+        })
+    }
+
+    async fn run(self, write: Blob, within: Duration) -> WriteAnswer {
+        let Some(handle) = &self.source.writes else {
+            return Err(MutateError::Refused).into();
+        };
+        let Ok(mut write) = decode_write(&write, self.source.shared.schema().len()) else {
+            return Err(MutateError::Refused).into();
+        };
+        let observers = self.source.shared.observers();
+        let hop = Observers::hop(observers, SpanKind::Server, &mut write);
+        if within.is_zero() {
+            let may_have_run = false;
+            return Err(MutateError::Expired { may_have_run }).into();
+        }
+        let written = handle.write(write, Until::within(within)).await;
+        if let Some(hop) = hop {
+            hop.end(&written);
+        }
+        written.into()
+    }
+}
+
+impl Replication for Peer {
+    async fn hello(self, _: Context, protocol: u16, body: Vec<u8>) -> Result<Vec<u8>, Refusal> {
+        self.hear();
+        if !(OLDEST_PROTOCOL..=PROTOCOL).contains(&protocol) {
+            return Err(self.refuse(Refusal::Protocol(PROTOCOL)));
+        }
+        let hello = Hello::decode(&body, protocol);
+        let hello = hello.map_err(|_malformed| self.refuse(Refusal::Malformed))?;
+        let source = &self.source;
+        let ours = source.shared.schema().fingerprint();
+        if hello.fingerprint != ours.0 {
+            return Err(self.refuse(Refusal::Fingerprint(ours.0)));
+        }
+        // A follower may come before we have anything ourselves.
+        let mut positions = source.shared.positions();
+        let mut draining = source.draining.subscribe();
+        tokio::select! {
+            biased;
+            _ = draining.wait_for(|draining| *draining) => return Err(Refusal::Closing),
+            ready = timeout(LONGEST_HOLD / 4, positions.wait_for(Option::is_some)) => match ready {
+                Ok(Ok(_)) => {}
+                Ok(Err(_closed)) => return Err(Refusal::Closing),
+                Err(_elapsed) => return Err(Refusal::NotReady),
+            }
+        }
+        if positions.has_changed().is_err() {
+            // The machine behind it has ended; what is shown will not change any more.
+            return Err(Refusal::Closing);
+        }
+        let agreed = self.agree(protocol, &hello);
+        let agreed = agreed.map_err(|refusal| self.refuse(refusal))?;
+        let fits = agreed.selection.as_ref().map(Selection::hash) == hello.wishes.has;
+        let news = source.look(hello.position, false, fits, &agreed);
+        let news = news.unwrap_or_else(|| source.idle());
+        self.note(&news);
+        // What it has after this answer, as it says with its next question.
+        let has = source.shared.current().map(|now| now.position());
+        *lock(&self.inner.has) = has.or(hello.position);
+        let name = tidy_name(&hello.node);
+        tracing::debug!(follower = name, "follower came");
+        let has = Arc::clone(&self.inner.has);
+        *lock(&self.inner.agreed) = Some(Arc::new(agreed.clone()));
+        let welcome = Welcome {
+            node: source.options.name.clone(),
+            tier: source.shared.tier().unwrap_or(0),
+            news,
+            terms: Terms {
+                selection: agreed.selection.as_ref().map(|s| Blob(s.to_bytes())),
+                push_interval_ms: millis(agreed.interval),
+            },
+        };
+        // Who says hello once more has been told of.
+        if source.stats.add(self.inner.id, name.clone(), agreed, has) {
+            source.tell(name, LinkChange::Connected);
+        }
+        Ok(welcome.encode(protocol))
+    }
+
+    async fn watch(self, _: Context, watch: Watch) -> News {
+        self.hear();
+        let Some(mut agreed) = lock(&self.inner.agreed).clone() else {
+            // Nobody asks who has not said hello.
+            return News::Closing;
+        };
+        let granularity = Granularity::of(watch.every);
+        if agreed.granularity != granularity {
+            agreed = Arc::new(Agreed {
+                granularity,
+                ..(*agreed).clone()
+            });
+        }
+        *lock(&self.inner.has) = Some(watch.after);
+        let question = Question {
+            after: Some(watch.after),
+            resync: watch.resync,
+            hold: Duration::from_millis(watch.hold_ms.into()).min(LONGEST_HOLD),
+        };
+        let answer = self.source.answer(&question, &agreed, &self.inner.last);
+        let news = answer.await;
+        self.note(&news);
+        news
+    }
+
+    async fn schema(self, _: Context, from: u32) -> Vec<StateShape> {
+        self.hear();
+        let schema = self.source.shared.schema();
+        let end = from.saturating_add(SCHEMA_PAGE).min(as_index(schema.len()));
+        (from..end)
+            .map(|state| schema.shape(state as usize))
+            .collect()
+    }
+
+    async fn mutate(self, ctx: Context, write: Blob) -> WriteAnswer {
+        self.hear();
+        let left = ctx
+            .deadline
+            .saturating_duration_since(std::time::Instant::now())
+            .saturating_sub(LATE);
+        self.run(write, left).await
+    }
+
+    async fn write(self, _: Context, write: Blob, within_ms: u32) -> WriteAnswer {
+        self.hear();
+        let within = Duration::from_millis(within_ms.into()).min(WRITE_LONGEST);
+        self.run(write, within).await
+    }
+
+    async fn probe(self, _: Context) -> Probe {
+        self.hear();
+        let source = &self.source;
+        let gives = !source.is_draining() && source.shared.positions().has_changed().is_ok();
+        let now = source.shared.current().filter(|_| gives);
+        Probe {
+            position: now.map(|now| now.position()),
+            age_ms: source.age_ms(),
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+pub(in crate::replica) fn millis(time: Duration) -> u32 {
+    u32::try_from(time.as_millis()).unwrap_or(u32::MAX)
+}

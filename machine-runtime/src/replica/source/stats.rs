@@ -1,0 +1,176 @@
+//! What a source has done, and whom it serves.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::super::follower::Granularity;
+use super::peer::Agreed;
+use crate::position::Position;
+use crate::selection::Selection;
+
+/// What a source has done, for status and metrics. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct SourceStats {
+    inner: Arc<Stats>,
+}
+
+#[derive(Debug, Default)]
+struct Stats {
+    deltas: AtomicU64,
+    snapshots: AtomicU64,
+    refusals: AtomicU64,
+    dropped: AtomicU64,
+    // Touched when a follower comes or goes, never while one is served.
+    followers: Mutex<BTreeMap<u64, Seen>>,
+    /// How many followers there are.
+    count: watch::Sender<usize>,
+    connections: AtomicU64,
+}
+
+/// A follower that is served.
+#[derive(Debug)]
+struct Seen {
+    name: String,
+    agreed: Agreed,
+    /// The position that it has last asked beyond. Nothing awaits under it.
+    has: Arc<Mutex<Option<Position>>>,
+}
+
+/// A follower that is served, and on which terms.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct Served {
+    /// Its name, as it says.
+    pub name: String,
+    /// The position that it has last asked beyond.
+    pub position: Option<Position>,
+    /// How many revisions of what is shown now it has not asked beyond yet.
+    pub lag: u64,
+    /// The version of the protocol.
+    pub protocol: u16,
+    /// The least time between two deltas.
+    pub push_interval: Duration,
+    /// How long the link may be silent; None in version 1, where it is said with each question.
+    pub heartbeat: Option<Duration>,
+    /// What it wants to see.
+    pub granularity: Granularity,
+    /// Whether large answers are compressed.
+    pub compress: bool,
+    /// The states that travel, if not all.
+    pub selection: Option<Selection>,
+}
+
+impl SourceStats {
+    /// The followers that are served now, while `newest` is shown.
+    pub fn served(&self, newest: Option<Position>) -> Vec<Served> {
+        let table = self.table();
+        let served = table.values().map(|seen| {
+            let position = *seen.has.lock().unwrap_or_else(PoisonError::into_inner);
+            let lag = newest.map_or(0, |newest| {
+                // Of another life it has nothing.
+                let has = position.filter(|has| has.epoch == newest.epoch);
+                newest
+                    .revision
+                    .saturating_sub(has.map_or(0, |has| has.revision))
+            });
+            Served {
+                name: seen.name.clone(),
+                position,
+                lag,
+                protocol: seen.agreed.protocol,
+                push_interval: seen.agreed.interval,
+                heartbeat: seen.agreed.heartbeat,
+                granularity: seen.agreed.granularity,
+                compress: seen.agreed.compress,
+                selection: seen.agreed.selection.clone(),
+            }
+        });
+        served.collect()
+    }
+
+    /// How many followers are served now.
+    pub fn followers(&self) -> usize {
+        *self.inner.count.borrow()
+    }
+
+    /// How many deltas were sent.
+    pub fn deltas(&self) -> u64 {
+        self.inner.deltas.load(Ordering::Relaxed)
+    }
+
+    /// How many snapshots were sent.
+    pub fn snapshots(&self) -> u64 {
+        self.inner.snapshots.load(Ordering::Relaxed)
+    }
+
+    /// How many handshakes were refused.
+    pub fn refusals(&self) -> u64 {
+        self.inner.refusals.load(Ordering::Relaxed)
+    }
+
+    /// How many followers were dropped because they said nothing any more.
+    pub fn dropped(&self) -> u64 {
+        self.inner.dropped.load(Ordering::Relaxed)
+    }
+
+    /// Resolves when no follower is served.
+    pub(super) async fn deserted(&self) {
+        let mut count = self.inner.count.subscribe();
+        // The sender is ours.
+        let _ = count.wait_for(|count| *count == 0).await;
+    }
+
+    /// A number for a connection.
+    pub(super) fn next(&self) -> u64 {
+        self.inner.connections.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Puts a follower on the list. Whether it was not on it before.
+    pub(super) fn add(
+        &self,
+        connection: u64,
+        name: String,
+        agreed: Agreed,
+        has: Arc<Mutex<Option<Position>>>,
+    ) -> bool {
+        let mut table = self.table();
+        let seen = Seen { name, agreed, has };
+        let is_new = table.insert(connection, seen).is_none();
+        self.inner.count.send_replace(table.len());
+        is_new
+    }
+
+    /// Strikes one off the list; returns its name if it was on it.
+    pub(super) fn remove(&self, connection: u64) -> Option<String> {
+        let mut table = self.table();
+        let seen = table.remove(&connection)?;
+        self.inner.count.send_replace(table.len());
+        Some(seen.name)
+    }
+
+    pub(super) fn count_deltas(&self, count: usize) {
+        let count = count as u64;
+        self.inner.deltas.fetch_add(count, Ordering::Relaxed);
+    }
+
+    pub(super) fn count_snapshot(&self) {
+        self.inner.snapshots.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn count_refusal(&self) {
+        self.inner.refusals.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn count_dropped(&self) {
+        self.inner.dropped.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn table(&self) -> MutexGuard<'_, BTreeMap<u64, Seen>> {
+        let table = self.inner.followers.lock();
+        table.unwrap_or_else(PoisonError::into_inner)
+    }
+}
