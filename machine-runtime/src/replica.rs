@@ -30,13 +30,7 @@ mod source;
 #[doc(hidden)]
 pub mod tamper;
 mod uplink;
-#[cfg(not(feature = "wire"))]
-#[expect(unreachable_pub, reason = "it is public with the feature `wire`")]
 mod wire;
-/// What goes over a link: for tools and simulations that look at it or tamper with it. No stable API.
-#[cfg(feature = "wire")]
-#[doc(hidden)]
-pub mod wire;
 
 pub use crate::selection::{InvalidSelection, Selection};
 pub use connect::{Connect, Tcp};

@@ -123,7 +123,7 @@ impl Source {
         };
         let current = self.shared.current()?;
         let digest = filter.map_or(current.digest(), |filter| digest_of(&current, filter));
-        let snapshot = encode_snapshot(&current, digest, filter);
+        let snapshot = encode_snapshot(&current, digest, agreed.selection.as_ref());
         self.stats.count_snapshot();
         Some(News::Snapshot {
             age_ms,
