@@ -45,6 +45,7 @@
 //!   machine to mutations of another.
 //! * With `tokio`, [`observe`] counts and tells what happens, to those who want to know.
 //! * With `graph`, `graph::Graph` draws a schema and `graph::Sequence` one transition.
+//! * With `durable`, a root keeps its history on disk: see `durable::Store`.
 //! * With `replica`, `replica::Source` serves a view to followers and `replica::Follower` follows.
 //!
 //! # Features
@@ -54,6 +55,7 @@
 //! | `serde` | generated states as their names |
 //! | `tokio` | a task that owns the machine, cloneable handles, views, waiting, pipes |
 //! | `replica` | replication over tarpc: its source side and its follower side |
+//! | `durable` | a root whose history outlives its process |
 //! | `graph` | diagrams of schemas and transitions: Mermaid, Graphviz, D2, SVG |
 
 // Generated code names this crate by its absolute path, also inside it.
@@ -67,6 +69,8 @@ mod context;
 pub mod debug;
 #[cfg(feature = "debugger")]
 pub mod debugger;
+#[cfg(feature = "durable")]
+pub mod durable;
 mod errors;
 mod explain;
 #[cfg(feature = "graph")]
@@ -74,6 +78,8 @@ pub mod graph;
 #[cfg(feature = "tokio")]
 mod handle;
 mod handlers;
+#[cfg(feature = "tokio")]
+mod journal;
 #[cfg(feature = "tokio")]
 mod keys;
 mod machine;
@@ -133,6 +139,8 @@ pub use handlers::{
     AskFn, Binder, BoxError, Cause, Final, Finished, Handlers, Limits, Negotiation, Ongoing, Phase,
     Reactions, TellFn, Verdict,
 };
+#[cfg(feature = "tokio")]
+pub use journal::{Batch, Journal, JournalError, Memory};
 #[cfg(feature = "tokio")]
 pub use keys::KEYS;
 pub use machine::{

@@ -642,6 +642,12 @@ impl<S: State> Machine<S> {
         self.queue.tick()
     }
 
+    /// Counts as if so many mutations had been taken off the queue.
+    #[cfg(feature = "durable")]
+    pub(crate) fn pass_to(&mut self, queue_tick: u64) {
+        self.queue.pass_to(queue_tick);
+    }
+
     /// How many mutations wait.
     pub fn queue_len(&self) -> usize {
         self.queue.len()

@@ -17,7 +17,10 @@ pub const MAX_PAYLOAD: usize = 1024;
 
 /// What a mutation does with the states it calls.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-#[cfg_attr(feature = "replica", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(
+    any(feature = "durable", feature = "replica"),
+    derive(serde::Serialize, serde::Deserialize)
+)]
 #[non_exhaustive]
 pub enum Op {
     /// Activates them.
@@ -210,7 +213,10 @@ impl<S: fmt::Debug> fmt::Debug for Mutation<S> {
 
 /// How a mutation ended.
 #[derive(Clone, PartialEq, Eq, Debug)]
-#[cfg_attr(feature = "replica", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(
+    any(feature = "durable", feature = "replica"),
+    derive(serde::Serialize, serde::Deserialize)
+)]
 #[non_exhaustive]
 #[must_use = "a mutation can be canceled"]
 pub enum Outcome<S> {
@@ -260,7 +266,10 @@ impl<S> Outcome<S> {
 
 /// Why a mutation was canceled. On the wire variants go by their place.
 #[derive(Clone, PartialEq, Eq, Debug)]
-#[cfg_attr(feature = "replica", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(
+    any(feature = "durable", feature = "replica"),
+    derive(serde::Serialize, serde::Deserialize)
+)]
 #[non_exhaustive]
 pub enum Reason<S> {
     /// A called state is removed by another that stays or is called too.
@@ -320,7 +329,10 @@ pub enum Reason<S> {
 
 /// Which negotiation handler refused, and why.
 #[derive(Clone, PartialEq, Eq, Debug)]
-#[cfg_attr(feature = "replica", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(
+    any(feature = "durable", feature = "replica"),
+    derive(serde::Serialize, serde::Deserialize)
+)]
 pub struct Refusal<S> {
     /// The handler's phase.
     pub phase: Phase,

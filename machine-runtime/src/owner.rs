@@ -1,14 +1,16 @@
 //! The task that owns a machine: runs what handles send, publishes, answers.
 
 use std::future::Future;
-use std::pin::pin;
+use std::pin::{Pin, pin};
+use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::errors::MachineError;
 use crate::handle::{CHANNEL, Checkpointed, Handle, Job, Target};
 use crate::handlers::{Cause, Work};
+use crate::journal::{Batch, Journal, JournalError, Keyed, Memory};
 use crate::keys::{Keys, content};
 use crate::machine::Machine;
 use crate::mutation::{Outcome, Reason};
@@ -23,18 +25,34 @@ use crate::view::{Snapshot, View, ViewOptions};
 use crate::workers::Workers;
 use crate::write::{MutateError, Receipt, Write, Written};
 
+use self::answers::Answers;
 use self::replay::Replay;
 use self::telling::Telling;
 
+mod answers;
+#[cfg(feature = "durable")]
+mod durable;
 mod replay;
 mod telling;
 
-/// Owns a machine and runs what its handles send.
+/// How long an owner that is to stop waits for a journal that does not come to an end with a batch,
+/// as with a disk that stays full.
+const LAST: Duration = Duration::from_secs(10);
+
+/// Owns a machine and runs what its handles send. What came of it goes to a journal before anybody is
+/// told.
 #[derive(Debug)]
 #[must_use = "nothing runs until `run` is awaited"]
-pub struct Owner<S: State> {
+pub struct Owner<S: State, J = Memory> {
     machine: Machine<S>,
     epoch: Epoch,
+    journal: J,
+    /// What the journal does not have yet.
+    batch: Batch,
+    /// The queue tick that the journal has.
+    kept_queue_tick: u64,
+    /// The revision that was published last, or the one that is about to be.
+    published: u64,
     jobs: mpsc::Receiver<Job>,
     publisher: Publisher,
     keys: Keys,
@@ -55,7 +73,34 @@ impl<S: State> Owner<S> {
     ///
     /// A machine with handlers gets a stopwatch of tokio's clock, if it has none of its own, and so
     /// the timeouts of rule R27.
-    pub fn new(mut machine: Machine<S>, epoch: Epoch, options: ViewOptions) -> (Handle<S>, Self) {
+    pub fn new(machine: Machine<S>, epoch: Epoch, options: ViewOptions) -> (Handle<S>, Self) {
+        let (handle, mut owner) = Self::with_journal(machine, epoch, Memory, options);
+        owner.show();
+        (handle, owner)
+    }
+
+    /// Runs until `stop` resolves or no handle is left, then finishes what was sent before, drops
+    /// the work that handlers spawned, and returns the machine. Work holds a handle while it runs.
+    ///
+    /// # Cancel safety
+    ///
+    /// If dropped, mutations under way are not answered; use `stop` instead.
+    pub async fn run(mut self, stop: impl Future<Output = ()>) -> Machine<S> {
+        match self.drive(pin!(stop)).await {
+            // In memory nothing is committed.
+            Ok(()) | Err(_) => self.machine,
+        }
+    }
+}
+
+impl<S: State, J: Journal> Owner<S, J> {
+    /// An owner that has published nothing yet.
+    fn with_journal(
+        mut machine: Machine<S>,
+        epoch: Epoch,
+        journal: J,
+        options: ViewOptions,
+    ) -> (Handle<S>, Self) {
         let observers = options.observers.clone();
         let telling = observers
             .clone()
@@ -64,24 +109,19 @@ impl<S: State> Owner<S> {
             let start = Instant::now();
             machine.set_stopwatch(move || start.elapsed());
         }
-        let (view, mut publisher) = Publisher::root(&machine, options);
-        publisher.replace(Snapshot::new(
-            Position {
-                epoch,
-                revision: machine.revision(),
-            },
-            machine.digest(),
-            machine.ticks().to_vec(),
-            machine.retained_payloads().clone(),
-        ));
+        let (view, publisher) = Publisher::root(&machine, options);
         let (sender, jobs) = mpsc::channel(CHANNEL);
         let to_self = (sender.downgrade(), view.clone());
         let target = Target::Owner(sender);
         (
             Handle::new(target, view),
             Self {
+                published: machine.revision(),
+                kept_queue_tick: machine.queue_tick(),
                 machine,
                 epoch,
+                journal,
+                batch: Batch::new(epoch),
                 jobs,
                 publisher,
                 keys: Keys::default(),
@@ -95,14 +135,26 @@ impl<S: State> Owner<S> {
         )
     }
 
-    /// Runs until `stop` resolves or no handle is left, then finishes what was sent before, drops
-    /// the work that handlers spawned, and returns the machine. Work holds a handle while it runs.
-    ///
-    /// # Cancel safety
-    ///
-    /// If dropped, mutations under way are not answered; use `stop` instead.
-    pub async fn run(mut self, stop: impl Future<Output = ()>) -> Machine<S> {
-        let mut stop = pin!(stop);
+    /// Publishes where the machine stands, whatever it came from.
+    fn show(&mut self) {
+        self.publisher.replace(self.snapshot());
+        self.published = self.machine.revision();
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        Snapshot::new(
+            self.position(),
+            self.machine.digest(),
+            self.machine.ticks().to_vec(),
+            self.machine.retained_payloads().clone(),
+        )
+    }
+
+    /// Runs what is sent until `stop` resolves or no handle is left.
+    async fn drive(
+        &mut self,
+        mut stop: Pin<&mut impl Future<Output = ()>>,
+    ) -> Result<(), JournalError> {
         let mut stopping = false;
         let mut jobs = Vec::with_capacity(CHANNEL);
         let mut answers = Answers::default();
@@ -129,17 +181,59 @@ impl<S: State> Owner<S> {
                     self.jobs.recv_many(&mut jobs, CHANNEL).await
                 } => {
                     if count == 0 {
-                        return self.machine;
+                        return Ok(());
                     }
                     self.work(&mut jobs, &mut answers);
                 }
             }
+            if J::KEEPS {
+                self.keep(stop.as_mut(), &mut stopping).await?;
+            }
+            self.publish();
+            answers.send();
         }
     }
 
-    /// Runs a batch of jobs, publishes once, then answers.
+    /// Has the journal keep what was done. Where it takes long, as with a full disk, what is sent waits;
+    /// once it is to stop, it waits for [`LAST`] at most.
+    async fn keep(
+        &mut self,
+        mut stop: Pin<&mut impl Future<Output = ()>>,
+        stopping: &mut bool,
+    ) -> Result<(), JournalError> {
+        if self.batch.is_empty() {
+            return Ok(());
+        }
+        let batch = self.finish_batch();
+        let mut commit = pin!(self.journal.commit(batch));
+        if !*stopping {
+            tokio::select! {
+                biased;
+                result = &mut commit => return result,
+                () = &mut stop => {
+                    *stopping = true;
+                    self.jobs.close();
+                }
+            }
+        }
+        let result = tokio::time::timeout(LAST, commit).await;
+        result.unwrap_or_else(|_elapsed| Err(JournalError::new(NotKept)))
+    }
+
+    /// What was done since the last batch, with a checkpoint if the journal wants one.
+    fn finish_batch(&mut self) -> Batch {
+        let mut batch = std::mem::replace(&mut self.batch, Batch::new(self.epoch));
+        batch.queue_tick = self.machine.queue_tick();
+        self.kept_queue_tick = batch.queue_tick;
+        batch.end = (self.machine.revision(), self.machine.digest());
+        if batch.checkpoint.is_none() && self.journal.wants_checkpoint() {
+            batch.checkpoint = Some(self.machine.checkpoint());
+        }
+        batch
+    }
+
+    /// Runs a batch of jobs. What came of it is to be published, and then answered.
     fn work(&mut self, jobs: &mut Vec<Job>, answers: &mut Answers) {
-        let before = self.machine.revision();
         if let Some(telling) = &mut self.telling {
             telling.begin_batch();
         }
@@ -163,9 +257,10 @@ impl<S: State> Owner<S> {
                     answers.writes.push((reply, written));
                 }
                 Job::One(..) | Job::Many(..) | Job::Write(..) => {}
-                // Whoever no longer waits for an answer has dropped its end.
                 Job::Can(call, reply) => {
-                    let _ = reply.send(outcome(self.machine.check(&call)));
+                    answers
+                        .can
+                        .push((reply, outcome(self.machine.check(&call))));
                 }
                 Job::Ended(queue_tick, reply) => {
                     let now = self.machine.queue_tick();
@@ -176,28 +271,27 @@ impl<S: State> Owner<S> {
                 }
                 Job::Checkpoint(reply) => {
                     let telling = self.telling.as_ref();
-                    let _ = reply.send(Checkpointed {
+                    let checkpointed = Checkpointed {
                         position: self.position(),
                         sequence: telling.map_or(0, Telling::sequence),
                         checkpoint: self.machine.checkpoint(),
-                    });
+                    };
+                    answers.checkpoints.push((reply, checkpointed));
                 }
                 Job::Errors(reply) => {
-                    let _ = reply.send(self.machine.errors().cloned().collect());
+                    let errors = self.machine.errors().cloned().collect();
+                    answers.errors.push((reply, errors));
                 }
             }
         }
         if let Some(telling) = &mut self.telling {
             telling.end_batch(&self.machine);
         }
-        self.publish(before);
-        answers.send();
     }
 
-    /// Publishes what the machine came to since revision `before`, and then lets go of whatever
-    /// waits to see it.
-    fn publish(&mut self, before: u64) {
-        if self.machine.revision() != before {
+    /// Publishes what the machine came to, and then lets go of whatever waits to see it.
+    fn publish(&mut self) {
+        if self.machine.revision() != self.published {
             self.publish_now();
         }
         self.publisher.release();
@@ -209,6 +303,7 @@ impl<S: State> Owner<S> {
     }
 
     fn publish_now(&mut self) {
+        self.published = self.machine.revision();
         self.publisher.publish(
             self.position(),
             self.machine.digest(),
@@ -220,7 +315,6 @@ impl<S: State> Owner<S> {
     /// Adds an error of spawned work (rule R28).
     fn fail(&mut self, error: MachineError) {
         // If the machine refuses it, it is among its errors all the same.
-        let before = self.machine.revision();
         if let Some(telling) = &mut self.telling {
             telling.begin_batch();
             telling.before(&mut self.machine, false);
@@ -234,7 +328,6 @@ impl<S: State> Owner<S> {
         if let Some(telling) = &mut self.telling {
             telling.end_batch(&self.machine);
         }
-        self.publish(before);
     }
 
     /// Runs a write, unless it is for another life or its key is known.
@@ -255,6 +348,13 @@ impl<S: State> Owner<S> {
         }
         let calls = write.calls.iter();
         let receipts: Vec<_> = calls.map(|call| self.mutate(call, trace)).collect();
+        if J::KEEPS {
+            self.batch.keyed.push(Keyed {
+                key: key.clone(),
+                content,
+                receipts: receipts.clone(),
+            });
+        }
         self.keys.remember(key, content, receipts.clone());
         Ok(receipts)
     }
@@ -288,6 +388,9 @@ impl<S: State> Owner<S> {
     fn look(&mut self) {
         let mut replay = Replay::new(&self.machine);
         for (place, transition) in self.machine.last_run().enumerate() {
+            if J::KEEPS {
+                self.batch.note(&transition);
+            }
             let changes = transition.raw_changes();
             if !changes.is_empty() {
                 let position = (transition.revision(), transition.digest());
@@ -355,27 +458,7 @@ fn outcome(result: Result<(), Reason<u32>>) -> Outcome<u32> {
     result.map_or_else(Outcome::Canceled, |()| Outcome::Executed)
 }
 
-/// An answer that waits for the publication of what it tells.
-type Answer<T> = (oneshot::Sender<T>, T);
-
-#[derive(Debug, Default)]
-struct Answers {
-    one: Vec<Answer<Receipt<u32>>>,
-    many: Vec<Answer<Vec<Receipt<u32>>>>,
-    writes: Vec<Answer<Written>>,
-}
-
-impl Answers {
-    /// Whoever no longer waits for an answer has dropped its end.
-    fn send(&mut self) {
-        for (reply, receipt) in self.one.drain(..) {
-            let _ = reply.send(receipt);
-        }
-        for (reply, receipts) in self.many.drain(..) {
-            let _ = reply.send(receipts);
-        }
-        for (reply, written) in self.writes.drain(..) {
-            let _ = reply.send(written);
-        }
-    }
-}
+/// The owner was to stop while its journal could not keep what had been done.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("the node was to stop, and its journal did not take the last batch within {LAST:?}")]
+struct NotKept;

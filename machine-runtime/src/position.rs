@@ -5,7 +5,10 @@ use std::str::FromStr;
 
 /// One life of a root's history: 128 random bits, without an order among them.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "replica", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(
+    any(feature = "durable", feature = "replica"),
+    derive(serde::Serialize, serde::Deserialize)
+)]
 pub struct Epoch(pub u128);
 
 impl Epoch {
@@ -38,7 +41,10 @@ impl fmt::Debug for Epoch {
 ///
 /// Positions of one epoch are ordered by revision; positions of two epochs have no order.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "replica", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(
+    any(feature = "durable", feature = "replica"),
+    derive(serde::Serialize, serde::Deserialize)
+)]
 pub struct Position {
     /// The life of the root.
     pub epoch: Epoch,

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
+
 use crate::handlers::Cause;
 use crate::machine::Machine;
 use crate::mutation::{Op, Reason, StateList};
@@ -74,6 +76,15 @@ impl Machine<DynState> {
     ///
     /// If the core comes to something else. The machine is what it came to then, and good for no more.
     pub fn replay(&mut self, recorded: Recorded<'_>) -> Result<(), Diverged> {
+        self.replay_with(recorded, &[])
+    }
+
+    /// As [`Machine::replay`], with the payloads that came with it, of which states may retain some.
+    pub(crate) fn replay_with(
+        &mut self,
+        recorded: Recorded<'_>,
+        payloads: &[(u32, Bytes)],
+    ) -> Result<(), Diverged> {
         let changed = recorded.changes.iter().map(|(state, _)| *state);
         self.check_recorded(recorded.called.iter().copied())?;
         self.check_recorded(changed)?;
@@ -82,7 +93,7 @@ impl Machine<DynState> {
             op: decided(recorded.op, recorded.called, self.status.active().bits()),
             called: recorded.called,
             auto: recorded.cause == Cause::Auto,
-            payloads: &[],
+            payloads,
         };
         if request.auto {
             self.status.candidates(&mut self.candidates);
