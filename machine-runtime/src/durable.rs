@@ -12,6 +12,9 @@ mod store;
 mod survey;
 mod verdict;
 
+/// What a [`Store`] [stands on](Store::on): the trait and types of the database under it.
+pub use redb::{BackendError, StorageBackend, backends::InMemoryBackend};
+
 pub use error::StoreError;
 pub use recovered::Recovered;
 pub use stats::StoreStats;

@@ -61,6 +61,27 @@ impl StorageBackend for Disk {
 
 const PAGE: u64 = 4096;
 
+/// Whether no database was ever made on a disk: one that is about to be has a page of its own first, and
+/// nothing else until that has its magic number.
+pub(super) fn is_blank(disk: &dyn StorageBackend) -> io::Result<bool> {
+    const MAGIC: usize = 4;
+    let len = disk.len()?;
+    let mut page = vec![0; usize_of(PAGE)?];
+    for start in (0..len).step_by(usize_of(PAGE)?) {
+        let page = &mut page[..usize_of(PAGE.min(len - start))?];
+        disk.read(start, page)?;
+        let blank = if start == 0 {
+            page.len().min(MAGIC)
+        } else {
+            page.len()
+        };
+        if page[..blank].iter().any(|byte| *byte != 0) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 /// A disk as it is, on which nothing is written: what is, stays in memory.
 #[derive(Debug)]
 pub(super) struct Look {

@@ -82,10 +82,12 @@ pub(super) fn beside(path: &Path) -> Result<(PathBuf, Arc<dyn StorageBackend>), 
 /// Moves the file at `path` aside, where it stays, and `new` to its place. Returns where it is now.
 pub(super) fn replace(path: &Path, new: &Path) -> Result<PathBuf, StoreError> {
     let of = |error| StoreError::io(path.display().to_string(), error);
-    let aside = (0_u32..)
-        .map(|number| path.with_extension(format!("redb.damaged-{number}")))
-        .find(|aside| !aside.exists());
-    let aside = aside.unwrap_or_else(|| path.with_extension("redb.damaged"));
+    let mut aside = path.with_extension("redb.damaged");
+    let mut number = 1;
+    while aside.exists() {
+        number += 1;
+        aside = path.with_extension(format!("redb.damaged-{number}"));
+    }
     // At no moment is there no history under the name: a crash in between leaves the damaged one.
     fs::hard_link(path, &aside).map_err(of)?;
     fs::rename(new, path).map_err(of)?;

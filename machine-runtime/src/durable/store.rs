@@ -14,6 +14,7 @@ use crate::machine::Machine;
 use crate::position::Epoch;
 use crate::schema::Schema;
 
+use super::backend::is_blank;
 use super::error::StoreError;
 use super::file::{self, Place};
 use super::format::{CHECKPOINTS, CheckpointRow, HeadRow, HistoryRow, JOURNAL, KEYS, seal};
@@ -107,14 +108,15 @@ impl Store {
         options: StoreOptions,
     ) -> Result<(Self, Recovered), StoreError> {
         let name = place.name();
-        let len = disk.len().map_err(|error| StoreError::io(&*name, error))?;
-        let survey = match len {
-            0 => None,
-            _ => Some(Survey::of(&disk).map_err(|error| unreadable(&name, error))?),
-        };
-        let Some(survey) = survey.filter(|survey| !survey.fresh) else {
+        let of = |error| StoreError::io(&*name, error);
+        if is_blank(&*disk).map_err(of)? {
+            disk.set_len(0).map_err(of)?;
             return Self::begin(name, disk, schema, options);
-        };
+        }
+        let survey = Survey::of(&disk).map_err(|error| unreadable(&name, error))?;
+        if survey.fresh {
+            return Self::begin(name, disk, schema, options);
+        }
         let verdict = judge(&name, &survey, schema)?;
         Self::go_on((place, disk), options, &survey, verdict)
     }
