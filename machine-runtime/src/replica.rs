@@ -21,6 +21,7 @@
 //!
 //! What goes over the wire, and how it may change, is in `wire`.
 
+mod caller;
 mod codec;
 mod connect;
 mod follower;

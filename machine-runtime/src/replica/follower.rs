@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tarpc::client;
 use tokio::time::sleep;
 
 use crate::handle::{Handle, Target};
@@ -20,6 +19,7 @@ use crate::selection::Selection;
 use crate::state::State;
 use crate::view::{View, ViewOptions};
 
+use super::caller::Failed;
 use super::codec::frame;
 use super::connect::Connect;
 use super::link::{Link, LinkState, Resync};
@@ -127,9 +127,12 @@ enum Lost {
     Untrusted(&'static str),
 }
 
-impl From<client::RpcError> for Lost {
-    fn from(error: client::RpcError) -> Self {
-        Self::Rpc(error.to_string())
+impl From<Failed> for Lost {
+    fn from(failed: Failed) -> Self {
+        match failed {
+            Failed::Rpc(error) => Self::Rpc(error.to_string()),
+            Failed::Wrong => Self::Untrusted("it answers another question than was asked"),
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use tarpc::{ClientMessage, Response};
 
 use super::wire::{
-    Blob, Hello, News, ReplicationRequest, ReplicationResponse, SnapshotCause, Welcome,
+    Blob, Hello, News, Refusal, ReplicationRequest, ReplicationResponse, SnapshotCause, Welcome,
     WriteAnswer, decode_delta, decode_snapshot, encode_delta, encode_snapshot, unpack,
 };
 use crate::position::Position;
@@ -164,6 +164,25 @@ impl Question {
         }
     }
 
+    /// Has a hello be one of another version of the protocol.
+    pub fn speak(&mut self, version: u16) {
+        if let ReplicationRequest::Hello { protocol, body } = self.request().1
+            && let Ok(hello) = Hello::decode(body, *protocol)
+        {
+            *body = hello.encode(version);
+            *protocol = version;
+        }
+    }
+
+    /// Has a write be passed on as version 1 does.
+    pub fn mutate(&mut self) {
+        let (_, request) = self.request();
+        if let ReplicationRequest::Write { write, .. } = request {
+            let write = write.clone();
+            *request = ReplicationRequest::Mutate { write };
+        }
+    }
+
     /// Has it pass on another write.
     pub fn set_write(&mut self, bytes: Vec<u8>) {
         if let ReplicationRequest::Write { write, .. } | ReplicationRequest::Mutate { write } =
@@ -186,6 +205,15 @@ pub fn executed(id: u64, calls: usize, position: Position) -> Vec<u8> {
     encode(&Response::<ReplicationResponse> {
         request_id: id,
         message,
+    })
+}
+
+/// The frame of the answer of a parent to a hello that is not of its version of the protocol.
+pub fn refused(id: u64, protocol: u16) -> Vec<u8> {
+    let refusal = Refusal::Protocol(protocol);
+    encode(&Response::<ReplicationResponse> {
+        request_id: id,
+        message: Ok(ReplicationResponse::Hello(Err(refusal))),
     })
 }
 
@@ -221,6 +249,11 @@ impl Answer {
     /// Of which request.
     pub fn id(&self) -> u64 {
         self.response.request_id
+    }
+
+    /// Has it answer another request.
+    pub fn set_id(&mut self, id: u64) {
+        self.response.request_id = id;
     }
 
     /// Whether it is the answer to a hello.
@@ -275,6 +308,18 @@ impl Answer {
         ) = &mut self.news
         {
             *age_ms = age;
+        }
+    }
+
+    /// Has it be one of another version of the protocol.
+    pub fn speak(&mut self, version: u16) {
+        if let Some((protocol, _)) = &mut self.welcome {
+            *protocol = version;
+        }
+        if let Ok(ReplicationResponse::Mutate(answer)) = &self.response.message
+            && version > 1
+        {
+            self.response.message = Ok(ReplicationResponse::Write(answer.clone()));
         }
     }
 

@@ -14,8 +14,8 @@ use crate::position::Epoch;
 use crate::view::Shared;
 use crate::write::{Key, MutateError, Until, WRITE_BYTES, WRITE_CALLS, Write, Written};
 
-use super::source::millis;
-use super::wire::{Blob, ReplicationClient, WriteAnswer, encode_write, size};
+use super::caller::{Caller, Failed};
+use super::wire::{Blob, WriteAnswer, encode_write, size};
 
 /// How many writes of a node are on their way up at a time, its own and those that it passes on. A
 /// large one counts for as many as it has times 4 KiB.
@@ -32,8 +32,8 @@ const HOP: Duration = Duration::from_millis(100);
 /// passes both sides log an error.
 pub(super) const LATE: Duration = Duration::from_secs(2);
 
-/// The session with the parent, if there is one, and the version that it speaks.
-type Session = Option<(ReplicationClient, u16)>;
+/// The session with the parent, if there is one.
+type Session = Option<Caller>;
 
 /// Tells the uplink of the follower's sessions, one after the other.
 #[derive(Debug)]
@@ -53,8 +53,8 @@ impl Sessions {
     }
 
     /// Writes go over this session from now on.
-    pub(super) fn begin(&self, client: ReplicationClient, protocol: u16) {
-        self.0.send_replace(Some((client, protocol)));
+    pub(super) fn begin(&self, caller: Caller) {
+        self.0.send_replace(Some(caller));
     }
 
     /// There is none any more.
@@ -164,7 +164,7 @@ struct Up {
 
 impl Up {
     /// Waits for a session.
-    async fn client(&mut self) -> Result<(ReplicationClient, u16), MutateError> {
+    async fn client(&mut self) -> Result<Caller, MutateError> {
         loop {
             let client = self.session.borrow_and_update().clone();
             match client {
@@ -186,30 +186,23 @@ impl Up {
     /// Asks the parent; None if the connection broke.
     async fn send(
         &mut self,
-        (client, protocol): &(ReplicationClient, u16),
+        client: &Caller,
         body: Blob,
     ) -> Result<Option<WriteAnswer>, MutateError> {
         let left = self.deadline.saturating_duration_since(Instant::now());
         let mut ctx = context::current();
         let left = left.saturating_sub(HOP.min(left / 10));
         ctx.deadline = std::time::Instant::now() + left + LATE;
-        let answer = timeout_at(self.deadline, async {
-            if *protocol < 2 {
-                client.mutate(ctx, body).await
-            } else {
-                client.write(ctx, body, millis(left)).await
-            }
-        });
-        let answer = answer.await;
+        let answer = timeout_at(self.deadline, client.write(ctx, body, left)).await;
         let may_have_run = true;
         match answer {
             Ok(Ok(answer)) => Ok(Some(answer)),
             // The parent has more of ours than it takes; only one that counts otherwise says so.
-            Ok(Err(RpcError::Server(_))) => {
+            Ok(Err(Failed::Rpc(RpcError::Server(_)))) => {
                 let may_have_run = self.may_have_run;
                 Err(MutateError::Busy { may_have_run })
             }
-            Err(_) | Ok(Err(RpcError::DeadlineExceeded)) => {
+            Err(_) | Ok(Err(Failed::Rpc(RpcError::DeadlineExceeded))) => {
                 Err(MutateError::Expired { may_have_run })
             }
             Ok(Err(_broken)) => {

@@ -15,10 +15,11 @@ use super::Lost;
 use super::session::{Opened, within};
 use crate::observe::{Observers, Side};
 use crate::position::Epoch;
+use crate::replica::caller::Caller;
 use crate::replica::codec::transport;
 use crate::replica::connect::Connect;
 use crate::replica::uplink::UPLINK;
-use crate::replica::wire::{Probe, ReplicationClient};
+use crate::replica::wire::Probe;
 
 /// How long it may take to reach a parent.
 const CONNECT: Duration = Duration::from_secs(3);
@@ -258,11 +259,11 @@ async fn open<C: Connect>(
     // same line, so it must not be full of writes.
     config.max_in_flight_requests = 2 * UPLINK;
     config.pending_request_buffer = UPLINK;
-    let new = ReplicationClient::new(config, transport);
+    let new = client::new(config, transport);
     let dispatch = new.dispatch;
     Ok(Opened {
         index,
-        client: new.client,
+        client: Caller::new(new.client),
         dispatch: Box::pin(async move {
             match dispatch.await {
                 Ok(()) => "closed by the parent".to_owned(),

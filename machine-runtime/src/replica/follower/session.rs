@@ -10,12 +10,12 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::parents::{Dial, Parents, Scouting};
 use super::{Follower, GRACE, Granularity, Lost};
 use crate::observe::LinkChange;
+use crate::replica::caller::Caller;
 use crate::replica::connect::Connect;
 use crate::replica::link::{Edge, LinkState, tidy_name};
 use crate::replica::source::millis;
 use crate::replica::wire::{
-    Blob, Hello, News, OLDEST_PROTOCOL, PROTOCOL, Refusal, ReplicationClient, Watch, Welcome,
-    Wishes,
+    Blob, Hello, News, OLDEST_PROTOCOL, PROTOCOL, Refusal, Watch, Welcome, Wishes,
 };
 use crate::schema::{Difference, Fingerprint, as_index};
 use crate::selection::Selection;
@@ -32,7 +32,7 @@ pub(super) type Dispatch = Pin<Box<dyn Future<Output = String> + Send>>;
 /// An open connection to one of the parents.
 pub(super) struct Opened {
     pub(super) index: usize,
-    pub(super) client: ReplicationClient,
+    pub(super) client: Caller,
     pub(super) dispatch: Dispatch,
 }
 
@@ -79,12 +79,12 @@ impl Follower {
 
     async fn follow<C: Connect>(
         &mut self,
-        client: &ReplicationClient,
+        client: &Caller,
         index: usize,
         parents: &mut Parents<C>,
     ) -> End {
         match self.greet(client, index).await {
-            Ok(protocol) => self.sessions.begin(client.clone(), protocol),
+            Ok(protocol) => self.sessions.begin(client.speaking(protocol)),
             Err(lost) => return End::Lost(lost),
         }
         let mut scouting: Option<Scouting> = None;
@@ -161,7 +161,7 @@ impl Follower {
     }
 
     /// Shakes hands; returns the version that both speak.
-    async fn greet(&mut self, client: &ReplicationClient, index: usize) -> Result<u16, Lost> {
+    async fn greet(&mut self, client: &Caller, index: usize) -> Result<u16, Lost> {
         let wanted = self.options.selection.as_ref();
         let wanted = wanted.filter(|wanted| !wanted.is_all());
         let granularity = self.options.granularity;
@@ -246,7 +246,7 @@ impl Follower {
     }
 
     /// Asks for what comes after our position.
-    fn ask(&self, client: ReplicationClient) -> impl Future<Output = Result<News, Lost>> + use<> {
+    fn ask(&self, client: Caller) -> impl Future<Output = Result<News, Lost>> + use<> {
         let (heartbeat, after) = (self.options.heartbeat, self.position);
         let (granularity, resync) = (self.options.granularity, self.resync.is_some());
         async move {
@@ -265,7 +265,7 @@ impl Follower {
         }
     }
 
-    async fn refused(&self, client: &ReplicationClient, refusal: Refusal) -> Result<Lost, Lost> {
+    async fn refused(&self, client: &Caller, refusal: Refusal) -> Result<Lost, Lost> {
         Ok(match refusal {
             Refusal::NotReady => Lost::NotReady,
             Refusal::Closing => Lost::Closing,
@@ -293,7 +293,7 @@ impl Follower {
     }
 
     /// Where our schema and the parent's differ first.
-    async fn difference(&self, client: &ReplicationClient) -> Result<Option<Difference>, Lost> {
+    async fn difference(&self, client: &Caller) -> Result<Option<Difference>, Lost> {
         let ours = as_index(self.schema.len());
         let mut next = 0;
         loop {
