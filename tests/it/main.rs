@@ -14,6 +14,8 @@ mod debugger;
 mod feed;
 // Diagrams: what is drawn, and what cannot be.
 mod graph;
+// Nodes on hosts of their own, and what happens to hosts and wires.
+mod hosts;
 // What nodes answer over HTTP.
 mod http;
 // What is logged, and what a Loki is sent of it.

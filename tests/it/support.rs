@@ -145,6 +145,11 @@ impl Program {
         self.lines.try_iter().collect()
     }
 
+    /// Its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Interrupts the program and waits for its end.
     pub(crate) fn interrupt(mut self) -> ExitStatus {
         signal("INT", self.child.id());
