@@ -505,6 +505,31 @@ async fn a_follower_that_says_nothing_any_more_is_dropped() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_answer_that_was_long_under_way_is_old_news() {
+    let mut nodes = Nodes::default();
+    let (root, source) = nodes.root(1);
+    let host = Host::new(&source);
+    let leaf = nodes.follow(options("rep-1"), &[&host]);
+    let position = add(&root, "Lamp1").await;
+    leaf.reaches(position).await;
+    // The question that was asked is answered at once, and the answer does not get through.
+    host.silence(true);
+    let position = add(&root, "Lamp2").await;
+    let under_way = Duration::from_millis(2_900);
+    tokio::time::sleep(under_way).await;
+    host.silence(false);
+    leaf.reaches(position).await;
+    // The question may have been held for so long.
+    let held = Duration::from_millis(1_500);
+    let age = leaf.view.age();
+    assert!(age + held >= under_way, "{age:?}");
+    assert_eq!(leaf.link.connects(), 1);
+    // The next answer is quick, once the parent gives it.
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    assert!(leaf.view.age() < Duration::from_millis(200));
+}
+
+#[tokio::test(start_paused = true)]
 async fn large_answers_are_compressed_unless_the_follower_does_not_want_it() {
     let states = (0..3_000).map(|i| StateDef::new(format!("S{i}")));
     let builder = states.fold(

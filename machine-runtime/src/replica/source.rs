@@ -23,6 +23,7 @@ use super::codec::{frame, transport};
 use super::uplink::UPLINK;
 use super::wire::Replication;
 
+pub(super) use self::answer::relay;
 use self::peer::Peer;
 pub(super) use self::peer::millis;
 pub use self::stats::{Served, SourceStats};

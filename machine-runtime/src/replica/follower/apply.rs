@@ -15,6 +15,11 @@ use crate::when::Now;
 impl Follower {
     /// Applies an answer. What cannot be used makes the next question ask for a snapshot.
     pub(super) fn take(&mut self, news: News) -> Result<(), Lost> {
+        self.take_late(news, Duration::ZERO)
+    }
+
+    /// Applies an answer that was under way for at least so long, and is so much older than it says.
+    pub(super) fn take_late(&mut self, news: News, late: Duration) -> Result<(), Lost> {
         let age_ms = match unpack(news, self.max_frame())? {
             News::Idle { age_ms } => age_ms,
             News::Delta { age_ms, delta } => {
@@ -57,7 +62,7 @@ impl Follower {
             News::Closing => return Err(Lost::Closing),
             News::Packed(_) => return Err(Lost::Untrusted("packed twice")),
         };
-        self.parent_age = Duration::from_millis(age_ms.into());
+        self.parent_age = Duration::from_millis(age_ms.into()) + late;
         if self.resync.is_none() {
             self.publisher.shared().freshen(self.parent_age);
         }

@@ -13,7 +13,7 @@ use crate::observe::LinkChange;
 use crate::replica::caller::Caller;
 use crate::replica::connect::Connect;
 use crate::replica::link::{Edge, LinkState, tidy_name};
-use crate::replica::source::millis;
+use crate::replica::source::{millis, relay};
 use crate::replica::wire::{
     Blob, Hello, News, OLDEST_PROTOCOL, PROTOCOL, Refusal, Watch, Welcome, Wishes,
 };
@@ -95,7 +95,8 @@ impl Follower {
                 observers.keep_up().await;
             }
             let heartbeat = self.options.heartbeat;
-            let late = Instant::now() + heartbeat / 4 * 7;
+            let asked_at = Instant::now();
+            let late = asked_at + heartbeat / 4 * 7;
             let asked = self.ask(client.clone());
             let mut asked = std::pin::pin!(asked);
             let news = loop {
@@ -134,7 +135,11 @@ impl Follower {
                     () = sleep_until(wake), if scouting.is_none() && parents.has_others() => {}
                 }
             };
-            let taken = news.and_then(|news| self.take(news));
+            // Longer than the parent holds a question it was on its way: over a slow link, or to a
+            // process that stood still.
+            let held = heartbeat + relay(heartbeat);
+            let under_way = asked_at.elapsed().saturating_sub(held);
+            let taken = news.and_then(|news| self.take_late(news, under_way));
             if let Err(lost) = taken {
                 return End::Lost(lost);
             }

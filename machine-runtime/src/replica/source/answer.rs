@@ -35,6 +35,11 @@ pub(super) struct Question {
     pub(super) hold: Duration,
 }
 
+/// How much longer than `hold` a replica holds a question.
+pub(in crate::replica) fn relay(hold: Duration) -> Duration {
+    (hold / 2).min(RELAY)
+}
+
 impl Source {
     pub(super) fn age_ms(&self) -> u32 {
         u32::try_from(self.shared.age().as_millis()).unwrap_or(u32::MAX)
@@ -148,7 +153,7 @@ impl Source {
         let more = if self.shared.tier() == Some(0) {
             Duration::ZERO
         } else {
-            (hold / 2).min(RELAY)
+            relay(hold)
         };
         let end = Instant::now() + hold + more;
         let mut positions = self.shared.positions();
