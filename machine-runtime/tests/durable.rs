@@ -3,8 +3,12 @@
 
 #[path = "durable/crashes.rs"]
 mod crashes;
+#[path = "durable/damage.rs"]
+mod damage;
 #[path = "durable/disk.rs"]
 mod disk;
+#[path = "durable/restarts.rs"]
+mod restarts;
 #[path = "durable/root.rs"]
 mod root;
 

@@ -1,6 +1,6 @@
 //! What stands in a file, whole or not.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -46,15 +46,13 @@ impl Survey {
         // Without it trusts them all: what it reads may be anything, and it may panic over that.
         match open(disk, true) {
             Ok(database) => Ok(Self::read(&database)),
-            Err(redb::Error::Io(error)) if error.kind() != ErrorKind::InvalidData => {
-                Err(redb::Error::Io(error))
-            }
+            Err(redb::Error::Io(error)) if !is_damage(&error) => Err(redb::Error::Io(error)),
             Err(error) => {
-                let unverified = catch_unwind(AssertUnwindSafe(|| {
-                    open(disk, false).ok().map(|database| Self::read(&database))
-                }));
+                let unverified = unless_panics(|| {
+                    let database = open(disk, false).ok()?;
+                    Some(Self::read(&database))
+                });
                 let mut survey = unverified
-                    .ok()
                     .flatten()
                     .ok_or_else(|| redb::Error::Corrupted(error.to_string()))?;
                 survey.damage = Some(error.to_string());
@@ -94,6 +92,14 @@ fn open(disk: &Arc<dyn StorageBackend>, verified: bool) -> Result<Database, redb
     builder.set_cache_size(CACHE);
     builder.set_check_integrity_on_open(verified);
     Ok(builder.create_with_backend(look)?)
+}
+
+/// Whether it is not the disk that failed: the file is no database, or ends too early.
+fn is_damage(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::InvalidData | ErrorKind::UnexpectedEof
+    )
 }
 
 fn named(read: &ReadTransaction, name: &str) -> Option<Vec<u8>> {

@@ -9,7 +9,7 @@ use crate::root::{Root, random_mutation, schema};
 fn options() -> StoreOptions {
     let mut options = StoreOptions::default();
     // Checkpoints, and what they make room for, come often.
-    options.checkpoint_bytes = 400;
+    options.checkpoint_bytes = 250;
     options
 }
 
@@ -107,10 +107,10 @@ async fn check(bytes: Vec<u8>, ran: &Ran, expected: &[Checkpoint], seed: u64) {
 
 #[tokio::test]
 async fn nothing_is_lost_or_made_up_wherever_the_power_fails() {
-    let (seed, count) = (7, 24);
+    let (seed, count) = (7, 10);
     let expected = expected(seed, count);
     let whole = Disk::default();
-    assert_eq!(run(&whole, seed, count).await.answered, 24);
+    assert_eq!(run(&whole, seed, count).await.answered, 10);
     for call in 1..=whole.calls() {
         let disk = Disk::default();
         disk.fail_at(call);
@@ -118,7 +118,7 @@ async fn nothing_is_lost_or_made_up_wherever_the_power_fails() {
         // All that was written is there if only the process ended, and some of it if the power failed.
         check(disk.bytes(), &ran, &expected, seed).await;
         let mut random = fastrand::Rng::with_seed(call);
-        for _ in 0..3 {
+        for _ in 0..2 {
             let bytes = disk.after_power_failed(&mut random);
             check(bytes, &ran, &expected, seed).await;
         }

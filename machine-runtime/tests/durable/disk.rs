@@ -10,7 +10,7 @@ const SECTOR: usize = 512;
 
 /// A disk in memory. Cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub struct Disk(Arc<Mutex<State>>);
+pub(crate) struct Disk(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -47,7 +47,7 @@ impl Op {
 }
 
 impl Disk {
-    pub fn of(bytes: Vec<u8>) -> Self {
+    pub(crate) fn of(bytes: Vec<u8>) -> Self {
         let disk = Self::default();
         disk.state().now.clone_from(&bytes);
         disk.state().synced = bytes;
@@ -59,23 +59,23 @@ impl Disk {
     }
 
     /// How often it was written to or synced.
-    pub fn calls(&self) -> u64 {
+    pub(crate) fn calls(&self) -> u64 {
         self.state().calls
     }
 
     /// It fails from this call on.
-    pub fn fail_at(&self, call: u64) {
+    pub(crate) fn fail_at(&self, call: u64) {
         self.state().fails_at = Some(call);
     }
 
     /// There is room for so many bytes.
-    pub fn set_room(&self, room: Option<u64>) {
+    pub(crate) fn set_room(&self, room: Option<u64>) {
         self.state().room = room;
     }
 
     /// What is on it if its power fails now: all that is synced, and of the rest what `random` says,
     /// sector by sector.
-    pub fn after_power_failed(&self, random: &mut fastrand::Rng) -> Vec<u8> {
+    pub(crate) fn after_power_failed(&self, random: &mut fastrand::Rng) -> Vec<u8> {
         let state = self.state();
         let mut bytes = state.synced.clone();
         for op in &state.unsynced {
@@ -95,7 +95,7 @@ impl Disk {
     }
 
     /// What is on it if its process is killed now.
-    pub fn bytes(&self) -> Vec<u8> {
+    pub(crate) fn bytes(&self) -> Vec<u8> {
         self.state().now.clone()
     }
 

@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 /// Ten lights of three colours each; `Off` comes by itself, and the others keep a note.
-pub fn schema() -> Arc<Schema> {
+pub(crate) fn schema() -> Arc<Schema> {
     let mut builder = Schema::builder("Lights");
     for light in 1..=10 {
         let colours = ["Red", "Green", "Off"].map(|colour| format!("Light{light}{colour}"));
@@ -26,12 +26,12 @@ pub fn schema() -> Arc<Schema> {
     builder.build().unwrap().into()
 }
 
-pub fn state(name: &str) -> DynState {
+pub(crate) fn state(name: &str) -> DynState {
     DynState(u32::try_from(schema().find(name).unwrap()).unwrap())
 }
 
 /// A mutation of one light or several, with a note now and then.
-pub fn random_mutation(random: &mut fastrand::Rng) -> Mutation<DynState> {
+pub(crate) fn random_mutation(random: &mut fastrand::Rng) -> Mutation<DynState> {
     let states: Vec<_> = (0..random.usize(1..4))
         .map(|_| DynState(random.u32(1..=30)))
         .collect();
@@ -51,17 +51,17 @@ pub fn random_mutation(random: &mut fastrand::Rng) -> Mutation<DynState> {
 }
 
 /// A directory that is gone once it drops.
-pub struct Dir(pub PathBuf);
+pub(crate) struct Dir(pub(crate) PathBuf);
 
 impl Dir {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("machine-durable-{}-{count}", std::process::id());
         Self(std::env::temp_dir().join(name))
     }
 
-    pub fn file(&self) -> PathBuf {
+    pub(crate) fn file(&self) -> PathBuf {
         self.0.join("history.redb")
     }
 }
@@ -73,30 +73,33 @@ impl Drop for Dir {
 }
 
 /// A root that runs.
-pub struct Root {
-    pub handle: Handle<DynState>,
-    pub epoch: Epoch,
-    pub notes: Vec<String>,
-    pub stats: StoreStats,
+pub(crate) struct Root {
+    pub(crate) handle: Handle<DynState>,
+    pub(crate) epoch: Epoch,
+    pub(crate) notes: Vec<String>,
+    pub(crate) stats: StoreStats,
     stop: Option<oneshot::Sender<()>>,
     task: JoinSet<Result<Machine<DynState>, JournalError>>,
 }
 
 impl Root {
-    pub fn open(dir: &Dir) -> Self {
+    pub(crate) fn open(dir: &Dir) -> Self {
         Self::open_with(dir, StoreOptions::default())
     }
 
-    pub fn open_with(dir: &Dir, options: StoreOptions) -> Self {
+    pub(crate) fn open_with(dir: &Dir, options: StoreOptions) -> Self {
         Self::start(Store::open(&dir.0, &schema(), options).unwrap())
     }
 
-    pub fn start((store, recovered): (Store, Recovered)) -> Self {
+    pub(crate) fn start((store, recovered): (Store, Recovered)) -> Self {
         let machine = recovered.machine_with(schema());
         Self::start_with((store, recovered), machine)
     }
 
-    pub fn start_with((store, recovered): (Store, Recovered), machine: Machine<DynState>) -> Self {
+    pub(crate) fn start_with(
+        (store, recovered): (Store, Recovered),
+        machine: Machine<DynState>,
+    ) -> Self {
         let (epoch, notes, stats) = (recovered.epoch, recovered.notes.clone(), store.stats());
         let (handle, owner) = Owner::durable(machine, recovered, store, ViewOptions::default());
         let (stop, stopped) = oneshot::channel();
@@ -115,17 +118,17 @@ impl Root {
     }
 
     /// Asks it to stop.
-    pub fn ask_to_stop(&mut self) {
+    pub(crate) fn ask_to_stop(&mut self) {
         self.stop = None;
     }
 
     /// How it ended.
-    pub async fn ended(&mut self) -> Result<Checkpoint, JournalError> {
+    pub(crate) async fn ended(&mut self) -> Result<Checkpoint, JournalError> {
         let ended = self.task.join_next().await.unwrap().unwrap();
         ended.map(|machine| machine.checkpoint())
     }
 
-    pub async fn stop(mut self) -> Checkpoint {
+    pub(crate) async fn stop(mut self) -> Checkpoint {
         self.ask_to_stop();
         self.ended().await.unwrap()
     }
