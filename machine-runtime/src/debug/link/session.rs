@@ -49,6 +49,7 @@ pub(super) async fn run(
                 if write_all(&mut write, &bytes, stall).await.is_err() {
                     return Ok(());
                 }
+                shared.stream.written();
             }
             ask = async {
                 sleep_until(next_ask).await;

@@ -47,6 +47,8 @@ struct Inner {
     bytes: usize,
     /// The bytes of those that were not sent.
     waiting: usize,
+    /// Whether bytes were taken and are not written yet.
+    writing: bool,
     schemas: BTreeSet<u128>,
     names: BTreeMap<String, u32>,
 }
@@ -113,7 +115,9 @@ impl Stream {
 
     /// It is gone. What is told from now on is kept as far as there is room.
     pub(super) fn disconnect(&self) {
-        self.inner().connected = false;
+        let mut inner = self.inner();
+        (inner.connected, inner.writing) = (false, false);
+        drop(inner);
         self.room.notify_waiters();
     }
 
@@ -210,6 +214,12 @@ impl Stream {
         }
     }
 
+    /// What was taken to be sent is written.
+    pub(super) fn written(&self) {
+        self.inner().writing = false;
+        self.room.notify_waiters();
+    }
+
     /// Waits for what is to be sent next, with the lengths.
     pub(super) async fn next(&self) -> Vec<u8> {
         loop {
@@ -220,13 +230,13 @@ impl Stream {
         }
     }
 
-    /// Waits until nothing is left to send.
+    /// Waits until all is written that there is to send.
     pub(super) async fn drained(&self) {
         loop {
             let notified = self.room.notified();
             {
                 let inner = self.inner();
-                if !inner.connected || inner.waiting == 0 {
+                if !inner.connected || (inner.waiting == 0 && !inner.writing) {
                     return;
                 }
             }
@@ -254,6 +264,7 @@ impl Stream {
             done += kept.frame.len();
         }
         inner.sent = sent?;
+        inner.writing = true;
         inner.waiting = inner.waiting.saturating_sub(done);
         inner.make_room();
         drop(inner);
@@ -380,5 +391,24 @@ mod tests {
         assert!(futures_util::poll!(&mut waits).is_pending());
         assert!(stream.try_next().is_some());
         waits.await;
+    }
+
+    #[tokio::test]
+    async fn it_is_drained_once_what_was_taken_is_written() {
+        let stream = Stream::new(Clocks::new());
+        stream.connect(None);
+        push(&stream, 1, 1);
+        assert!(stream.try_next().is_some());
+        let mut drained = Box::pin(stream.drained());
+        assert!(futures_util::poll!(&mut drained).is_pending());
+        stream.written();
+        drained.await;
+        // Nobody writes it any more.
+        push(&stream, 1, 1);
+        assert!(stream.try_next().is_some());
+        let mut drained = Box::pin(stream.drained());
+        assert!(futures_util::poll!(&mut drained).is_pending());
+        stream.disconnect();
+        drained.await;
     }
 }
