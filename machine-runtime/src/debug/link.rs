@@ -289,6 +289,7 @@ async fn tell(shared: Arc<Shared>, number: u32, subject: Subject) {
         if !stream.declare(now, number, &subject) {
             continue;
         }
+        let mut positions = subject.handle().view().positions();
         let mut teller = Teller::new(subject.clone(), observer, stream.clocks(), EVENTS);
         let mut pace = Pace::new();
         loop {
@@ -300,6 +301,9 @@ async fn tell(shared: Arc<Shared>, number: u32, subject: Subject) {
             let told = tokio::select! {
                 told = next => told,
                 () = shared.ends() => {
+                    // What the node does while it ends is told too.
+                    let ended = async { while positions.changed().await.is_ok() {} };
+                    let _ = timeout(LAST / 2, ended).await;
                     for (at, body) in teller.rest() {
                         stream.push(now, at, number, body);
                     }
@@ -334,6 +338,72 @@ async fn tell_lines(shared: Arc<Shared>, mut lines: mpsc::Receiver<Named>) {
         let lost = shared.lines_lost.swap(0, Ordering::Relaxed);
         if lost > 0 {
             stream.push_named(now, None, Body::Dropped(lost));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::debug::codec;
+    use crate::debug::frame::Frame;
+    use crate::debug::samples::Node;
+    use crate::mutation::Mutation;
+    use crate::state::DynState;
+
+    fn bodies(stream: &Stream) -> Vec<Body> {
+        let mut bodies = Vec::new();
+        while let Some(bytes) = stream.try_next() {
+            let mut rest = bytes.as_slice();
+            while let Some(frame) = codec::split(&mut rest).unwrap() {
+                bodies.push(codec::decode::<Frame>(frame).unwrap().body);
+            }
+        }
+        bodies
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_node_does_while_it_ends_is_told() {
+        for ends in [true, false] {
+            let node = Node::new();
+            let reporter = Reporter::new("tests 1", "", DialOptions::default());
+            let shared = Arc::clone(&reporter.shared);
+            shared.stream.connect(None);
+            let mut tellers = JoinSet::new();
+            tellers.spawn(tell(Arc::clone(&shared), 1, node.subject("root")));
+            let mut told = Vec::new();
+            while !told.iter().any(|body| matches!(body, Body::Key(_))) {
+                tokio::task::yield_now().await;
+                told.extend(bodies(&shared.stream));
+            }
+            shared.ending.send_replace(true);
+            for _ in 0..100 {
+                tokio::task::yield_now().await;
+            }
+            let open = Mutation::add(DynState(1));
+            assert!(
+                node.handle
+                    .mutate(open)
+                    .await
+                    .unwrap()
+                    .outcome
+                    .is_executed()
+            );
+            // One that does not end is not waited for.
+            let _others = if ends {
+                node.end().await;
+                None
+            } else {
+                Some(node)
+            };
+            while let Some(ended) = tellers.join_next().await {
+                ended.unwrap();
+            }
+            let last = bodies(&shared.stream);
+            assert!(
+                matches!(last.as_slice(), [Body::Transition(_), .., Body::Gone]),
+                "{last:?}"
+            );
         }
     }
 }

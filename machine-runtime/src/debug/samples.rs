@@ -1,16 +1,27 @@
-//! One frame of each kind, for tests.
+//! One frame of each kind, and a node to tell of, for tests.
 
 use std::borrow::Cow;
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
 
 use super::frame::{
     Body, Change, Declared, Failure, Followed, Frame, HandlerRun, Hello, Key, Line, Link,
     LinkChange, Payload, Queued, Role, Trace, Transition, VERSION, Waiting,
 };
 use super::portable::PortableSchema;
+use super::subject::Subject;
+use crate::handle::Handle;
 use crate::handlers::{Cause, Phase};
+use crate::machine::Machine;
 use crate::mutation::{Op, Reason, Refusal};
+use crate::observe::Observers;
+use crate::owner::Owner;
 use crate::position::{Epoch, Position};
 use crate::schema::{Schema, StateDef};
+use crate::state::DynState;
+use crate::view::ViewOptions;
 
 /// `Exception`, `Open`, `Shut`, `Locked`.
 pub(crate) fn schema() -> Schema {
@@ -19,6 +30,47 @@ pub(crate) fn schema() -> Schema {
         .state(StateDef::new("Shut").remove(["Open"]).auto())
         .state(StateDef::new("Locked").require(["Shut"]).multi());
     builder.group("Leaf", ["Open", "Shut"]).build().unwrap()
+}
+
+/// A root of that schema, with what runs it.
+pub(crate) struct Node {
+    pub(crate) handle: Handle<DynState>,
+    pub(crate) observers: Observers,
+    stop: oneshot::Sender<()>,
+    tasks: JoinSet<()>,
+}
+
+impl Node {
+    pub(crate) fn new() -> Self {
+        let observers = Observers::new();
+        let options = ViewOptions {
+            observers: Some(observers.clone()),
+            ..ViewOptions::default()
+        };
+        let machine = Machine::with_schema(Arc::new(schema()));
+        let (handle, owner) = Owner::new(machine, Epoch(7), options);
+        let (stop, stopped) = oneshot::channel();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move { drop(owner.run(async { drop(stopped.await) }).await) });
+        Self {
+            handle,
+            observers,
+            stop,
+            tasks,
+        }
+    }
+
+    pub(crate) fn subject(&self, name: &str) -> Subject {
+        Subject::root(name, &self.handle, &self.observers)
+    }
+
+    /// Ends it, as a node that stops does.
+    pub(crate) async fn end(mut self) {
+        drop((self.handle, self.stop));
+        while let Some(ended) = self.tasks.join_next().await {
+            ended.unwrap();
+        }
+    }
 }
 
 fn transition() -> Transition {
