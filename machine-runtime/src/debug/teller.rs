@@ -84,6 +84,8 @@ pub(super) struct Teller {
     lost: u64,
     /// How many events were lost when a key was asked for.
     lost_asked: u64,
+    /// How many changes were taken since a loss, which cannot be told before the next key.
+    skipped: u64,
     since_key: u64,
     wanted: bool,
     next_key: Instant,
@@ -113,6 +115,7 @@ impl Teller {
             before: None,
             lost: 0,
             lost_asked: 0,
+            skipped: 0,
             since_key: 0,
             wanted: true,
             next_key: Instant::now(),
@@ -161,7 +164,7 @@ impl Teller {
             let event = match self.held.pop_front().or_else(|| self.observer.try_next()) {
                 Some(event) => event,
                 None if self.lost < self.observer.lost() && self.last.is_some() => {
-                    self.lose();
+                    self.lose(0);
                     continue;
                 }
                 None => tokio::select! {
@@ -175,9 +178,7 @@ impl Teller {
 
     /// What can be told without waiting, to the end, and how much is missing there.
     pub(super) fn rest(&mut self) -> Vec<(At, Body)> {
-        while self.last.is_some()
-            && let Some(event) = self.held.pop_front().or_else(|| self.observer.try_next())
-        {
+        while let Some(event) = self.held.pop_front().or_else(|| self.observer.try_next()) {
             self.event(&event);
             if self.key_is_due() {
                 self.tell_key();
@@ -188,7 +189,7 @@ impl Teller {
             // No key comes any more that would make up for it.
             self.lost += lost;
             self.before = None;
-            let dropped = Body::Dropped(lost.max(1));
+            let dropped = Body::Dropped((lost + self.skipped).max(1));
             self.out.push_back((self.clocks.now(), dropped));
         }
         self.out.drain(..).collect()
@@ -256,14 +257,20 @@ impl Teller {
             }
         }
         let now = self.clocks.now();
+        let skipped = std::mem::take(&mut self.skipped);
         let begins = self.last.is_none();
         if begins {
             self.wanted = false;
         }
         if let Some(before) = self.before.take() {
             let missed = self.observer.lost();
-            let dropped = last.sequence.saturating_sub(before.sequence);
-            let dropped = dropped.max(missed.saturating_sub(self.lost)).max(1);
+            let unseen = missed.saturating_sub(self.lost);
+            let dropped = match self.subject.role() {
+                Role::Root => last.sequence.saturating_sub(before.sequence).max(unseen),
+                // Its steps are not counted.
+                Role::Replicant => unseen + skipped,
+            };
+            let dropped = dropped.max(1);
             self.lost = missed;
             self.out.push_back((now, Body::Dropped(dropped)));
         }
@@ -284,23 +291,25 @@ impl Teller {
         self.next_key = Instant::now() + KEY_PAUSE;
     }
 
-    /// Events were lost: only a key helps.
-    fn lose(&mut self) {
+    /// Events were lost: only a key helps. So many were taken that show it.
+    fn lose(&mut self, taken: u64) {
         self.before = self.last.take();
         self.wanted = true;
+        self.skipped = taken;
     }
 
     fn event(&mut self, event: &Event) {
         match event {
             Event::Transition(t) => {
                 let Some(last) = self.last else {
+                    self.skipped += 1;
                     return;
                 };
                 if t.sequence <= last.sequence {
                     return;
                 }
                 if t.sequence != last.sequence + 1 {
-                    return self.lose();
+                    return self.lose(1);
                 }
                 let at = self.clocks.at(t.at, t.since);
                 self.out.push_back((at, self.subject.transition(t)));
@@ -327,11 +336,12 @@ impl Teller {
                     return self.tell_key();
                 }
                 let Some(then) = told else {
+                    self.skipped += 1;
                     self.wanted |= self.key.is_none();
                     return;
                 };
                 if f.from != Some(then) {
-                    return self.lose();
+                    return self.lose(1);
                 }
                 self.out.push_back((at, Subject::followed(f)));
                 self.last = Some(Last {
@@ -348,6 +358,59 @@ impl Teller {
                 self.out.push_back((at, failure(&told.error)));
             }
             Event::Span(_) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::debug::samples::Node;
+    use crate::handlers::Cause;
+    use crate::observe::{Followed, TickChanges};
+
+    fn followed(told: Position, from: u64) -> Event {
+        let at = |revision| Position { revision, ..told };
+        Event::Followed(Followed {
+            at: SystemTime::now(),
+            since: Moment::now(),
+            from: Some(at(from)),
+            position: at(from + 1),
+            cause: Cause::Delta,
+            changes: TickChanges::default(),
+            whole: None,
+            trace: None,
+            released: 0,
+        })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_taken_and_not_told_after_a_loss_counts_as_lost() {
+        for at_the_end in [false, true] {
+            let node = Node::new();
+            let observers = &node.observers;
+            let subject = Subject::replicant("replica", "here:1", &node.handle, observers);
+            let observer = observers.attach("test", interest(), 4);
+            let mut teller = Teller::new(subject, observer, Clocks::new(), 4);
+            let (_, Body::Key(key)) = teller.next().await else {
+                panic!("it does not begin with a key");
+            };
+            let position = key.position;
+            let tell =
+                |from| assert!(observers.tell(Interest::CHANGES, || followed(position, from)));
+            let revision = position.revision;
+            tell(revision);
+            assert!(matches!(teller.next().await.1, Body::Followed(_)));
+            // One is missing, and what comes then does not go on from what was told.
+            for from in revision + 2..revision + 5 {
+                tell(from);
+            }
+            let told = if at_the_end {
+                teller.rest().pop().unwrap()
+            } else {
+                teller.next().await
+            };
+            assert!(matches!(told.1, Body::Dropped(3)), "{told:?}");
         }
     }
 }
