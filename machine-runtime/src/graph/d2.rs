@@ -3,7 +3,7 @@
 use std::iter;
 
 use super::outline::{self, Outline, Text, lines, shown};
-use super::sequence::{Kind, Message, Sequence};
+use super::sequence::{Kind, Sequence};
 use super::{Graph, Node, look};
 use crate::schema::Relation;
 
@@ -99,26 +99,16 @@ pub(super) fn sequence(sequence: &Sequence) -> String {
     text.line(format_args!("sequence: \"{}\" {{", escape(&sequence.title)));
     text.indented(|text| {
         text.line("shape: sequence_diagram");
-        for (place, name) in sequence.participants().iter().enumerate() {
-            text.line(format_args!("p{place}: \"{}\"", escape(name)));
-        }
-        for Message {
-            from,
-            to,
-            text: what,
-            kind,
-        } in sequence.messages()
-        {
-            let style = match kind {
+        let participant = |place, name: &str| format!("p{place}: \"{}\"", escape(name));
+        sequence.write(text, participant, |said| {
+            let style = match said.kind {
                 Kind::Call => "",
                 Kind::Answer => " {style.stroke-dash: 3}",
                 Kind::Refusal => " {style.stroke: \"#c92a2a\"}",
             };
-            text.line(format_args!(
-                "p{from} -> p{to}: \"{}\"{style}",
-                escape(&what)
-            ));
-        }
+            let (from, to, what) = (said.from, said.to, escape(&said.text));
+            format!("p{from} -> p{to}: \"{what}\"{style}")
+        });
     });
     text.line("}");
     text.finish()

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::outline::{self, Outline, Text, lines, shown};
-use super::sequence::{Message, Sequence};
+use super::sequence::Sequence;
 use super::{Graph, Node, look};
 use crate::schema::Relation;
 
@@ -117,19 +117,11 @@ pub(super) fn sequence(sequence: &Sequence) -> String {
     text.line(title(&sequence.title));
     text.line("sequenceDiagram");
     text.indented(|text| {
-        for (place, name) in sequence.participants().iter().enumerate() {
-            text.line(format_args!("participant p{place} as {}", escape(name)));
-        }
-        for Message {
-            from,
-            to,
-            text: what,
-            kind,
-        } in sequence.messages()
-        {
-            let arrow = kind.mermaid();
-            text.line(format_args!("p{from}{arrow}p{to}: {}", escape(&what)));
-        }
+        let participant = |place, name: &str| format!("participant p{place} as {}", escape(name));
+        sequence.write(text, participant, |said| {
+            let (from, arrow, to) = (said.from, said.kind.mermaid(), said.to);
+            format!("p{from}{arrow}p{to}: {}", escape(&said.text))
+        });
     });
     text.finish()
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::outline::Text;
 use super::{Format, MAX_PICTURE, NoPicture, d2, dot, mermaid, svg};
 use crate::schema::Relation;
 
@@ -107,6 +108,21 @@ impl Sequence {
             Format::Dot => Ok(dot::sequence(self)),
             Format::D2 => Ok(d2::sequence(self)),
             Format::Svg => Ok(svg::sequence(self)),
+        }
+    }
+
+    /// Writes who takes part and what they say to each other, a line each.
+    pub(super) fn write(
+        &self,
+        text: &mut Text,
+        participant: impl Fn(usize, &str) -> String,
+        message: impl Fn(&Message) -> String,
+    ) {
+        for (place, name) in self.participants().iter().enumerate() {
+            text.line(participant(place, name));
+        }
+        for said in &self.messages() {
+            text.line(message(said));
         }
     }
 
