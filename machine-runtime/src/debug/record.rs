@@ -8,7 +8,7 @@ use std::future::Future;
 use std::io;
 use std::path::PathBuf;
 use std::pin::pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -83,10 +83,38 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct Known {
-    new: Vec<(Subject, mpsc::Receiver<Line>)>,
-    lines: BTreeMap<String, mpsc::Sender<Line>>,
+    new: Vec<(Subject, Waiting)>,
+    lines: BTreeMap<String, Lines>,
     /// The node that gets lines of none.
     first: Option<String>,
+}
+
+/// Where lines of one node go.
+#[derive(Clone, Debug)]
+struct Lines {
+    to: mpsc::Sender<Line>,
+    lost: Arc<AtomicU64>,
+}
+
+/// The lines of one node that are to be recorded.
+#[derive(Debug)]
+struct Waiting {
+    lines: mpsc::Receiver<Line>,
+    /// How many found no room, as far as that was not recorded.
+    lost: Arc<AtomicU64>,
+}
+
+impl Waiting {
+    /// Records a line, and how many were lost up to now.
+    async fn push(&self, line: Line, clocks: Clocks, files: &mut Files) -> Result<(), Stopped> {
+        let now = clocks.now();
+        files.push(now, PROCESS, Body::Log(line)).await?;
+        let lost = self.lost.swap(0, Ordering::Relaxed);
+        if lost > 0 {
+            files.push(now, PROCESS, Body::Dropped(lost)).await?;
+        }
+        Ok(())
+    }
 }
 
 impl Recorder {
@@ -111,11 +139,16 @@ impl Recorder {
 
     /// Records a node from now on.
     pub fn add(&self, subject: Subject) {
-        let (lines, waiting) = mpsc::channel(LINES);
+        let (to, lines) = mpsc::channel(LINES);
+        let lost = Arc::<AtomicU64>::default();
+        let waiting = Waiting {
+            lines,
+            lost: Arc::clone(&lost),
+        };
         let mut known = self.shared.known();
         let name = subject.name().to_owned();
         known.first.get_or_insert_with(|| name.clone());
-        known.lines.insert(name, lines);
+        known.lines.insert(name, Lines { to, lost });
         known.new.push((subject, waiting));
         drop(known);
         self.shared.added.notify_one();
@@ -127,7 +160,7 @@ impl Recorder {
     }
 
     /// Records a line that was logged, of the node of this name if it is of one. It never waits: what
-    /// finds no room is left out.
+    /// finds no room is left out and counted.
     pub fn log(&self, node: Option<&str>, line: Line) {
         if !self.is_on() {
             return;
@@ -142,7 +175,9 @@ impl Recorder {
         };
         drop(known);
         let text = cut(line.text);
-        let _ = lines.try_send(Line { text, ..line });
+        if lines.to.try_send(Line { text, ..line }).is_err() {
+            lines.lost.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// Records until `stop` resolves, and then what comes until the nodes have ended.
@@ -152,10 +187,10 @@ impl Recorder {
         let mut nodes = JoinSet::new();
         loop {
             let new = std::mem::take(&mut self.shared.known().new);
-            for (subject, lines) in new {
+            for (subject, waiting) in new {
                 let shared = Arc::clone(&self.shared);
                 shared.on.fetch_add(1, Ordering::Relaxed);
-                nodes.spawn(record(shared, subject, lines, stopping.subscribe()));
+                nodes.spawn(record(shared, subject, waiting, stopping.subscribe()));
             }
             tokio::select! {
                 () = &mut stop => break,
@@ -196,13 +231,13 @@ impl Drop for On {
 async fn record(
     shared: Arc<Shared>,
     subject: Subject,
-    lines: mpsc::Receiver<Line>,
+    waiting: Waiting,
     stopping: watch::Receiver<bool>,
 ) {
     let on = On(Arc::clone(&shared));
     let name = subject.name().to_owned();
     let mut files = Files::start(&shared.program, &subject, &shared.options, shared.clocks);
-    let recorded = record_all(&shared, subject, lines, stopping, &mut files).await;
+    let recorded = record_all(&shared, subject, waiting, stopping, &mut files).await;
     drop(on);
     let ended = files.end().await;
     if let Err(error) = ended {
@@ -217,7 +252,7 @@ async fn record(
 async fn record_all(
     shared: &Shared,
     subject: Subject,
-    mut lines: mpsc::Receiver<Line>,
+    mut waiting: Waiting,
     mut stopping: watch::Receiver<bool>,
     files: &mut Files,
 ) -> Result<(), Stopped> {
@@ -234,7 +269,7 @@ async fn record_all(
     loop {
         tokio::select! {
             (at, body) = teller.next() => files.push(at, 1, body).await?,
-            Some(line) = lines.recv() => files.push(clocks.now(), PROCESS, Body::Log(line)).await?,
+            Some(line) = waiting.lines.recv() => waiting.push(line, clocks, files).await?,
             _ = flush.tick() => {
                 files.flush().await?;
                 if files.is_next_due() {
@@ -250,6 +285,9 @@ async fn record_all(
             },
             () = sleep_until(end.unwrap_or_else(Instant::now)), if end.is_some() => break,
         }
+    }
+    while let Ok(line) = waiting.lines.try_recv() {
+        waiting.push(line, clocks, files).await?;
     }
     for (at, body) in teller.rest() {
         files.push(at, 1, body).await?;

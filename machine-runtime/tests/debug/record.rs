@@ -1,27 +1,20 @@
 //! Recordings: what a machine did, and whether it does the same once more.
-#![expect(clippy::unwrap_used, reason = "in a test an unwrap is an assertion")]
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use machine_runtime::debug::file::{self, Format};
-use machine_runtime::debug::frame::{Body, Change, Frame, Line};
+use machine_runtime::debug::frame::{Body, Change, Frame, Line, PROCESS};
+use machine_runtime::debug::link::LINES;
 use machine_runtime::debug::record::{RecordOptions, Recorder};
 use machine_runtime::debug::recording::{Recorded, Recording};
 use machine_runtime::debug::replay::{Divergence, Replay};
 use machine_runtime::debug::subject::Subject;
-use machine_runtime::observe::{Interest, Observers};
-use machine_runtime::replica::{Follower, FollowerOptions, Source, SourceOptions, Tcp};
-use machine_runtime::{
-    Basic, DynState, Epoch, Final, Handle, Machine, Mutation, Negotiation, Owner, States, Verdict,
-    ViewOptions, handlers, states,
-};
-use tokio::net::TcpListener;
-use tokio::sync::oneshot;
-use tokio::task::JoinSet;
+use machine_runtime::observe::Interest;
+use machine_runtime::{Basic, Final, Machine, Mutation, Negotiation, Verdict, handlers, states};
 use tokio::time::timeout;
 
-const PATIENCE: Duration = Duration::from_mins(1);
+use crate::fixtures::{PATIENCE, Root, Running, eventually};
 
 states! {
     counts = { doors = 6 };
@@ -94,82 +87,34 @@ impl Drop for Folder {
     }
 }
 
-struct Root {
-    handle: Handle<House>,
-    observers: Observers,
-    _tasks: JoinSet<()>,
-}
-
-fn root() -> Root {
-    let observers = Observers::new();
-    let mut options = ViewOptions::default();
-    options.observers = Some(observers.clone());
-    let machine = Machine::<House>::new().with(Keeper);
-    let (handle, owner) = Owner::new(machine, Epoch(7), options);
-    let mut tasks = JoinSet::new();
-    tasks.spawn(async move { drop(owner.run(std::future::pending()).await) });
-    Root {
-        handle,
-        observers,
-        _tasks: tasks,
-    }
-}
-
-impl Root {
-    async fn work(&self, seed: u64, mutations: usize) {
-        let mut rng = fastrand::Rng::with_seed(seed);
-        let mut many = Vec::new();
-        for _ in 0..mutations {
-            let state = House::ALL[rng.usize(0..House::ALL.len())];
-            many.push(match rng.u8(0..8) {
-                0..=1 => Mutation::remove(state),
-                2 => Mutation::set([state, House::Start]),
-                3 => Mutation::toggle(state),
-                _ => Mutation::add(state),
-            });
-            if many.len() == 64 {
-                self.handle
-                    .mutate_all(std::mem::take(&mut many))
-                    .await
-                    .unwrap();
-            }
+fn root() -> Root<House> {
+    Root::new(Machine::new().with(Keeper), |rng| {
+        let state = House::ALL[rng.usize(0..House::ALL.len())];
+        match rng.u8(0..8) {
+            0..=1 => Mutation::remove(state),
+            2 => Mutation::set([state, House::Start]),
+            3 => Mutation::toggle(state),
+            _ => Mutation::add(state),
         }
-        self.handle.mutate_all(many).await.unwrap();
-    }
+    })
+}
 
+impl Root<House> {
     fn subject(&self) -> Subject {
         Subject::root("ro/ot", &self.handle, &self.observers)
     }
 }
 
-struct Running {
-    recorder: Recorder,
-    stop: Option<oneshot::Sender<()>>,
-    tasks: JoinSet<()>,
-}
-
-fn record(options: RecordOptions, subjects: impl IntoIterator<Item = Subject>) -> Running {
+fn record(
+    options: RecordOptions,
+    subjects: impl IntoIterator<Item = Subject>,
+) -> (Recorder, Running) {
     let recorder = Recorder::new("tests 1", options).unwrap();
     for subject in subjects {
         recorder.add(subject);
     }
-    let (stop, stopped) = oneshot::channel::<()>();
-    let mut tasks = JoinSet::new();
-    tasks.spawn(recorder.clone().run(async { drop(stopped.await) }));
-    Running {
-        recorder,
-        stop: Some(stop),
-        tasks,
-    }
-}
-
-impl Running {
-    async fn stop(mut self) {
-        drop(self.stop.take());
-        while let Some(ended) = self.tasks.join_next().await {
-            ended.unwrap();
-        }
-    }
+    let running = Running::new(|stop| recorder.clone().run(stop));
+    (recorder, running)
 }
 
 fn options(folder: &Folder, format: Format) -> RecordOptions {
@@ -177,15 +122,6 @@ fn options(folder: &Folder, format: Format) -> RecordOptions {
     options.format = format;
     options.flush = Duration::from_millis(5);
     options
-}
-
-async fn eventually(done: impl Fn() -> bool) {
-    let look = async {
-        while !done() {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    };
-    timeout(PATIENCE, look).await.expect("what did not happen");
 }
 
 fn frames<P: AsRef<Path>>(paths: impl IntoIterator<Item = P>) -> Vec<Recorded> {
@@ -210,13 +146,13 @@ async fn what_a_machine_with_handlers_did_is_reproduced_from_both_formats() {
         let folder = Folder::new(format.name());
         let root = root();
         root.work(1, 50).await;
-        let recorded = record(options(&folder, format), [root.subject()]);
+        let (_, mut running) = record(options(&folder, format), [root.subject()]);
         eventually(|| root.observers.wants(Interest::CHANGES)).await;
         for seed in 2..12 {
             root.work(seed, 200).await;
         }
         let last = root.handle.checkpoint().await.unwrap().sequence;
-        recorded.stop().await;
+        running.stop().await;
         assert!(!root.observers.wants(Interest::CHANGES));
         let files = folder.files();
         let name = files[0].file_name().unwrap().to_str().unwrap();
@@ -265,7 +201,7 @@ async fn a_recording_goes_on_in_other_files_and_old_ones_go() {
     let mut how = options(&folder, Format::Binary);
     how.size = 4000;
     how.keep = 3;
-    let recorded = record(how, [root.subject()]);
+    let (_, mut running) = record(how, [root.subject()]);
     let newest = |folder: &Folder| {
         let files = folder.files();
         let names = files.iter().filter_map(|file| file.file_stem()?.to_str());
@@ -278,7 +214,7 @@ async fn a_recording_goes_on_in_other_files_and_old_ones_go() {
         seed += 1;
         tokio::task::yield_now().await;
     }
-    recorded.stop().await;
+    running.stop().await;
     let files = folder.files();
     assert_eq!(files.len(), 4, "{files:?}");
     let (replay, wrong) = replay(&frames([&folder.0]));
@@ -298,40 +234,31 @@ async fn a_recording_goes_on_in_other_files_and_old_ones_go() {
 #[tokio::test]
 async fn a_replica_and_lines_are_recorded_and_read_while_they_are_written() {
     let folder = Folder::new("replica");
-    let root = root();
-    let rpc = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let parent = rpc.local_addr().unwrap().to_string();
-    let source = Source::new(root.handle.view(), SourceOptions::new("root"));
-    let mut tasks = JoinSet::new();
-    tasks.spawn(async move { source.serve(rpc, std::future::pending()).await });
-    let observers = Observers::new();
-    let mut follows = FollowerOptions::new("replica");
-    follows.view.observers = Some(observers.clone());
-    let (_, follower) = Follower::new::<House>(House::schema().clone(), follows);
-    let replica: Handle<DynState> = follower.handle();
-    let subject = Subject::replicant("replica", &parent, &replica, &observers);
-    let recorded = record(options(&folder, Format::Binary), [subject]);
-    eventually(|| observers.wants(Interest::CHANGES)).await;
-    tasks.spawn(follower.run(vec![Tcp { addr: parent }], std::future::pending()));
+    let mut root = root();
+    let replica = root.replica().await;
+    let subjects = [replica.subject.clone()];
+    let (recorder, mut running) = record(options(&folder, Format::Binary), subjects);
+    eventually(|| replica.observers.wants(Interest::CHANGES)).await;
+    root.follow(replica);
     root.work(1, 300).await;
     let line = Line {
         level: 1,
         target: "tests".into(),
         text: "of it".into(),
     };
-    recorded.recorder.log(Some("replica"), line);
+    recorder.log(Some("replica"), line);
     eventually(|| !folder.files().is_empty()).await;
     let mut recording = Recording::open([&folder.0]).unwrap();
     let (mut replay, mut lines) = (Replay::new(), 0);
     let mut at = None;
     let read = async {
         while at != root.handle.view().position() || lines == 0 {
-            let Some(recorded) = recording.next_frame().unwrap() else {
-                tokio::time::sleep(Duration::from_millis(1)).await;
+            let Some(next) = recording.next_frame().unwrap() else {
+                tokio::task::yield_now().await;
                 continue;
             };
-            replay.take(&recorded).unwrap();
-            match &recorded.frame.body {
+            replay.take(&next).unwrap();
+            match &next.frame.body {
                 Body::Key(key) => at = Some(key.position),
                 Body::Followed(told) => at = Some(told.position),
                 Body::Log(line) => lines += usize::from(line.text == "of it"),
@@ -342,7 +269,7 @@ async fn a_replica_and_lines_are_recorded_and_read_while_they_are_written() {
     timeout(PATIENCE, read).await.expect("what was not written");
     let report = replay.report();
     assert!(report.replicas == 1 && report.deltas > 0, "{report}");
-    recorded.stop().await;
+    running.stop().await;
 }
 
 fn transition(frame: &mut Frame) -> &mut machine_runtime::debug::frame::Transition {
@@ -356,10 +283,10 @@ fn transition(frame: &mut Frame) -> &mut machine_runtime::debug::frame::Transiti
 async fn what_was_tampered_with_is_found_where_it_is() {
     let folder = Folder::new("tamper");
     let root = root();
-    let recorded = record(options(&folder, Format::Binary), [root.subject()]);
+    let (_, mut running) = record(options(&folder, Format::Binary), [root.subject()]);
     eventually(|| root.observers.wants(Interest::CHANGES)).await;
     root.work(5, 400).await;
-    recorded.stop().await;
+    running.stop().await;
     let good = frames([&folder.0]);
     let tamper = |change: &dyn Fn(&mut Vec<Frame>)| {
         let mut frames: Vec<_> = good.iter().map(|recorded| recorded.frame.clone()).collect();
@@ -450,19 +377,54 @@ async fn where_nothing_can_be_written_the_node_goes_on() {
     let recorder = Recorder::new("tests 1", how).unwrap();
     std::fs::remove_dir(&gone).unwrap();
     recorder.add(root.subject());
-    let mut tasks = JoinSet::new();
-    tasks.spawn(recorder.clone().run(std::future::pending()));
-    eventually(|| recorder.is_on() || !Path::new(&gone).exists()).await;
+    let _recording = Running::new(|stop| recorder.clone().run(stop));
+    // It begins, and the node has done much by the time that it finds out.
+    let has_begun = || {
+        root.observers
+            .lost()
+            .iter()
+            .any(|(name, _)| *name == "recorder")
+    };
     let work = async {
         let mut seed = 0;
-        root.work(seed, 1000).await;
-        while recorder.is_on() || root.observers.wants(Interest::CHANGES) {
+        while !has_begun() || recorder.is_on() || root.is_observed() {
             seed += 1;
             root.work(seed, 1000).await;
         }
     };
     timeout(PATIENCE, work).await.expect("it went on");
     root.work(1, 1000).await;
-    let (file, errors) = (root.handle.errors().await, recorder.is_on());
-    assert!(!errors, "{file:?}");
+}
+
+#[tokio::test]
+async fn lines_that_find_no_room_are_counted() {
+    let folder = Folder::new("lines");
+    let root = root();
+    let (recorder, mut running) = record(options(&folder, Format::Binary), [root.subject()]);
+    eventually(|| root.is_observed()).await;
+    let all = LINES + 100;
+    for _ in 0..all {
+        let line = Line {
+            level: 3,
+            target: "tests".into(),
+            text: "one of many".into(),
+        };
+        recorder.log(Some("ro/ot"), line);
+    }
+    running.stop().await;
+    let frames = frames([&folder.0]);
+    let lines = frames
+        .iter()
+        .filter(|recorded| matches!(recorded.frame.body, Body::Log(_)));
+    assert_eq!(lines.count(), LINES);
+    let dropped = frames
+        .iter()
+        .filter_map(|recorded| match recorded.frame.body {
+            Body::Dropped(lost) => Some((recorded.frame.machine, lost)),
+            _ => None,
+        });
+    assert_eq!(dropped.collect::<Vec<_>>(), [(PROCESS, 100)]);
+    // No transition is missing for it.
+    let (replay, wrong) = replay(&frames);
+    assert!(wrong.is_empty() && replay.report().gaps == 0);
 }
