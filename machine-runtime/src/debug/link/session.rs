@@ -4,7 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::codec::FramedRead;
@@ -22,14 +22,23 @@ pub(super) async fn run(
     mut socket: TcpStream,
     is_debugger: &mut bool,
 ) -> Result<(), CodecError> {
-    let stall = shared.options.stall;
     // It only costs speed if it cannot be set.
     let _ = socket.set_nodelay(true);
-    let Ok(began) = begin(shared, &mut socket).await else {
+    let (read, write) = socket.split();
+    talk(shared, read, write, is_debugger).await
+}
+
+async fn talk(
+    shared: &Shared,
+    mut read: impl AsyncRead + Unpin,
+    mut write: impl AsyncWrite + Unpin,
+    is_debugger: &mut bool,
+) -> Result<(), CodecError> {
+    let stall = shared.options.stall;
+    let Ok(began) = begin(shared, &mut read, &mut write).await else {
         return Ok(());
     };
     check_preamble(began)?;
-    let (read, mut write) = socket.split();
     let mut asks = FramedRead::new(read, codec::frames(MAX_ASK));
     let Ok(Some(Ok(first))) = timeout(PATIENCE, asks.next()).await else {
         return Ok(());
@@ -70,7 +79,11 @@ pub(super) async fn run(
 }
 
 /// Says who we are, and hears how the other side begins.
-async fn begin(shared: &Shared, socket: &mut TcpStream) -> io::Result<[u8; PREAMBLE]> {
+async fn begin(
+    shared: &Shared,
+    read: &mut (impl AsyncRead + Unpin),
+    write: &mut (impl AsyncWrite + Unpin),
+) -> io::Result<[u8; PREAMBLE]> {
     let now = shared.stream.clocks().now();
     let hello = Frame {
         number: 0,
@@ -81,9 +94,9 @@ async fn begin(shared: &Shared, socket: &mut TcpStream) -> io::Result<[u8; PREAM
     };
     let mut first = preamble().to_vec();
     codec::append(&hello, &mut first).map_err(io::Error::other)?;
-    write_all(socket, &first, shared.options.stall).await?;
+    write_all(write, &first, shared.options.stall).await?;
     let mut began = [0; PREAMBLE];
-    timeout(PATIENCE, socket.read_exact(&mut began)).await??;
+    timeout(PATIENCE, read.read_exact(&mut began)).await??;
     Ok(began)
 }
 
@@ -120,5 +133,71 @@ struct Gone<'a>(&'a Shared);
 impl Drop for Gone<'_> {
     fn drop(&mut self) {
         self.0.stream.disconnect();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::duplex;
+
+    use super::*;
+    use crate::debug::frame::VERSION;
+    use crate::debug::link::{DialOptions, Reporter};
+    use crate::debug::samples::Node;
+
+    #[tokio::test(start_paused = true)]
+    async fn questions_are_answered_at_the_pace() {
+        let node = Node::new();
+        let reporter = Reporter::new("tests 1", "", DialOptions::default());
+        let shared = &reporter.shared;
+        let subject = node.subject("root");
+        reporter.add(subject.clone());
+        let (here, there) = duplex(1 << 20);
+        let (read, write) = tokio::io::split(here);
+        let mut is_debugger = false;
+        let link = talk(shared, read, write, &mut is_debugger);
+        let debugger = async move {
+            let (read, mut write) = tokio::io::split(there);
+            let mut says = preamble().to_vec();
+            let hello = Ask::Hello {
+                version: VERSION,
+                process: 0,
+                last: 0,
+            };
+            codec::append(&hello, &mut says).unwrap();
+            write.write_all(&says).await.unwrap();
+            let mut life = shared.stream.life();
+            let life = life.wait_for(Option::is_some).await.unwrap().unwrap();
+            assert!(shared.stream.declare(life, 1, &subject));
+            let mut questions = Vec::new();
+            for _ in 0..5 {
+                codec::append(&Ask::Waiters { machine: 1 }, &mut questions).unwrap();
+            }
+            write.write_all(&questions).await.unwrap();
+            let mut read = read;
+            read.read_exact(&mut [0; PREAMBLE]).await.unwrap();
+            let mut frames = FramedRead::new(read, codec::frames(codec::MAX_FRAME));
+            let mut answers = Vec::new();
+            while answers.len() < 5 {
+                let frame: Frame = codec::decode(&frames.next().await.unwrap().unwrap()).unwrap();
+                if matches!(frame.body, Body::Waiters(_)) {
+                    answers.push(Instant::now());
+                }
+            }
+            answers
+        };
+        let answers = tokio::select! {
+            ended = link => panic!("{ended:?}"),
+            answers = debugger => answers,
+        };
+        let pauses = answers.array_windows().map(|[one, next]| *next - *one);
+        assert!(
+            pauses.clone().all(|pause| pause >= ASK_PAUSE),
+            "{answers:?}"
+        );
+        assert!(
+            *answers.last().unwrap() - answers[0] < ASK_PAUSE * 5,
+            "{answers:?}"
+        );
     }
 }
