@@ -1,4 +1,4 @@
-//! One frame of each kind, and a node to tell of, for tests.
+//! Frames as nodes would tell them, one of each kind, and a node to tell of, for tests.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -70,6 +70,90 @@ impl Node {
         while let Some(ended) = self.tasks.join_next().await {
             ended.unwrap();
         }
+    }
+}
+
+/// Who tells; nothing is known before.
+pub(crate) fn process(process: u128, program: &str, host: &str, pid: u32) -> Hello {
+    Hello {
+        version: VERSION,
+        program: program.to_owned(),
+        host: host.to_owned(),
+        pid,
+        process,
+    }
+}
+
+/// A machine that is told of, or a replica if it has a parent.
+pub(crate) fn declared(
+    schema: &Schema,
+    name: &str,
+    addr: Option<&str>,
+    parent: Option<&str>,
+) -> Body {
+    let is_root = parent.is_none();
+    Body::Machine(Box::new(Declared {
+        name: name.to_owned(),
+        role: if is_root { Role::Root } else { Role::Replicant },
+        addr: addr.map(str::to_owned),
+        parent: parent.map(str::to_owned),
+        fingerprint: schema.fingerprint().0,
+        schema: Some(PortableSchema::of(schema)),
+    }))
+}
+
+/// All there is of a machine after so many transitions, or of its replica if that is not known.
+pub(crate) fn key(core: &Machine<DynState>, epoch: Epoch, sequence: Option<u64>) -> Body {
+    let order = core.active_list().map(|state| state.0);
+    Body::Key(Box::new(Key {
+        position: Position {
+            epoch,
+            revision: core.revision(),
+        },
+        sequence: sequence.unwrap_or(0),
+        ticks: core.ticks().to_vec(),
+        order: order.filter(|_| sequence.is_some()).collect(),
+        queue_tick: core.queue_tick(),
+        queue: Vec::new(),
+    }))
+}
+
+/// What a core did last, as a node would tell it that measures nothing.
+pub(crate) fn last_run(core: &Machine<DynState>) -> Vec<Transition> {
+    let told = core.last_run().map(|ran| Transition {
+        sequence: 0,
+        revision: ran.revision(),
+        queue_tick: ran.queue_tick().unwrap_or(0),
+        op: ran.op(),
+        cause: ran.cause(),
+        called: ran.called().map(|state| state.0).collect(),
+        left_out: Vec::new(),
+        changes: ran
+            .changes()
+            .map(|(state, ticks)| Change {
+                state: state.0,
+                ticks,
+            })
+            .collect(),
+        canceled: ran.reason().map(|reason| reason.map(|state| state.0)),
+        waiting: (0, 0),
+        released: 0,
+        took: (0, 0),
+        handlers: Vec::new(),
+        payloads: Vec::new(),
+        trace: None,
+    });
+    told.collect()
+}
+
+/// A replica's step.
+pub(crate) fn followed(from: u64, position: Position, changes: Vec<Change>) -> Followed {
+    Followed {
+        from,
+        position,
+        changes,
+        released: 0,
+        trace: None,
     }
 }
 

@@ -4,11 +4,8 @@ use std::sync::Arc;
 
 use fastrand::Rng;
 
-use crate::debug::frame::{
-    Body, Change, Declared, Followed, Frame, HandlerRun, Hello, Key, Payload, Role, Trace,
-    Transition, VERSION,
-};
-use crate::debug::portable::PortableSchema;
+use crate::debug::frame::{Body, Change, Frame, HandlerRun, Hello, Payload, Trace, Transition};
+use crate::debug::samples;
 use crate::handlers::{Cause, Phase};
 use crate::machine::Machine;
 use crate::mutation::{Mutation, Op, Reason, Refusal};
@@ -52,13 +49,7 @@ pub(super) fn schema(states: usize, rng: &mut Rng) -> Arc<Schema> {
 }
 
 pub(super) fn hello(process: u128) -> Hello {
-    Hello {
-        version: VERSION,
-        program: "test 1".to_owned(),
-        host: "here".to_owned(),
-        pid: 7,
-        process,
-    }
+    samples::process(process, "test 1", "here", 7)
 }
 
 /// What tells of one machine.
@@ -86,14 +77,7 @@ impl Teller {
     }
 
     pub(super) fn declared(&self, name: &str, addr: Option<&str>) -> Frame {
-        self.frame(Body::Machine(Box::new(Declared {
-            name: name.to_owned(),
-            role: Role::Root,
-            addr: addr.map(str::to_owned),
-            parent: None,
-            fingerprint: self.core.schema().fingerprint().0,
-            schema: Some(PortableSchema::of(self.core.schema())),
-        })))
+        self.frame(samples::declared(self.core.schema(), name, addr, None))
     }
 
     pub(super) fn frame(&self, body: Body) -> Frame {
@@ -120,18 +104,8 @@ impl Teller {
     }
 
     pub(super) fn key(&mut self) -> Frame {
-        let key = Key {
-            position: Position {
-                epoch: EPOCH,
-                revision: self.core.revision(),
-            },
-            sequence: self.sequence,
-            ticks: self.core.ticks().to_vec(),
-            order: self.core.active_list().map(|state| state.0).collect(),
-            queue_tick: self.core.queue_tick(),
-            queue: Vec::new(),
-        };
-        self.next(Body::Key(Box::new(key)))
+        let key = samples::key(&self.core, EPOCH, Some(self.sequence));
+        self.next(key)
     }
 
     /// What one random mutation leads to.
@@ -153,33 +127,7 @@ impl Teller {
                 .collect()
         };
         let _ = self.core.mutate(&Mutation::new(op, called));
-        let run: Vec<Transition> = self
-            .core
-            .last_run()
-            .map(|ran| Transition {
-                sequence: 0,
-                revision: ran.revision(),
-                queue_tick: ran.queue_tick().unwrap_or(0),
-                op: ran.op(),
-                cause: ran.cause(),
-                left_out: Vec::new(),
-                called: ran.called().map(|state| state.0).collect(),
-                changes: ran
-                    .changes()
-                    .map(|(state, ticks)| Change {
-                        state: state.0,
-                        ticks,
-                    })
-                    .collect(),
-                canceled: ran.reason().map(|reason| reason.map(|state| state.0)),
-                waiting: (0, 0),
-                released: 0,
-                took: (0, 0),
-                handlers: Vec::new(),
-                payloads: Vec::new(),
-                trace: None,
-            })
-            .collect();
+        let run = samples::last_run(&self.core);
         let told = run.into_iter().map(|mut told| {
             self.sequence += 1;
             told.sequence = self.sequence;
@@ -257,14 +205,9 @@ impl Teller {
 
 /// A replica's step.
 pub(super) fn followed(from: u64, to: u64, changes: Vec<Change>) -> Body {
-    Body::Followed(Followed {
-        from,
-        position: Position {
-            epoch: EPOCH,
-            revision: to,
-        },
-        changes,
-        released: 0,
-        trace: None,
-    })
+    let position = Position {
+        epoch: EPOCH,
+        revision: to,
+    };
+    Body::Followed(samples::followed(from, position, changes))
 }

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use super::super::super::store::{Store, StoreLimits, StreamId};
 use crate::debug::frame::{
-    Body, Change, Declared, Failure, Followed, Frame, HandlerRun, Hello, Key, Line, Link,
-    LinkChange, Payload, Role, Trace, Transition, VERSION, Waiting,
+    Body, Failure, Frame, HandlerRun, Hello, Line, Link, LinkChange, Payload, Trace, Transition,
+    Waiting,
 };
-use crate::debug::portable::PortableSchema;
+use crate::debug::samples;
 use crate::handlers::{Cause, Phase};
 use crate::machine::Machine;
 use crate::mutation::{Mutation, Op, Reason, Refusal};
@@ -81,37 +81,11 @@ impl Story {
     }
 
     fn declare(&mut self, of: (usize, u32), name: &str, addr: &str, parent: Option<&str>) {
-        let schema = self.core.schema();
-        let declared = Declared {
-            name: name.to_owned(),
-            role: if parent.is_some() {
-                Role::Replicant
-            } else {
-                Role::Root
-            },
-            addr: Some(addr.to_owned()),
-            parent: parent.map(str::to_owned),
-            fingerprint: schema.fingerprint().0,
-            schema: Some(PortableSchema::of(schema)),
-        };
-        self.tell(of, 0, Body::Machine(Box::new(declared)));
-        let key = self.key(parent.is_none());
-        self.tell(of, 0, Body::Key(Box::new(key)));
-    }
-
-    fn key(&self, is_root: bool) -> Key {
-        let order = self.core.active_list().map(|state| state.0);
-        Key {
-            position: Position {
-                epoch: EPOCH,
-                revision: self.core.revision(),
-            },
-            sequence: if is_root { self.sequence } else { 0 },
-            ticks: self.core.ticks().to_vec(),
-            order: if is_root { order.collect() } else { Vec::new() },
-            queue_tick: self.core.queue_tick(),
-            queue: Vec::new(),
-        }
+        let declared = samples::declared(self.core.schema(), name, Some(addr), parent);
+        self.tell(of, 0, declared);
+        let sequence = parent.is_none().then_some(self.sequence);
+        let key = samples::key(&self.core, EPOCH, sequence);
+        self.tell(of, 0, key);
     }
 
     fn state(&self, name: &str) -> u32 {
@@ -126,7 +100,7 @@ impl Story {
             .map(|name| DynState(self.state(name)))
             .collect();
         let _ = self.core.mutate(&Mutation::new(op, called));
-        let run: Vec<Transition> = self.core.last_run().map(|ran| told(&ran)).collect();
+        let run = samples::last_run(&self.core);
         for (n, mut one) in (0..).zip(run) {
             self.sequence += 1;
             one.sequence = self.sequence;
@@ -146,13 +120,8 @@ impl Story {
                     epoch: EPOCH,
                     revision: to,
                 };
-                let followed = Followed {
-                    from,
-                    position,
-                    changes: changes.clone(),
-                    released: 0,
-                    trace,
-                };
+                let mut followed = samples::followed(from, position, changes.clone());
+                followed.trace = trace;
                 self.tell(*of, n * 40 + hop * 900, Body::Followed(followed));
             }
         }
@@ -168,40 +137,8 @@ impl Story {
     }
 }
 
-fn told(ran: &crate::machine::Transition<'_, DynState>) -> Transition {
-    Transition {
-        sequence: 0,
-        revision: ran.revision(),
-        queue_tick: ran.queue_tick().unwrap_or(0),
-        op: ran.op(),
-        cause: ran.cause(),
-        called: ran.called().map(|state| state.0).collect(),
-        left_out: Vec::new(),
-        changes: ran
-            .changes()
-            .map(|(state, ticks)| Change {
-                state: state.0,
-                ticks,
-            })
-            .collect(),
-        canceled: ran.reason().map(|reason| reason.map(|state| state.0)),
-        waiting: (0, 0),
-        released: 0,
-        took: (0, 0),
-        handlers: Vec::new(),
-        payloads: Vec::new(),
-        trace: None,
-    }
-}
-
 fn hello(process: u128, pid: u32) -> Hello {
-    Hello {
-        version: VERSION,
-        program: "flights 0.1.0".to_owned(),
-        host: "tower".to_owned(),
-        pid,
-        process,
-    }
+    samples::process(process, "flights 0.1.0", "tower", pid)
 }
 
 /// The tale as a store holds it.

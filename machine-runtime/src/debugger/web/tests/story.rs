@@ -2,11 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::debug::frame::{
-    Body, Change, Declared, Failure, Followed, Frame, HandlerRun, Hello, Key, Line, Payload, Role,
-    Transition, VERSION,
-};
-use crate::debug::portable::PortableSchema;
+use crate::debug::frame::{Body, Change, Failure, Frame, HandlerRun, Line, Payload};
+use crate::debug::samples;
 use crate::debugger::store::{Store, StoreLimits, StreamId};
 use crate::handlers::Phase;
 use crate::machine::Machine;
@@ -45,13 +42,7 @@ impl Story {
     /// Nothing but who tells.
     pub(super) fn empty() -> Self {
         let mut store = Store::new(StoreLimits::default());
-        let hello = Hello {
-            version: VERSION,
-            program: "doors 1".to_owned(),
-            host: "here".to_owned(),
-            pid: 7,
-            process: 1,
-        };
+        let hello = samples::process(1, "doors 1", "here", 7);
         let stream = store.connect(&hello).unwrap().stream;
         Self {
             store,
@@ -108,26 +99,11 @@ impl Story {
     }
 
     fn declare(&mut self, machine: u32, name: &str, addr: &str, parent: Option<&str>) {
-        let schema = self.core.schema();
-        let is_root = parent.is_none();
-        let declared = Declared {
-            name: name.to_owned(),
-            role: if is_root { Role::Root } else { Role::Replicant },
-            addr: Some(addr.to_owned()),
-            parent: parent.map(str::to_owned),
-            fingerprint: schema.fingerprint().0,
-            schema: Some(PortableSchema::of(schema)),
-        };
-        self.tell(machine, Body::Machine(Box::new(declared)));
-        let key = Key {
-            position: self.position(),
-            sequence: 0,
-            ticks: self.core.ticks().to_vec(),
-            order: Vec::new(),
-            queue_tick: self.core.queue_tick(),
-            queue: Vec::new(),
-        };
-        self.tell(machine, Body::Key(Box::new(key)));
+        let declared = samples::declared(self.core.schema(), name, Some(addr), parent);
+        self.tell(machine, declared);
+        let sequence = parent.is_none().then_some(self.sequence);
+        let key = samples::key(&self.core, EPOCH, sequence);
+        self.tell(machine, key);
     }
 
     fn position(&self) -> Position {
@@ -143,11 +119,12 @@ impl Story {
         let state = u32::try_from(self.core.schema().find(name).unwrap()).unwrap();
         let before = self.core.revision();
         let _ = self.core.mutate(&Mutation::new(op, [DynState(state)]));
-        let run: Vec<Transition> = self.core.last_run().map(|ran| told(&ran)).collect();
+        let run = samples::last_run(&self.core);
         let mut changes: Vec<Change> = Vec::new();
         for mut one in run {
             self.sequence += 1;
             one.sequence = self.sequence;
+            one.took = (1_000, 200);
             one.handlers.push(HandlerRun {
                 phase: Phase::Enter,
                 state: Some(state),
@@ -169,38 +146,8 @@ impl Story {
         }
         if self.core.revision() > before {
             self.wall += 2_000;
-            let followed = Followed {
-                from: before,
-                position: self.position(),
-                changes,
-                released: 0,
-                trace: None,
-            };
+            let followed = samples::followed(before, self.position(), changes);
             self.tell(2, Body::Followed(followed));
         }
-    }
-}
-
-fn told(ran: &crate::machine::Transition<'_, DynState>) -> Transition {
-    let changes = ran.changes().map(|(state, ticks)| Change {
-        state: state.0,
-        ticks,
-    });
-    Transition {
-        sequence: 0,
-        revision: ran.revision(),
-        queue_tick: ran.queue_tick().unwrap_or(0),
-        op: ran.op(),
-        cause: ran.cause(),
-        called: ran.called().map(|state| state.0).collect(),
-        left_out: Vec::new(),
-        changes: changes.collect(),
-        canceled: ran.reason().map(|reason| reason.map(|state| state.0)),
-        waiting: (0, 0),
-        released: 0,
-        took: (1_000, 200),
-        handlers: Vec::new(),
-        payloads: Vec::new(),
-        trace: None,
     }
 }
