@@ -1,23 +1,15 @@
 //! The debugger in a real browser.
 
+use super::record;
+use crate::support::Folder;
 use crate::support::browser::page;
 use crate::support::terminal::Terminal;
-use crate::support::{Folder, Program};
 
 #[test]
 fn browsers_read_a_tree_each_at_a_moment_of_its_own() {
     let folder = Folder::new("browsers");
     let path = folder.path().to_str().unwrap();
-    let args = [
-        "tree",
-        "--fanout=1",
-        "--rpc-port=0",
-        "--http-port=0",
-        "--speed=14400x",
-    ];
-    let tree = Program::start(&[&args[..], &["--record", path]].concat());
-    tree.line_after("all 2 nodes are at ");
-    assert!(tree.interrupt().success());
+    record(&folder, 2, &["--fanout=1", "--speed=14400x"]);
     let args = ["debug", path, "--http", "127.0.0.1:0"];
     let terminal = Terminal::start("browsers", (120, 40), &args);
     let url = terminal.until("where browsers are answered", |screen| {

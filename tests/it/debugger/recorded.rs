@@ -13,7 +13,8 @@ use machine_runtime::debug::frame::Body;
 use machine_runtime::observe::{Interest, Observers};
 use machine_runtime::{Machine, Mutation};
 
-use crate::support::{Folder, Program, command, run};
+use super::{SMALL, record};
+use crate::support::{Folder, run};
 
 fn files(folder: &Folder) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder.path()).unwrap();
@@ -22,29 +23,10 @@ fn files(folder: &Folder) -> Vec<PathBuf> {
     files
 }
 
-/// Has a small tree replay the day and records it, with these arguments besides.
-pub(super) fn recorded(folder: &Folder, args: &[&str]) {
-    let path = folder.path().to_str().unwrap();
-    let tree = [
-        "tree",
-        "--speed",
-        "max",
-        "--fanout",
-        "1",
-        "--rpc-port",
-        "0",
-        "--http-port",
-        "0",
-    ];
-    let program = Program::start_command(command(&tree).args(["--record", path]).args(args));
-    program.line_after("all 2 nodes are at ");
-    assert!(program.interrupt().success());
-}
-
 #[test]
 fn a_tree_records_each_node_and_all_of_it_is_reproduced() {
     let folder = Folder::new("recorded");
-    recorded(&folder, &[]);
+    record(&folder, 2, &SMALL);
     let files = files(&folder);
     let names: Vec<_> = files
         .iter()
@@ -106,16 +88,8 @@ fn a_tree_records_each_node_and_all_of_it_is_reproduced() {
 #[test]
 fn processes_of_a_tree_record_as_they_are_told() {
     let folder = Folder::new("recorded-processes");
-    recorded(
-        &folder,
-        &[
-            "--processes",
-            "--record-format",
-            "json",
-            "--record-keep",
-            "5",
-        ],
-    );
+    let processes = ["--processes", "--record-format=json", "--record-keep=5"];
+    record(&folder, 2, &[&SMALL[..], &processes].concat());
     let files = files(&folder);
     assert_eq!(files.len(), 2, "{files:?}");
     assert!(

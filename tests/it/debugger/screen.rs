@@ -1,12 +1,12 @@
 //! `flights debug` on what was recorded, as text.
 
-use super::recorded::recorded;
+use super::{SMALL, record};
 use crate::support::{Folder, run};
 
 #[test]
 fn a_recording_of_a_tree_is_shown() {
     let folder = Folder::new("shown");
-    recorded(&folder, &[]);
+    record(&folder, 2, &SMALL);
     let path = folder.path().to_str().unwrap();
     let keys = ":s Flight1OnTime<enter>Gp4";
     let ended = run(&["debug", path, "--frame", "130x40", "--keys", keys]);

@@ -1,5 +1,6 @@
 //! The debugger in a real terminal, on a real tree.
 
+use super::record;
 use crate::support::terminal::Terminal;
 use crate::support::{Folder, Program, run};
 
@@ -126,16 +127,7 @@ fn without_a_terminal_or_on_a_taken_port_it_says_what_to_do() {
 fn a_recording_opens_like_a_tree_and_its_screen_can_be_printed() {
     let folder = Folder::new("opened");
     let path = folder.path().to_str().unwrap();
-    let args = [
-        "tree",
-        "--fanout=1",
-        "--rpc-port=0",
-        "--http-port=0",
-        "--speed=14400x",
-    ];
-    let tree = Program::start(&[&args[..], &["--record", path]].concat());
-    tree.line_after("all 2 nodes are at ");
-    assert!(tree.interrupt().success());
+    record(&folder, 2, &["--fanout=1", "--speed=14400x"]);
     let keys = ":s Flight1Departed<enter>n4";
     let printed = run(&["debug", path, "--frame", "100x30", "--keys", keys]);
     assert_eq!(printed.code, Some(0), "{}", printed.stderr);

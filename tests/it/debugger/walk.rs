@@ -1,7 +1,8 @@
 //! The walk through the default tree in `docs/walk.md`: made here, and held against what is there.
 //! `WRITE_DOCS=1 cargo test --test it walk` writes it anew.
 
-use crate::support::{Folder, Program, run};
+use super::record;
+use crate::support::{Folder, run};
 
 /// What is done, what it is for, and what has to be on the screen then.
 struct Step {
@@ -107,10 +108,7 @@ relations; nothing is asked of the node.",
 fn the_walk_through_the_tree_finds_what_the_documentation_says() {
     let folder = Folder::new("walk");
     let path = folder.path().to_str().unwrap();
-    let args = ["tree", "--rpc-port=0", "--http-port=0", "--speed=7200x"];
-    let tree = Program::start(&[&args[..], &["--record", path]].concat());
-    tree.line_after("all 9 nodes are at ");
-    assert!(tree.interrupt().success());
+    record(&folder, 9, &["--speed=7200x"]);
     let mut page = INTRO.to_owned();
     for step in &WALK {
         let printed = run(&["debug", path, "--frame", step.size, "--keys", step.keys]);
