@@ -80,7 +80,7 @@ impl FromStr for Area {
 ///
 /// # Errors
 ///
-/// [`Usage`] where there is no terminal; if the address is taken, or a recording cannot be opened, or is
+/// [`Usage`] where there is no terminal or no such recording; if the address is taken, or a recording is
 /// damaged and a screen of the rest was printed.
 pub async fn show(args: DebuggerArgs) -> anyhow::Result<()> {
     let options = Options {
@@ -105,7 +105,9 @@ pub async fn show(args: DebuggerArgs) -> anyhow::Result<()> {
 /// What was asked for wrongly has the exit code of a wrong flag.
 fn usage(error: OpenError) -> anyhow::Error {
     match error {
-        OpenError::NoTerminal | OpenError::Keys(_) => Usage(error.to_string()).into(),
+        OpenError::NoTerminal | OpenError::Keys(_) | OpenError::Recording(_) => {
+            Usage(error.to_string()).into()
+        }
         error => error.into(),
     }
 }

@@ -31,6 +31,6 @@ fn without_a_terminal_it_says_what_to_do() {
         ended.stderr
     );
     let ended = run(&["debug", "no/such.amrec", "--frame", "80x24"]);
-    assert_eq!(ended.code, Some(1));
+    assert_eq!(ended.code, Some(2));
     assert!(ended.stderr.contains("no/such.amrec"), "{}", ended.stderr);
 }
