@@ -3,9 +3,10 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use machine_runtime::debug::codec::{self, preamble};
+use machine_runtime::debug::codec::{self, PREAMBLE, preamble};
 use machine_runtime::debug::frame::{Ask, Body, Frame, Hello, Line, VERSION};
 use machine_runtime::debug::listen::ListenOptions;
+use serde::de::DeserializeOwned;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
@@ -35,6 +36,14 @@ fn frame(number: u64, body: Body) -> Frame {
         machine: 0,
         body,
     }
+}
+
+/// The next that the other side says.
+async fn heard<T: DeserializeOwned>(socket: &mut TcpStream) -> T {
+    let len = socket.read_u32().await.unwrap();
+    let mut bytes = vec![0; len as usize];
+    socket.read_exact(&mut bytes).await.unwrap();
+    codec::decode(&bytes).unwrap()
 }
 
 /// What a process begins with.
@@ -88,6 +97,30 @@ async fn nobody_observes_for_whoever_else_accepts_at_the_port_of_a_debugger_that
         }
     });
     eventually(|| !root.is_observed() && !reporter.is_on()).await;
+    reporting.stop().await;
+}
+
+#[tokio::test]
+async fn a_debugger_that_asked_much_and_has_gone_is_not_waited_for() {
+    let root = root();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut options = dials();
+    options.grace = Duration::from_millis(20);
+    let addr = listener.local_addr().unwrap();
+    let (_, mut reporting) = report(addr, options, [root.subject()]);
+    let (mut socket, _) = timeout(PATIENCE, listener.accept()).await.unwrap().unwrap();
+    drop(listener);
+    let mut says = greets();
+    for _ in 0..2000 {
+        codec::append(&Ask::Waiters { machine: 77 }, &mut says).unwrap();
+    }
+    socket.write_all(&says).await.unwrap();
+    // All is told, so nothing is written by which it would be noticed.
+    socket.read_exact(&mut [0; PREAMBLE]).await.unwrap();
+    while !matches!(heard::<Frame>(&mut socket).await.body, Body::Key(_)) {}
+    assert!(root.is_observed());
+    drop(socket);
+    eventually(|| !root.is_observed()).await;
     reporting.stop().await;
 }
 
@@ -230,12 +263,9 @@ async fn dial_as(addr: SocketAddr, frames: &[Frame]) -> (TcpStream, Ask) {
     }
     let mut socket = TcpStream::connect(addr).await.unwrap();
     socket.write_all(&bytes).await.unwrap();
-    let mut began = [0; 12];
-    socket.read_exact(&mut began).await.unwrap();
-    let len = u32::from_be_bytes(began[8..].try_into().unwrap());
-    let mut ask = vec![0; len as usize];
-    socket.read_exact(&mut ask).await.unwrap();
-    (socket, codec::decode(&ask).unwrap())
+    socket.read_exact(&mut [0; PREAMBLE]).await.unwrap();
+    let ask = heard(&mut socket).await;
+    (socket, ask)
 }
 
 #[tokio::test]

@@ -3,9 +3,10 @@
 use std::io;
 use std::time::Duration;
 
-use futures_util::StreamExt;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use futures_util::{FutureExt, StreamExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest, Ready};
 use tokio::net::TcpStream;
+use tokio::net::tcp::ReadHalf;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::codec::FramedRead;
 
@@ -25,14 +26,20 @@ pub(super) async fn run(
     // It only costs speed if it cannot be set.
     let _ = socket.set_nodelay(true);
     let (read, write) = socket.split();
-    talk(shared, read, write, is_debugger).await
+    // Seen also behind questions that were not read yet.
+    let has_hung_up = |read: &ReadHalf<'_>| {
+        let ready = read.ready(Interest::READABLE).now_or_never();
+        ready.is_some_and(|ready| ready.is_ok_and(Ready::is_read_closed))
+    };
+    talk(shared, read, write, is_debugger, has_hung_up).await
 }
 
-async fn talk(
+async fn talk<R: AsyncRead + Unpin>(
     shared: &Shared,
-    mut read: impl AsyncRead + Unpin,
+    mut read: R,
     mut write: impl AsyncWrite + Unpin,
     is_debugger: &mut bool,
+    has_hung_up: impl Fn(&R) -> bool,
 ) -> Result<(), CodecError> {
     let stall = shared.options.stall;
     let Ok(began) = begin(shared, &mut read, &mut write).await else {
@@ -67,7 +74,7 @@ async fn talk(
                 asks.next().await
             } => {
                 next_ask = Instant::now() + ASK_PAUSE;
-                let Some(Ok(ask)) = ask else {
+                let Some(Ok(ask)) = ask.filter(|_| !has_hung_up(asks.get_ref())) else {
                     return Ok(());
                 };
                 if let Ask::Waiters { machine } = codec::decode(&ask)? {
@@ -155,7 +162,7 @@ mod tests {
         let (here, there) = duplex(1 << 20);
         let (read, write) = tokio::io::split(here);
         let mut is_debugger = false;
-        let link = talk(shared, read, write, &mut is_debugger);
+        let link = talk(shared, read, write, &mut is_debugger, |_| false);
         let debugger = async move {
             let (read, mut write) = tokio::io::split(there);
             let mut says = preamble().to_vec();
