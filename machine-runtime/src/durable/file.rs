@@ -13,6 +13,9 @@ use super::error::StoreError;
 /// The name of the file in its directory.
 pub(super) const NAME: &str = "history.redb";
 
+/// The name of a file beside it that asks for a new epoch.
+const NEW_EPOCH: &str = "new-epoch";
+
 /// Where a history is, or was.
 #[derive(Clone, Debug)]
 pub(super) enum Place {
@@ -29,6 +32,19 @@ impl Place {
             Self::Disk => "the disk".to_owned(),
         }
     }
+}
+
+/// Whether a new epoch is asked for, as where the file was restored from a copy that is older than what
+/// followers have.
+pub(super) fn asks_for_epoch(path: &Path) -> bool {
+    path.with_file_name(NEW_EPOCH).exists()
+}
+
+/// The new epoch has begun.
+pub(super) fn has_epoch(path: &Path) -> Result<(), StoreError> {
+    let asked = path.with_file_name(NEW_EPOCH);
+    let of = |error| StoreError::io(asked.display().to_string(), error);
+    fs::remove_file(&asked).map_err(of)
 }
 
 /// Opens the file in `dir`, and makes both where they are not there.

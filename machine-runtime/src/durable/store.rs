@@ -48,8 +48,8 @@ pub enum Durability {
 pub struct StoreOptions {
     /// When a batch is kept.
     pub durability: Durability,
-    /// After how many bytes of batches there is a checkpoint. The file takes some three times as much,
-    /// and two checkpoints.
+    /// After how many bytes of batches there is a checkpoint. The file takes some ten times as much, with
+    /// room for what is written while other things are not yet deleted, and three checkpoints.
     pub checkpoint_bytes: u64,
 }
 
@@ -62,7 +62,7 @@ impl Default for StoreOptions {
     }
 }
 
-/// A history on disk, see the [module](self::super).
+/// A history on disk, see the [module](crate::durable).
 pub struct Store {
     inner: Arc<Mutex<Inner>>,
     stats: StoreStats,
@@ -73,7 +73,8 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the history in a directory, and begins one where there is none.
+    /// Opens the history in a directory, and begins one where there is none. If there is a file `new-epoch`
+    /// in it, the history goes on in a new epoch, and that file goes: for what was restored from a copy.
     ///
     /// # Errors
     ///
@@ -150,7 +151,11 @@ impl Store {
         let relaxed = options.durability != Durability::Sync;
         let mut epoch = Epoch(verdict.history.epoch);
         let (mut base, mut deltas) = (verdict.base, verdict.deltas);
-        if verdict.cut.is_some() || verdict.history.relaxed {
+        let asked = match place {
+            Place::File(path) => Some(path).filter(|path| file::asks_for_epoch(path)),
+            Place::Disk => None,
+        };
+        if verdict.cut.is_some() || verdict.history.relaxed || asked.is_some() {
             epoch = Epoch::random();
             notes.push(format!("it goes on in a new epoch, {epoch}"));
             (base, deltas) = (Base::of(&verdict.restored), Vec::new());
@@ -161,6 +166,9 @@ impl Store {
         if let (Place::File(path), Some(new)) = (place, beside) {
             let aside = file::replace(path, &new)?;
             notes.push(format!("the file as it was is {}", aside.display()));
+        }
+        if let Some(path) = asked {
+            file::has_epoch(path)?;
         }
         let recovered = Recovered {
             epoch,

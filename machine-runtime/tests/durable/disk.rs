@@ -106,7 +106,8 @@ impl Disk {
             return Err(io::Error::other("the power failed"));
         }
         let Some(op) = op else {
-            state.synced = state.now.clone();
+            let State { synced, now, .. } = &mut *state;
+            synced.clone_from(now);
             state.unsynced.clear();
             return Ok(());
         };

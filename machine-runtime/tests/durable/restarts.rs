@@ -7,7 +7,7 @@ use std::time::Duration;
 use machine_runtime::durable::{Durability, InMemoryBackend, Store, StoreError, StoreOptions};
 use machine_runtime::replica::{Connect, Follower, FollowerOptions, Resync, Source, SourceOptions};
 use machine_runtime::{
-    Binder, DynState, Finished, Handlers, Key, Mutation, Outcome, Position, TellFn, View,
+    Binder, DynState, Finished, Handlers, Key, Machine, Mutation, Outcome, Position, TellFn, View,
     WriteOptions,
 };
 use tokio::io::DuplexStream;
@@ -93,6 +93,25 @@ async fn followers_resume_over_a_restart_without_a_snapshot() {
 }
 
 #[tokio::test]
+async fn a_new_epoch_begins_where_it_is_asked_for() {
+    let dir = Dir::new();
+    let root = Root::open(&dir);
+    let epoch = root.epoch;
+    let _ = root.handle.add(state("Light1Red")).await.unwrap();
+    let before = root.stop().await;
+    std::fs::write(dir.0.join("new-epoch"), "").unwrap();
+    let root = Root::open(&dir);
+    let begun = root.epoch;
+    assert_ne!(begun, epoch);
+    assert_eq!(root.stop().await, before);
+    let root = Root::open(&dir);
+    assert_eq!((root.epoch, &root.notes[..]), (begun, &[][..]));
+    // Followers resume from where it began.
+    let _ = root.handle.add(state("Light2Red")).await.unwrap();
+    assert_eq!(root.handle.view().ring_size().0, 1);
+}
+
+#[tokio::test]
 async fn two_processes_do_not_share_a_directory() {
     let dir = Dir::new();
     let (store, _) = Store::open(&dir.0, &schema(), StoreOptions::default()).unwrap();
@@ -152,6 +171,36 @@ async fn a_full_disk_is_waited_for() {
     let disk = Disk::of(disk.bytes());
     let root = Root::start(Store::on(disk, &schema(), StoreOptions::default()).unwrap());
     assert_eq!(root.handle.view().position(), Some(again.position));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_disk_that_is_full_in_the_middle_of_a_batch_loses_none() {
+    let disk = Disk::default();
+    let mut options = StoreOptions::default();
+    options.checkpoint_bytes = 300;
+    let root = Root::start(Store::on(disk.clone(), &schema(), options).unwrap());
+    let mut random = fastrand::Rng::with_seed(9);
+    let mut machine = Machine::with_schema(schema());
+    for _ in 0..60 {
+        let len = disk.bytes().len() as u64;
+        disk.set_room(Some(random.u64(..=len)));
+        let mutation = random_mutation(&mut random);
+        let expected = machine.mutate(&mutation);
+        let mut writer = JoinSet::new();
+        let handle = root.handle.clone();
+        writer.spawn(async move { handle.mutate(mutation).await });
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        disk.set_room(None);
+        let receipt = writer.join_next().await.unwrap().unwrap().unwrap();
+        assert_eq!(receipt.outcome, expected);
+    }
+    let opened = Store::on(Disk::of(disk.bytes()), &schema(), options).unwrap();
+    let mut expected = machine.checkpoint();
+    // The last may have been refused.
+    expected.queue_tick = 0;
+    let mut now = opened.1.machine_with(schema()).checkpoint();
+    now.queue_tick = 0;
+    assert_eq!((now, opened.1.notes), (expected, Vec::new()));
 }
 
 #[tokio::test]
