@@ -16,11 +16,13 @@ use crate::feed::Speed;
 use crate::graph::GraphArgs;
 
 mod debug;
+mod links;
 mod reports;
 mod values;
 
 pub(crate) use self::debug::size;
 pub use self::debug::{DEBUG_ADDR, DebugArgs, ReplayArgs, record_args};
+pub use self::links::{Durable, Each, LinkArgs, StateArgs, link_args};
 pub use self::reports::{LogArgs, ObserveArgs};
 pub use self::values::{Addr, OptionalAddr, OptionalPeriod};
 use self::values::{interval, json, patience, period};
@@ -222,15 +224,6 @@ pub struct FeedArgs {
     pub seed: u64,
 }
 
-/// How followers are served.
-#[derive(Args, Clone, Copy, Debug)]
-pub struct LinkArgs {
-    /// The least time between two pushes to a follower; `0` pushes every transition at once
-    #[arg(long, env = "TST_PUSH_INTERVAL", default_value = "0", value_name = "TIME",
-        value_parser = interval, hide_env_values = true)]
-    pub push_interval: Duration,
-}
-
 /// Options of `flights tree`.
 #[derive(Args, Clone, Debug)]
 pub struct TreeArgs {
@@ -259,9 +252,20 @@ pub struct TreeArgs {
     #[command(flatten)]
     pub feed: FeedArgs,
 
+    /// The least time between two pushes to a follower, tier by tier: `10ms,100ms` is that of the root,
+    /// then that of those which follow it; the last is that of all below. `0` pushes every transition at
+    /// once
+    #[arg(long, env = "TST_PUSH_INTERVAL", default_value = "0", value_name = "TIME,…",
+        value_delimiter = ',', value_parser = interval, hide_env_values = true)]
+    pub push_interval: Vec<Duration>,
+
     /// How the links are.
     #[command(flatten)]
     pub link: LinkArgs,
+
+    /// Where the root keeps its history.
+    #[command(flatten)]
+    pub state: StateArgs,
 
     /// To whom nodes report.
     #[command(flatten)]
@@ -283,14 +287,16 @@ pub struct NodeArgs {
     #[arg(long, env = "TST_NAME", hide_env_values = true)]
     pub name: Option<String>,
 
-    /// The tarpc address of the node to follow; without one the node is a root
+    /// The tarpc addresses of nodes to follow, the best first: it follows the first that can be reached and
+    /// is fresh; without any the node is a root
     #[arg(
         long,
         env = "TST_PARENT_ADDR",
-        value_name = "HOST:PORT",
+        value_name = "HOST:PORT,…",
+        value_delimiter = ',',
         hide_env_values = true
     )]
-    pub parent: Option<OptionalAddr>,
+    pub parent: Vec<OptionalAddr>,
 
     /// The tarpc address to serve followers on
     #[arg(
@@ -314,9 +320,24 @@ pub struct NodeArgs {
     #[command(flatten)]
     pub feed: FeedArgs,
 
+    /// The least time between two pushes to a follower; `0` pushes every transition at once
+    #[arg(long, env = "TST_PUSH_INTERVAL", default_value = "0", value_name = "TIME",
+        value_parser = interval, hide_env_values = true)]
+    pub push_interval: Duration,
+
+    /// The least time between two pushes that a replicant asks its parent for; the longer one of what
+    /// both want holds
+    #[arg(long, env = "TST_PARENT_INTERVAL", default_value = "0", value_name = "TIME",
+        value_parser = interval, hide_env_values = true)]
+    pub parent_interval: Duration,
+
     /// How the links are.
     #[command(flatten)]
     pub link: LinkArgs,
+
+    /// Where a root keeps its history.
+    #[command(flatten)]
+    pub state: StateArgs,
 
     /// To whom it reports.
     #[command(flatten)]

@@ -32,6 +32,9 @@ use machine_node::{health, log};
 /// signal a process and its group.
 const REPEAT: Duration = Duration::from_millis(100);
 
+/// What is said to a second signal.
+const INTERRUPTED: &str = "interrupted while ending";
+
 /// Runs a whole tree until it is interrupted.
 ///
 /// # Errors
@@ -101,6 +104,7 @@ pub async fn tree(
         }
         () = signals.next() => Ok(()),
         () = tasks.panicked() => Err(panicked()),
+        error = tasks.failed() => Err(error),
     };
     terminal
         .last(|| tree.rows(), &lines, &hints)
@@ -116,15 +120,14 @@ pub async fn tree(
 ///
 /// If it cannot be started.
 pub async fn node(args: NodeArgs, logs: Logs) -> anyhow::Result<()> {
-    let parent = args
+    let parents: Vec<String> = args
         .parent
-        .and_then(|parent| parent.0)
-        .map(|parent| parent.to_string());
+        .iter()
+        .filter_map(|parent| Some(parent.0.as_ref()?.to_string()))
+        .collect();
+    check_node(&args, &parents)?;
     let feeds = args.feed.replay.is_some() || args.feed.random.is_some();
-    if let Some(parent) = parent.as_ref().filter(|_| feeds) {
-        let why = "--replay and --random are for a root, whose states everybody else copies";
-        return Err(Usage(format!("{why}; this node follows {parent}")).into());
-    }
+    let link = args.link.config(args.push_interval, args.parent_interval);
     let observe = reports(&args.observe)?;
     let traffic = Traffic::new(&args.feed)?;
     let mut signals = Signals::listen()?;
@@ -135,36 +138,32 @@ pub async fn node(args: NodeArgs, logs: Logs) -> anyhow::Result<()> {
         None => None,
     };
     let name = args.name.filter(|name| !name.is_empty());
-    let name = match (name, &parent) {
-        (Some(name), _) => name,
-        (None, None) => "root".to_owned(),
-        (None, Some(_)) => args.addr.to_string(),
+    let name = match name {
+        Some(name) => name,
+        None if parents.is_empty() => "root".to_owned(),
+        None => args.addr.to_string(),
     };
     logs.push(&observe, Some(&name), &tasks)?;
     let debugging = Debugging::start(&program(), &args.debug.config(None), &logs, &tasks)?;
     let mut root = None;
-    let origin = if let Some(addr) = parent {
-        logs.add_node(&name, Role::Replicant);
-        Origin::Parent(Flights::schema().clone(), addr)
-    } else {
+    let origin = if parents.is_empty() {
         logs.add_node(&name, Role::Root);
         let (machine, observers) = (Machine::new().with(Tower), Observers::new());
         log::attach(&observers, Flights::schema(), &name, Role::Root, &tasks);
-        let root = root.insert(node::start_machine(machine, &observers, &tasks).await?);
+        let started = node::start_machine_with(machine, link.view(), &observers, &tasks);
+        let root = root.insert(started.await?);
         if let Some(every) = observe.healthcheck {
             health::start(root, every, &tasks)?;
         }
         Origin::Machine(root.untyped(), observers)
+    } else {
+        logs.add_node(&name, Role::Replicant);
+        Origin::Parents(Flights::schema().clone(), parents)
     };
-    let config = NodeConfig {
-        name,
-        version: VERSION,
-        origin,
-        push_interval: args.link.push_interval,
-        observe,
-        exports: logs.exports(),
-        debugging,
-    };
+    let mut config = NodeConfig::new(name, VERSION, origin, observe);
+    config.link = link;
+    config.exports = logs.exports();
+    config.debugging = debugging;
     let lines = Lines::default();
     let followers = rpc.local_addr().context("a socket without an address")?;
     let node = Node::start(config, Sockets { rpc, http }, &tasks)?;
@@ -185,21 +184,65 @@ pub async fn node(args: NodeArgs, logs: Logs) -> anyhow::Result<()> {
         std::future::pending::<anyhow::Result<()>>().await
     };
     let mut terminal = Terminal::plain();
+    let mut drains = false;
     let ended = tokio::select! {
         ended = life => ended,
         shown = terminal.show(Vec::new, &lines, &[]) => {
             shown.context("cannot write to standard output")
         }
-        () = signals.next() => Ok(()),
+        () = signals.next() => {
+            drains = true;
+            Ok(())
+        }
+        // The whole tree ends: there is nobody to send anywhere.
         () = input_ends(), if args.supervised => Ok(()),
         () = tasks.panicked() => Err(panicked()),
+        error = tasks.failed() => Err(error),
     };
+    if drains {
+        tokio::select! {
+            () = node.drain() => {}
+            () = signals.next_after(REPEAT) => anyhow::bail!(INTERRUPTED),
+        }
+    }
     terminal
         .last(Vec::new, &lines, &[])
         .await
         .context("cannot write to standard output")?;
     end(&tasks, &mut signals).await?;
     ended
+}
+
+/// Whether a node can be what its flags say.
+fn check_node(args: &NodeArgs, parents: &[String]) -> Result<(), Usage> {
+    let config = args.link.config(args.push_interval, args.parent_interval);
+    config
+        .check(Flights::schema())
+        .map_err(|error| Usage(error.to_string()))?;
+    if parents.is_empty() {
+        if config.select.is_some() {
+            let why = "--select is for replicants: a root shows all that its machine has";
+            return Err(Usage(why.to_owned()));
+        }
+        return Ok(());
+    }
+    let list = parents.join(", ");
+    let feeds = args.feed.replay.is_some() || args.feed.random.is_some();
+    if feeds {
+        let why = "--replay and --random are for a root, whose states everybody else copies";
+        return Err(Usage(format!("{why}; this node follows {list}")));
+    }
+    if args.state.state_dir.is_some() {
+        let why =
+            "--state-dir is for a root: the history of a replicant is its root's, which keeps it";
+        return Err(Usage(format!("{why}; this node follows {list}")));
+    }
+    for (i, parent) in parents.iter().enumerate() {
+        if parents[..i].contains(parent) {
+            return Err(Usage(format!("--parent: {parent} is there twice")));
+        }
+    }
+    Ok(())
 }
 
 /// Prints the active states of a node, or how some are.
@@ -276,7 +319,7 @@ async fn end(tasks: &Tasks, signals: &mut Signals) -> anyhow::Result<()> {
             anyhow::ensure!(left == 0, "{left} tasks did not end in time");
             Ok(())
         }
-        () = signals.next_after(REPEAT) => anyhow::bail!("interrupted while ending"),
+        () = signals.next_after(REPEAT) => anyhow::bail!(INTERRUPTED),
     }
 }
 

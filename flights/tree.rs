@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use anyhow::Context;
 use machine_node::debugging::{DEFAULT_ADDR, DebugConfig, Debugging};
+use machine_node::links::LinkConfig;
 use machine_node::node::{self, Node, NodeConfig, Origin, Sockets};
 use machine_node::observe::ObserveConfig;
-use machine_node::places::{Place, places};
+use machine_node::places::{Place, parents, places};
 use machine_node::processes::{NodeProcess, Processes};
 use machine_node::shutdown::Tasks;
 use machine_node::status::{Lines, Row};
@@ -20,7 +21,9 @@ use machine_runtime::observe::Observers;
 use machine_runtime::{Handle, Machine, States};
 use tokio::net::TcpListener;
 
-use crate::cli::{DEBUG_ADDR, HTTP_PORT, RPC_PORT, TreeArgs, Usage, VERSION, record_args};
+use crate::cli::{
+    DEBUG_ADDR, HTTP_PORT, RPC_PORT, TreeArgs, Usage, VERSION, link_args, record_args,
+};
 use crate::narrator::narrate;
 use crate::run::{program, reports};
 use crate::states::Flights;
@@ -52,6 +55,9 @@ impl Tree {
         let observe = reports(&args.observe)?;
         let debug = args.debug.config(Some(DEFAULT_ADDR));
         let places = places(&args.fanout).map_err(|error| Usage(format!("--fanout: {error}")))?;
+        let link = |place: &Place| link(args, place.tier);
+        let tiers = places.iter().map(|place| place.tier).max().unwrap_or(0);
+        check_links(args, tiers)?;
         let deepest = places.iter().map(|place| place.tier).max();
         let first_leaf = places.iter().position(|place| Some(place.tier) == deepest);
         let narrator = first_leaf.filter(|_| narrates);
@@ -65,19 +71,24 @@ impl Tree {
             .iter()
             .map(|(rpc, http)| Ok((rpc.local_addr()?, http.local_addr()?)))
             .collect::<io::Result<Vec<_>>>()?;
+        let parents_of = |place: usize| -> Vec<String> {
+            let parents = parents(&places, place).into_iter();
+            parents.map(|parent| addrs[parent].0.to_string()).collect()
+        };
         if args.processes {
             // Each process binds its own; what is free now is so in a moment as well.
             drop(sockets);
             let nodes = (0..)
                 .zip(places.iter().zip(&addrs))
                 .map(|(i, (place, (rpc, http)))| {
-                    let parent = place.parent.map(|parent| addrs[parent].0);
+                    let parents = &parents_of(i);
                     NodeProcess {
                         name: place.name.clone(),
                         tier: place.tier,
                         http: *http,
                         args: [
-                            node_args(place, parent, *rpc, *http, narrator == Some(i), args),
+                            node_args(place, parents, *rpc, *http, narrator == Some(i), args),
+                            link_args(&link(place)),
                             report_args(&observe),
                             record_args(&debug),
                         ]
@@ -101,7 +112,8 @@ impl Tree {
             log::attach(&observers, Flights::schema(), &root.name, Role::Root, tasks);
         }
         let machine = Machine::new().with(Tower);
-        let root = node::start_machine(machine, &observers, tasks).await?;
+        let view = link(&places[0]).view();
+        let root = node::start_machine_with(machine, view, &observers, tasks).await?;
         if let Some(every) = observe.healthcheck {
             health::start(&root, every, tasks)?;
         }
@@ -109,20 +121,14 @@ impl Tree {
         for (i, (place, (rpc, http))) in places.iter().zip(sockets).enumerate() {
             let role = place.parent.map_or(Role::Root, |_| Role::Replicant);
             logs.add_node(&place.name, role);
-            let config = NodeConfig {
-                name: place.name.clone(),
-                version: VERSION,
-                origin: match place.parent {
-                    None => Origin::Machine(root.untyped(), observers.clone()),
-                    Some(parent) => {
-                        Origin::Parent(Flights::schema().clone(), addrs[parent].0.to_string())
-                    }
-                },
-                push_interval: args.link.push_interval,
-                observe: observe.clone(),
-                exports: logs.exports(),
-                debugging: debugging.clone(),
+            let origin = match place.parent {
+                None => Origin::Machine(root.untyped(), observers.clone()),
+                Some(_) => Origin::Parents(Flights::schema().clone(), parents_of(i)),
             };
+            let mut config = NodeConfig::new(&place.name, VERSION, origin, observe.clone());
+            config.link = link(place);
+            config.exports = logs.exports();
+            config.debugging = debugging.clone();
             let http = Some(http);
             let node = Node::start(config, Sockets { rpc, http }, tasks)?;
             if narrator == Some(i) {
@@ -178,10 +184,39 @@ impl Tree {
     }
 }
 
+/// How the links of a node of this tier are.
+fn link(args: &TreeArgs, tier: u32) -> LinkConfig {
+    let of_tier = |tier: u32| {
+        let times = &args.push_interval;
+        let time = times.get(tier as usize).or(times.last());
+        time.copied().unwrap_or_default()
+    };
+    // Who follows a node of another tier than its own parent's asks for what it is used to.
+    let parent = tier.checked_sub(1).map(of_tier).unwrap_or_default();
+    let mut config = args.link.config(of_tier(tier), parent);
+    if tier == 0 {
+        // A root has what its machine has.
+        config.select = None;
+    }
+    config
+}
+
+/// Whether links of a tree of so many tiers below the root can be as `args` have them.
+fn check_links(args: &TreeArgs, tiers: u32) -> Result<(), Usage> {
+    let times = args.push_interval.len();
+    if times > (tiers as usize).max(1) {
+        let why = format!("--push-interval: {times} times for {tiers} tiers of followers");
+        return Err(Usage(why));
+    }
+    let config = link(args, tiers);
+    let checked = config.check(Flights::schema());
+    checked.map_err(|error| Usage(error.to_string()))
+}
+
 /// The command line of one node of the tree.
 fn node_args(
     place: &Place,
-    parent: Option<SocketAddr>,
+    parents: &[String],
     rpc: SocketAddr,
     http: SocketAddr,
     narrates: bool,
@@ -195,11 +230,7 @@ fn node_args(
     flag("--name", place.name.clone().into());
     flag("--addr", rpc.to_string().into());
     flag("--http-addr", http.to_string().into());
-    let push = humantime::format_duration(args.link.push_interval).to_string();
-    flag("--push-interval", push.into());
-    if let Some(parent) = parent {
-        flag("--parent", parent.to_string().into());
-    } else {
+    if parents.is_empty() {
         if let Some(file) = &args.feed.replay {
             flag("--replay", file.into());
         }
@@ -211,6 +242,9 @@ fn node_args(
         }
         flag("--speed", args.feed.speed.to_string().into());
         flag("--seed", args.feed.seed.to_string().into());
+        list.extend(args.state.args());
+    } else {
+        flag("--parent", parents.join(",").into());
     }
     list
 }

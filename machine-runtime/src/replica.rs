@@ -34,6 +34,7 @@ mod uplink;
 mod wire;
 
 pub use crate::selection::{InvalidSelection, Selection};
+pub use codec::largest_snapshot;
 pub use connect::{Connect, Tcp};
 pub use follower::{Follower, FollowerOptions, Granularity, PREFER_EVERY};
 pub use link::{Edge, Link, LinkState, Resync};

@@ -10,8 +10,10 @@ use hyper::client::conn::http1;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use machine_node::http::Http;
+use machine_node::links::{LinkConfig, Links};
 use machine_node::observe::{ObserveConfig, Observed};
 use machine_node::shutdown::Tasks;
+use machine_node::vitals::Vitals;
 use machine_runtime::observe::Observers;
 use machine_runtime::replica::{Link, Source, SourceOptions, SourceStats};
 use machine_runtime::{Epoch, Handle, Machine, Mutation, Owner, ViewOptions, states};
@@ -96,8 +98,13 @@ impl Node {
         source: SourceStats,
     ) -> Self {
         let name = if link.is_some() { "rep-1" } else { "root" };
+        let config = LinkConfig::default();
+        let links = match link {
+            Some(link) => Links::of_replicant(config, Vec::new(), link, source),
+            None => Links::of_root(config, source),
+        };
         let observed = Observed::new(ObserveConfig::new("house"), Observers::new());
-        let http = Http::new(name, "1.0.0", handle, link, source, observed).unwrap();
+        let http = Http::new(name, "1.0.0", handle, links, Vitals::default(), observed).unwrap();
         let addr = listener.local_addr().unwrap();
         let tasks = Tasks::default();
         let (served, stopped) = (http.clone(), tasks.stopped());

@@ -8,13 +8,11 @@ use std::hint::black_box;
 use std::io;
 use std::net::SocketAddr;
 use std::process::{Command, ExitCode};
-use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use flights_bench::states::Published148;
-use machine_node::debugging::Debugging;
 use machine_node::node::{Node, NodeConfig, Origin, Sockets, start_machine};
-use machine_node::observe::{Exports, ObserveConfig};
+use machine_node::observe::ObserveConfig;
 use machine_node::random::RandomTraffic;
 use machine_node::shutdown::Tasks;
 use machine_runtime::observe::Observers;
@@ -247,7 +245,8 @@ fn link(counter: &mut Counter) -> anyhow::Result<()> {
         let root: Handle<Published148> = start_machine(Machine::new(), &observers, &tasks).await?;
         let (addr, _root) = start(Origin::Machine(root.untyped(), observers), &tasks).await?;
         let schema = Published148::schema().clone();
-        let (_, replicant) = start(Origin::Parent(schema, addr.rpc.to_string()), &tasks).await?;
+        let (_, replicant) =
+            start(Origin::Parents(schema, vec![addr.rpc.to_string()]), &tasks).await?;
         anyhow::Ok((root, replicant.view().clone()))
     })?;
     let mut traffic = RandomTraffic::new(SEED);
@@ -290,15 +289,7 @@ async fn start(origin: Origin, tasks: &Tasks) -> anyhow::Result<(Addrs, Node)> {
         rpc: rpc.local_addr()?,
         http: http.local_addr()?,
     };
-    let config = NodeConfig {
-        name: "node".to_owned(),
-        version: "1.0.0",
-        origin,
-        push_interval: Duration::ZERO,
-        observe: ObserveConfig::new("bench"),
-        exports: Exports::default(),
-        debugging: Debugging::default(),
-    };
+    let config = NodeConfig::new("node", "1.0.0", origin, ObserveConfig::new("bench"));
     let http = Some(http);
     Ok((addrs, Node::start(config, Sockets { rpc, http }, tasks)?))
 }

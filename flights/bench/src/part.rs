@@ -16,9 +16,8 @@ use hyper::Response;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use machine_node::debugging::Debugging;
 use machine_node::node::{self, Node, NodeConfig, Origin, Sockets};
-use machine_node::observe::{Exports, ObserveConfig};
+use machine_node::observe::ObserveConfig;
 use machine_node::random::RandomTraffic;
 use machine_node::shutdown::{PATIENCE, Tasks, input_ends};
 use machine_runtime::observe::Observers;
@@ -104,21 +103,18 @@ async fn run_node(args: NodeArgs) -> anyhow::Result<()> {
     };
     let mut root = None;
     let origin = if let Some(parent) = args.parent {
-        Origin::Parent(Published148::schema().clone(), parent)
+        Origin::Parents(Published148::schema().clone(), vec![parent])
     } else {
         let (machine, observers) = (Machine::<Published148>::new(), Observers::new());
         let root = root.insert(node::start_machine(machine, &observers, &tasks).await?);
         Origin::Machine(root.untyped(), observers)
     };
-    let config = NodeConfig {
-        name: args.name,
-        version: env!("CARGO_PKG_VERSION"),
+    let config = NodeConfig::new(
+        args.name,
+        env!("CARGO_PKG_VERSION"),
         origin,
-        push_interval: Duration::ZERO,
-        observe: ObserveConfig::new("bench"),
-        exports: Exports::default(),
-        debugging: Debugging::default(),
-    };
+        ObserveConfig::new("bench"),
+    );
     let http = Some(http);
     let _node = Node::start(config, Sockets { rpc, http }, &tasks)?;
     at.tell()?;

@@ -11,11 +11,12 @@ use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 
-use machine_runtime::replica::{Link, SourceStats};
 use machine_runtime::{DynState, Handle, State, UnknownState, View};
 use tokio::net::TcpListener;
 
+use crate::links::Links;
 use crate::observe::Observed;
+use crate::vitals::Vitals;
 
 mod accept;
 mod answer;
@@ -24,6 +25,7 @@ mod connection;
 mod etag;
 mod events;
 mod graph;
+mod links;
 mod metrics;
 mod pages;
 mod problem;
@@ -55,7 +57,8 @@ struct Site {
     node: Node,
     view: View<DynState>,
     handle: Handle<DynState>,
-    link: Option<Link>,
+    links: Links,
+    vitals: Vitals,
     pages: Pages,
     drawers: Drawers,
     traffic: Arc<Traffic>,
@@ -73,7 +76,8 @@ struct Node {
 
 impl Http {
     /// The HTTP side of the node called `name`, of a program of this `version`, which shows the view
-    /// of `handle` and sends it mutations. A node without a link to a parent is a root.
+    /// of `handle` and sends it mutations. A node without a link to a parent is a root. Once `vitals` say
+    /// that it leaves, nobody waits here any more.
     ///
     /// # Errors
     ///
@@ -82,12 +86,16 @@ impl Http {
         name: &str,
         version: &'static str,
         handle: &Handle<S>,
-        link: Option<Link>,
-        source: SourceStats,
+        links: Links,
+        vitals: Vitals,
         observed: Observed,
     ) -> Result<Self, UnknownState> {
         let traces = Traces::new(&observed.observers, observed.config.trace_ratio);
-        let role = if link.is_some() { "replicant" } else { "root" };
+        let role = if links.up.is_some() {
+            "replicant"
+        } else {
+            "root"
+        };
         let node = Node {
             name: name.to_owned(),
             version,
@@ -96,14 +104,15 @@ impl Http {
         let handle = handle.untyped();
         let view = handle.view().clone();
         let traffic = Arc::new(Traffic::default());
-        let metrics = Metrics::new(&node, &handle, link.as_ref(), source, &traffic, observed)?;
+        let metrics = Metrics::new(&node, &handle, &links, &vitals, &traffic, observed)?;
         let pages = Pages::default();
         Ok(Self {
             site: Arc::new(Site {
                 node,
                 view,
                 handle,
-                link,
+                links,
+                vitals,
                 pages,
                 drawers: Drawers::default(),
                 traffic,
@@ -123,6 +132,16 @@ impl Http {
     /// What `/metrics` shows in the classic format.
     pub(crate) fn metrics(&self) -> String {
         self.site.metrics.render(Format::Classic)
+    }
+
+    /// Why the node is not ready, if it is not.
+    pub(crate) fn why_not_ready(&self) -> Option<String> {
+        self.site.why_not_ready()
+    }
+
+    /// Waits until no mutation is under way.
+    pub(crate) async fn no_writing(&self) {
+        self.site.traffic.no_writing().await;
     }
 
     /// How many requests were answered.
@@ -148,8 +167,8 @@ fn of_root<S: State>(handle: &Handle<S>) -> Http {
         "root",
         "1.0.0",
         handle,
-        None,
-        SourceStats::default(),
+        Links::default(),
+        Vitals::default(),
         observed,
     )
     .unwrap()

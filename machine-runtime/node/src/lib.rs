@@ -6,18 +6,20 @@
 //! * [`places`] says which nodes a tree has, [`processes`] runs nodes in processes of their own and
 //!   starts those again that end.
 //! * [`client`] asks nodes over HTTP, [`top`] shows how they do, [`random`] is traffic for a root.
+//! * [`links`] says how a node is linked, [`vitals`] how it is.
 //! * [`observe`] says to whom a node reports, [`metrics`] which metrics it has, [`log`] what of it is
 //!   logged; `otlp` sends traces. [`health`] is a root's pulse, and [`dashboard`] makes pictures and
 //!   alerts of metrics.
 //! * [`debugging`] tells a debugger everything, and records it.
 //! * [`shutdown`], [`telemetry`], [`status`] and [`terminal`] are how a program of nodes ends,
-//!   logs, and shows how it goes.
+//!   logs, and shows how it goes; [`systemd`] tells a service manager.
 
 pub mod client;
 pub mod dashboard;
 pub mod debugging;
 pub mod health;
 pub mod http;
+pub mod links;
 pub mod log;
 pub mod metrics;
 pub mod node;
@@ -30,9 +32,11 @@ mod push;
 pub mod random;
 pub mod shutdown;
 pub mod status;
+pub mod systemd;
 pub mod telemetry;
 pub mod terminal;
 pub mod top;
+pub mod vitals;
 
 #[cfg(test)]
 mod fixture;

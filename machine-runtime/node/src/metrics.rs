@@ -151,6 +151,22 @@ catalogue! {
     QUEUE_REFUSALS = Metric::counter("queue_refusals", "Mutations that found no place to wait, by reason (busy, full, displaced, backing_off)")
         .by(&["reason"]);
 
+    /// What is on disk.
+    STORE_COMMITS = Metric::counter("store_commits", "Batches of transitions that the root has kept in its state directory; 0 without one")
+        .on(On::Root);
+    /// How long that takes.
+    STORE_COMMIT_SECONDS = Metric::histogram("store_commit_seconds", "How long it took to keep a batch; nothing of it is shown or answered before")
+        .on(On::Root);
+    /// How long it takes now.
+    STORE_COMMITTING = Metric::gauge("store_committing_seconds", "How long the root has been at keeping the batch that it keeps now, 0 while there is none")
+        .on(On::Root);
+    /// No room?
+    STORE_WAITING = Metric::gauge("store_waiting_for_room", "1 while the root waits for room on its disk; meanwhile nothing changes")
+        .on(On::Root);
+    /// How much it is.
+    STORE_BYTES = Metric::gauge("store_bytes", "The bytes that the state directory takes; 0 without one")
+        .on(On::Root);
+
     /// Where the node is in the root's history.
     REVISION = Metric::gauge("revision", "The transitions of the root that what is shown includes");
     /// How far from the root.
@@ -159,11 +175,16 @@ catalogue! {
     LAG_SECONDS = Metric::gauge("lag_seconds", "How long ago what is shown was known to be the root's newest");
     /// Too old?
     STALE = Metric::gauge("stale", "1 if that is too long ago or nothing is shown yet; such a node is not ready");
+    /// About to stop?
+    DRAINING = Metric::gauge("draining", "1 while the node, told to stop, sends its followers away and lets writes end");
     /// Served by the parent?
     LINK_UP = Metric::gauge("link_up", "1 while the parent serves this node")
         .on(On::Replicant);
     /// How often it had to begin again.
     CONNECTS = Metric::counter("connects", "How often the parent let this node in")
+        .on(On::Replicant);
+    /// How often it had to go elsewhere.
+    PARENT_MOVES = Metric::counter("parent_moves", "How often this node went over to another of its parents")
         .on(On::Replicant);
     /// Snapshots instead of deltas.
     RESYNCS = Metric::counter("resyncs", "Snapshots taken instead of deltas, by reason (first, epoch, compacted, digest, malformed)")

@@ -6,16 +6,17 @@ use std::time::Duration;
 
 use anyhow::Context;
 use machine_runtime::observe::Observers;
-use machine_runtime::replica::{
-    Follower, FollowerOptions, Link, LinkState, Source, SourceOptions, Tcp,
-};
+use machine_runtime::replica::{Follower, Link, LinkState, Source, Tcp};
 use machine_runtime::{
     DynState, Epoch, Handle, Machine, Mutation, Owner, Schema, States, View, ViewOptions,
 };
 use tokio::net::TcpListener;
+use tokio::join;
+use tokio::time::timeout;
 
 use crate::debugging::{Debugging, Subject};
 use crate::http::Http;
+use crate::links::{LinkConfig, Links};
 use crate::log;
 use crate::observe::{Exports, ObserveConfig, Observed};
 use crate::otlp::{self, Otlp};
@@ -24,9 +25,11 @@ use crate::push::Gateway;
 use crate::shutdown::Tasks;
 use crate::status::Row;
 use crate::telemetry::Role;
+use crate::vitals::Vitals;
 
 /// What makes a node the one it is.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct NodeConfig {
     /// Its name.
     pub name: String,
@@ -34,8 +37,8 @@ pub struct NodeConfig {
     pub version: &'static str,
     /// Where its states come from.
     pub origin: Origin,
-    /// The least time between two pushes to a follower.
-    pub push_interval: Duration,
+    /// How its links are.
+    pub link: LinkConfig,
     /// To whom it reports.
     pub observe: ObserveConfig,
     /// What the program's exporters have told: those of the log and of spans are of all its nodes.
@@ -44,14 +47,36 @@ pub struct NodeConfig {
     pub debugging: Debugging,
 }
 
+impl NodeConfig {
+    /// A node of this name, of a program of this `version`, which reports so. Its links are as they are
+    /// unless told otherwise, and nobody is told everything.
+    pub fn new(
+        name: impl Into<String>,
+        version: &'static str,
+        origin: Origin,
+        observe: ObserveConfig,
+    ) -> Self {
+        Self {
+            name: name.into(),
+            version,
+            origin,
+            link: LinkConfig::default(),
+            observe,
+            exports: Exports::default(),
+            debugging: Debugging::default(),
+        }
+    }
+}
+
 /// Where the states of a node come from.
 #[derive(Clone, Debug)]
 pub enum Origin {
     /// From a machine, of which this is a handle, and which tells these: the node is a root. Whoever
     /// started it has [attached](log::attach) the log before.
     Machine(Handle<DynState>, Observers),
-    /// From the node at this tarpc address, which shows states of this schema.
-    Parent(Arc<Schema>, String),
+    /// From one of the nodes at these tarpc addresses, which show states of this schema: the node is a
+    /// replicant. It likes the first best.
+    Parents(Arc<Schema>, Vec<String>),
 }
 
 /// Starts `machine` for a root to show, and brings it up where it has states for that. It tells
@@ -66,7 +91,20 @@ pub async fn start_machine<S: States>(
     observers: &Observers,
     tasks: &Tasks,
 ) -> anyhow::Result<Handle<S>> {
-    let mut options = ViewOptions::default();
+    start_machine_with(machine, ViewOptions::default(), observers, tasks).await
+}
+
+/// As [`start_machine`], with a view that is like `options` but for its observers.
+///
+/// # Errors
+///
+/// As [`start_machine`].
+pub async fn start_machine_with<S: States>(
+    machine: Machine<S>,
+    mut options: ViewOptions,
+    observers: &Observers,
+    tasks: &Tasks,
+) -> anyhow::Result<Handle<S>> {
     options.observers = Some(observers.clone());
     let (handle, owner) = Owner::new(machine, Epoch::random(), options);
     let (stopped, held) = (tasks.stopped(), handle.clone());
@@ -103,6 +141,9 @@ pub struct Node {
     link: Option<Link>,
     http: Http,
     http_addr: Option<SocketAddr>,
+    vitals: Vitals,
+    source: Source,
+    drain_within: Duration,
 }
 
 impl Node {
@@ -110,47 +151,61 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// If a socket has no address, or as [`ObserveConfig::check`].
+    /// If a socket has no address, the links cannot be as they are to be, or as [`ObserveConfig::check`].
     pub fn start(config: NodeConfig, sockets: Sockets, tasks: &Tasks) -> anyhow::Result<Self> {
         let followers = sockets.rpc.local_addr();
         let followers = followers
             .context("a socket without an address")?
             .to_string();
         let (name, debugging) = (&config.name, &config.debugging);
-        let (handle, link, observers) = match config.origin {
+        let vitals = Vitals::default();
+        let (handle, up, parents, observers) = match config.origin {
             Origin::Machine(handle, observers) => {
-                config.observe.check(handle.view().schema())?;
+                let schema = handle.view().schema();
+                config.link.check(schema)?;
+                config.observe.check(schema)?;
                 let subject = Subject::root(name, &handle, &observers).with_addr(followers);
                 debugging.add(&subject);
-                (handle, None, observers)
+                vitals.watch(&handle, tasks);
+                (handle, None, Vec::new(), observers)
             }
-            Origin::Parent(schema, addr) => {
+            Origin::Parents(schema, parents) => {
+                anyhow::ensure!(!parents.is_empty(), "a replicant has a parent");
+                config.link.check(&schema)?;
                 config.observe.check(&schema)?;
                 let observers = Observers::new();
-                let mut options = FollowerOptions::new(&config.name);
+                let mut options = config.link.follower(name, &schema)?;
                 options.view.observers = Some(observers.clone());
-                log::attach(&observers, &schema, &config.name, Role::Replicant, tasks);
+                log::attach(&observers, &schema, name, Role::Replicant, tasks);
                 let (_, follower) = Follower::new::<DynState>(schema, options);
                 let (handle, link) = (follower.handle(), follower.link().clone());
-                let subject = Subject::replicant(name, &addr, &handle, &observers);
+                let first = parents.first().cloned().unwrap_or_default();
+                let subject = Subject::replicant(name, &first, &handle, &observers);
                 debugging.add(&subject.with_addr(followers));
-                tasks.spawn(follower.run(vec![Tcp { addr }], tasks.stopped()));
-                (handle, Some(link), observers)
+                let dialled = parents.iter().map(|addr| Tcp { addr: addr.clone() });
+                let follow = follower.run(dialled.collect(), tasks.stopped());
+                vitals.keep("the side that follows", tasks, follow);
+                (handle, Some(link), parents, observers)
             }
         };
-        let gateway = Gateway::new(&config.observe, &config.name)?;
+        let gateway = Gateway::new(&config.observe, name)?;
         let mut observed = Observed::new(config.observe, observers);
         observed.exports = config.exports.of_node();
         let reports = observed.clone();
-        let mut options = SourceOptions::new(&config.name);
-        options.push_interval = config.push_interval;
-        let source = Source::new(handle.view(), options).with_writes(&handle);
+        let source = Source::new(handle.view(), config.link.source(name)).with_writes(&handle);
+        let links = Links {
+            config: config.link,
+            parents,
+            up,
+            down: source.stats().clone(),
+        };
+        let (link, drain_within) = (links.up.clone(), links.config.drain_within);
         let http = Http::new(
-            &config.name,
+            name,
             config.version,
             &handle,
-            link.clone(),
-            source.stats().clone(),
+            links,
+            vitals.clone(),
             observed,
         )?;
         if let Some(gateway) = gateway {
@@ -162,7 +217,7 @@ impl Node {
         if let Some(collector) = &reports.config.otlp {
             let origin = otlp::Origin {
                 service: &reports.config.service,
-                node: &config.name,
+                node: name,
                 version: config.version,
                 role: if link.is_some() { "replicant" } else { "root" },
             };
@@ -171,8 +226,10 @@ impl Node {
             let otlp = Otlp::new(collector, &origin, schema, observers, exports)?;
             tasks.spawn(otlp.run(tasks.stopped()));
         }
-        let stopped = tasks.stopped();
-        tasks.spawn(async move { source.serve(sockets.rpc, stopped).await });
+        let (served, stopped) = (source.clone(), tasks.stopped());
+        vitals.keep("the side for followers", tasks, async move {
+            served.serve(sockets.rpc, stopped).await;
+        });
         let mut http_addr = None;
         if let Some(listener) = sockets.http {
             http_addr = Some(
@@ -181,7 +238,9 @@ impl Node {
                     .context("a socket without an address")?,
             );
             let (http, stopped) = (http.clone(), tasks.stopped());
-            tasks.spawn(async move { http.serve(listener, stopped).await });
+            vitals.keep("the side for readers", tasks, async move {
+                http.serve(listener, stopped).await;
+            });
         }
         Ok(Self {
             name: config.name,
@@ -189,7 +248,37 @@ impl Node {
             link,
             http,
             http_addr,
+            vitals,
+            source,
+            drain_within,
         })
+    }
+
+    /// Sends everybody elsewhere before the node is stopped: it is not ready any more, followers go to
+    /// another parent if they have one, event streams and waiting requests end, new mutations are refused,
+    /// and those under way end. Takes [`LinkConfig::drain_within`] at most.
+    ///
+    /// # Cancel safety
+    ///
+    /// If dropped, the node leaves all the same, and nobody waits for it.
+    pub async fn drain(&self) {
+        self.vitals.leave();
+        let within = self.drain_within;
+        // What has not ended by then is not waited for.
+        let _ = join!(
+            self.source.drain(within),
+            timeout(within, self.http.no_writing())
+        );
+    }
+
+    /// How the node is.
+    pub fn vitals(&self) -> &Vitals {
+        &self.vitals
+    }
+
+    /// Why the node is not ready, if it is not.
+    pub fn why_not_ready(&self) -> Option<String> {
+        self.http.why_not_ready()
     }
 
     /// What the node shows.

@@ -63,6 +63,32 @@ pub fn places(fanout: &[usize]) -> Result<Vec<Place>, WrongFanout> {
     Ok(places)
 }
 
+/// Whom the node at `place` follows, the best first, as indices of `places`: its parent, then the others of
+/// that tier, each sibling in another order, then the root. None for the root.
+pub fn parents(places: &[Place], place: usize) -> Vec<usize> {
+    let Some(parent) = places.get(place).and_then(|place| place.parent) else {
+        return Vec::new();
+    };
+    let tier = places[parent].tier;
+    let above: Vec<usize> = (0..places.len())
+        .filter(|other| places[*other].tier == tier)
+        .collect();
+    let own = above.iter().position(|other| *other == parent).unwrap_or(0);
+    let (after, before) = (&above[own + 1..], &above[..own]);
+    let mut others: Vec<usize> = after.iter().chain(before).copied().collect();
+    // Those who lose a parent together do not all go to the same one.
+    if !others.is_empty() {
+        let turn = place % others.len();
+        others.rotate_left(turn);
+    }
+    let mut parents = vec![parent];
+    parents.extend(others);
+    if tier > 0 {
+        parents.push(0);
+    }
+    parents
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -81,6 +107,26 @@ mod tests {
         assert_eq!(places[5].parent, Some(1));
         assert_eq!(places[6].parent, Some(2));
         assert_eq!(places[8].tier, 2);
+    }
+
+    #[test]
+    fn a_leaf_has_other_nodes_to_follow_and_the_root_last() {
+        let tree = places(&[3, 2]).unwrap();
+        let names = |place: &str| {
+            let i = tree.iter().position(|known| known.name == place).unwrap();
+            let parents = parents(&tree, i).into_iter();
+            parents.map(|i| tree[i].name.as_str()).collect::<Vec<_>>()
+        };
+        assert!(names("root").is_empty());
+        assert_eq!(names("rep-2"), ["root"]);
+        for (leaf, own) in [("rep-1-1", "rep-1"), ("rep-3-2", "rep-3")] {
+            let mut parents = names(leaf);
+            assert_eq!((parents.remove(0), parents.pop()), (own, Some("root")));
+            parents.push(own);
+            parents.sort_unstable();
+            assert_eq!(parents, ["rep-1", "rep-2", "rep-3"]);
+        }
+        assert_ne!(names("rep-2-1")[1], names("rep-2-2")[1]);
     }
 
     #[test]

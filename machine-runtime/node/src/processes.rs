@@ -21,6 +21,7 @@ use crate::client;
 use crate::metrics::HTTP_REQUESTS;
 use crate::shutdown::Tasks;
 use crate::status::{Lines, Row};
+use crate::systemd;
 use crate::telemetry::Logs;
 
 /// The first pause before a process is started again; it doubles up to `RESTART_MOST`.
@@ -178,6 +179,9 @@ impl Process {
         let settings = ours.filter(|name| name.to_string_lossy().starts_with("TST_"));
         let mut command = Command::new(&self.program);
         for name in settings {
+            command.env_remove(name);
+        }
+        for name in systemd::VARIABLES {
             command.env_remove(name);
         }
         for (name, value) in &self.environment {

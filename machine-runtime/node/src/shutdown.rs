@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::io::{self, Read};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -17,6 +18,8 @@ pub struct Tasks {
     tracker: TaskTracker,
     stop: CancellationToken,
     panicked: CancellationToken,
+    failed: CancellationToken,
+    failure: Arc<Mutex<Option<anyhow::Error>>>,
 }
 
 impl Tasks {
@@ -32,6 +35,33 @@ impl Tasks {
                 panicked.cancel();
             }
         });
+    }
+
+    /// Notes that the program cannot go on, and why. The first reason counts.
+    pub fn fail(&self, error: anyhow::Error) {
+        self.failure
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get_or_insert(error);
+        self.failed.cancel();
+    }
+
+    /// Resolves with the reason once a task has said that the program cannot go on. One who waits gets it.
+    ///
+    /// # Cancel safety
+    ///
+    /// If dropped, the reason is there for the next one.
+    pub async fn failed(&self) -> anyhow::Error {
+        self.failed.cancelled().await;
+        let failure = self
+            .failure
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        match failure {
+            Some(error) => error,
+            None => std::future::pending().await,
+        }
     }
 
     /// Resolves once a task has panicked: without it the program is not whole.
@@ -56,6 +86,11 @@ impl Tasks {
     /// Resolves once everybody is told to stop.
     pub fn stopped(&self) -> impl Future<Output = ()> + Send + 'static {
         self.stop.clone().cancelled_owned()
+    }
+
+    /// Whether everybody is told to stop.
+    pub fn is_stopping(&self) -> bool {
+        self.stop.is_cancelled()
     }
 
     /// Tells everybody to stop.

@@ -22,15 +22,19 @@ const FRAME: usize = 1 << 20;
 /// The most that a length prefix of three bytes can say.
 const MOST: usize = (1 << 24) - 1;
 
-/// The longest frame in bytes unless told otherwise: what a snapshot can take in which every tick
-/// is large and every state that can keeps the largest payload, and at least 1 MiB.
-pub(super) fn frame(schema: &Schema) -> usize {
+/// How many bytes the frame of a snapshot can take, if every tick is large and every state that can keeps
+/// the largest payload.
+pub fn largest_snapshot(schema: &Schema) -> usize {
     const TICK: usize = 10;
     const PAYLOAD: usize = MAX_PAYLOAD + 8;
     const REST: usize = 1024;
     let retained = (0..schema.len()).filter(|state| schema.is_retained(*state));
-    let snapshot = schema.len() * TICK + retained.count() * PAYLOAD + REST;
-    snapshot.clamp(FRAME, MOST)
+    schema.len() * TICK + retained.count() * PAYLOAD + REST
+}
+
+/// The longest frame in bytes unless told otherwise: what a snapshot can take, and at least 1 MiB.
+pub(super) fn frame(schema: &Schema) -> usize {
+    largest_snapshot(schema).clamp(FRAME, MOST)
 }
 
 /// A tarpc transport over `io`, whose bytes are counted as those of `side` if anybody wants to know.

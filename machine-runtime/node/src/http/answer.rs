@@ -166,16 +166,14 @@ impl Site {
         match &call.target {
             Target::State(name) => self.state(call, name),
             Target::Events => self.events(call, stopping),
-            Target::Schema | Target::Health | Target::Ready | Target::Metrics => {
+            Target::Schema | Target::Links | Target::Health | Target::Ready | Target::Metrics => {
                 query::only(&call.wishes().params, None)?;
                 Ok(match call.target {
                     Target::Schema => send(&self.schema_page(), call),
+                    Target::Links => volatile(self.links_page(), "application/json"),
                     Target::Ready => self.ready(),
                     Target::Metrics => self.scrape(call),
-                    _ => volatile(
-                        Bytes::from_static(b"{\"alive\":true}\n"),
-                        "application/json",
-                    ),
+                    _ => self.alive(),
                 })
             }
             Target::Root | Target::States | Target::Graph | Target::Mutations | Target::Nothing => {
@@ -265,6 +263,9 @@ impl Site {
             .map(|after| query::position("after", after))
             .transpose()?;
         self.now()?;
+        if stopping.is_cancelled() {
+            return Err(Problem::stopping());
+        }
         // A browser repeats the address when it comes again: what it saw last counts. What is
         // no position there is none of ours, and is answered with a snapshot.
         let resume = match &call.wishes().last_event {
@@ -277,6 +278,18 @@ impl Site {
         })
     }
 
+    fn alive(&self) -> Response {
+        #[derive(Serialize)]
+        struct Liveness {
+            alive: bool,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            why: Option<String>,
+        }
+        let why = self.vitals.why_dead();
+        let alive = why.is_none();
+        available(&Liveness { alive, why }, alive)
+    }
+
     fn ready(&self) -> Response {
         #[derive(Serialize)]
         struct Readiness {
@@ -284,24 +297,15 @@ impl Site {
             #[serde(skip_serializing_if = "Option::is_none")]
             why: Option<String>,
         }
-        let why = match (self.view.position(), self.view.is_stale()) {
-            (Some(_), false) => None,
-            (None, _) => Some(format!("nothing to show yet: {}", self.link_state())),
-            (Some(_), true) => {
-                let seconds = self.view.age().as_secs_f64();
-                Some(format!(
-                    "no news of the root for {seconds:.1} s: {}",
-                    self.link_state()
-                ))
-            }
-        };
+        let why = self.why_not_ready();
         let ready = why.is_none();
-        let body = json_line(&Readiness { ready, why });
-        let mut response = volatile(body, "application/json");
-        if !ready {
-            *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
-        }
-        response
+        available(&Readiness { ready, why }, ready)
+    }
+
+    /// Why the node is not ready, if it is not.
+    pub(super) fn why_not_ready(&self) -> Option<String> {
+        self.vitals
+            .why_not_ready(&self.view, self.links.up.as_ref())
     }
 
     fn scrape(&self, call: &Call) -> Response {
@@ -331,7 +335,7 @@ impl Site {
     }
 
     fn link_state(&self) -> String {
-        match self.link.as_ref().map(Link::state) {
+        match self.links.up.as_ref().map(Link::state) {
             Some(state) => state.to_string(),
             None => "the machine has not started".to_owned(),
         }
@@ -387,6 +391,15 @@ fn not_modified(page: &Page) -> Response {
         if let Some(value) = page.headers.get(name) {
             headers.insert(name, value.clone());
         }
+    }
+    response
+}
+
+/// An answer to who asks whether all is well.
+fn available(body: &impl Serialize, is_well: bool) -> Response {
+    let mut response = volatile(json_line(body), "application/json");
+    if !is_well {
+        *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
     }
     response
 }

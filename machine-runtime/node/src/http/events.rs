@@ -39,6 +39,9 @@ const STALE_LOOK: Duration = Duration::from_millis(250);
 /// What a client does when the stream breaks: it comes again after so many milliseconds.
 const GREETING: &[u8] = b"retry: 1000\n\n";
 
+/// The last event of a stream that the node ends: whoever reads it may go elsewhere at once.
+const END: &[u8] = b"event: end\ndata: {\"why\":\"the node stops\"}\n\n";
+
 /// The response whose body is `stream`.
 pub(super) fn response<S>(stream: S) -> Response
 where
@@ -69,6 +72,7 @@ pub(super) fn stream(
         patience: now + CATCH_UP,
         alive: now + KEEP_ALIVE,
         ready: VecDeque::from([Bytes::from_static(GREETING)]),
+        ended: false,
     };
     futures_util::stream::unfold((events, stopping), |(mut events, stopping)| async move {
         let bytes = events.next(&stopping).await?;
@@ -90,27 +94,35 @@ struct Events {
     alive: Instant,
     /// What is on its way to the client; the parts of one event at most.
     ready: VecDeque<Bytes>,
+    /// Whether it has been told that this is the end.
+    ended: bool,
     _inside: Inside,
 }
 
 impl Events {
-    /// The next bytes, or none once the site stops or what it shows has ended.
+    /// The next bytes, or none once the site has stopped, or what it shows has ended, and that is told.
     async fn next(&mut self, stopping: &CancellationToken) -> Option<Bytes> {
         loop {
             if let Some(bytes) = self.ready.pop_front() {
                 self.alive = Instant::now() + KEEP_ALIVE;
                 return Some(bytes);
             }
+            if self.ended {
+                return None;
+            }
             self.look();
             if !self.ready.is_empty() {
                 continue;
             }
             let wake = self.wake();
-            tokio::select! {
+            self.ended = tokio::select! {
                 biased;
-                () = stopping.cancelled() => return None,
-                changed = self.positions.changed() => changed.ok()?,
-                () = sleep_until(wake) => {}
+                () = stopping.cancelled() => true,
+                changed = self.positions.changed() => changed.is_err(),
+                () = sleep_until(wake) => false,
+            };
+            if self.ended {
+                return Some(Bytes::from_static(END));
             }
             if Instant::now() >= self.alive {
                 self.ready.push_back(Bytes::from_static(b":\n\n"));

@@ -17,9 +17,11 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, text};
 use prometheus_client::registry::Registry;
 
+use crate::links::Links;
 use crate::metrics::{self as catalogue, COMMON, Metric, PREFIX};
 use crate::observe::{ObserveConfig, Observed};
 use crate::outbound::Exporter;
+use crate::vitals::Vitals;
 
 use super::Node;
 use super::traffic::{Gauge, Traffic};
@@ -71,8 +73,8 @@ impl Metrics {
     pub(super) fn new(
         node: &Node,
         handle: &Handle<DynState>,
-        link: Option<&Link>,
-        source: SourceStats,
+        links: &Links,
+        vitals: &Vitals,
         traffic: &Arc<Traffic>,
         observed: Observed,
     ) -> Result<Self, UnknownState> {
@@ -84,8 +86,9 @@ impl Metrics {
             node: node.clone(),
             started: SystemTime::now(),
             handle: handle.clone(),
-            link: link.cloned(),
-            source,
+            link: links.up.clone(),
+            source: links.down.clone(),
+            vitals: vitals.clone(),
             traffic: Arc::clone(traffic),
             watched,
             observed,
@@ -151,6 +154,7 @@ struct Figures {
     handle: Handle<DynState>,
     link: Option<Link>,
     source: SourceStats,
+    vitals: Vitals,
     traffic: Arc<Traffic>,
     watched: Vec<usize>,
     observed: Observed,
@@ -301,7 +305,8 @@ impl Figures {
         }
         let age = view.age();
         out.real(&catalogue::LAG_SECONDS, age.as_secs_f64())?;
-        out.one(&catalogue::STALE, view.is_stale().into())
+        out.one(&catalogue::STALE, view.is_stale().into())?;
+        out.one(&catalogue::DRAINING, self.vitals.is_leaving().into())
     }
 
     fn write_links(&self, out: &mut Writer<'_>) -> fmt::Result {

@@ -135,6 +135,7 @@ pub(super) enum Target {
     Graph,
     Events,
     Mutations,
+    Links,
     Health,
     Ready,
     Metrics,
@@ -152,6 +153,7 @@ impl Target {
             Self::Graph => Route::Graph,
             Self::Events => Route::Events,
             Self::Mutations => Route::Mutations,
+            Self::Links => Route::Links,
             Self::Health => Route::Health,
             Self::Ready => Route::Ready,
             Self::Metrics => Route::Metrics,
@@ -187,6 +189,8 @@ fn targets() -> impl Filter<Extract = (Target,), Error = Infallible> + Copy + Se
         .or(warp::path!("v1" / "schema").map(|| Target::Schema))
         .unify()
         .or(warp::path!("v1" / "graph").map(|| Target::Graph))
+        .unify()
+        .or(warp::path!("v1" / "links").map(|| Target::Links))
         .unify()
         .or(warp::path!("healthz").map(|| Target::Health))
         .unify()

@@ -65,10 +65,11 @@ pub(super) async fn serve(site: &Arc<Site>, listener: TcpListener, stop: impl Fu
     if let Err(error) = set_tcp_nodelay(&listener, true) {
         tracing::warn!(%error, "answers may be late");
     }
-    let stopping = CancellationToken::new();
+    // Once the node leaves nobody waits here any more, though all else is served until it stops.
+    let stopping = site.vitals.leaving().clone();
     let serving = Arc::new(Serving {
         site: Arc::clone(site),
-        stopping: stopping.clone(),
+        stopping,
     });
     let service = warp::service(routes::calls().then(move |call| answer(&serving, call)));
     let mut connections = Connections::default();
@@ -115,7 +116,7 @@ pub(super) async fn serve(site: &Arc<Site>, listener: TcpListener, stop: impl Fu
         }
     }
     drop(listener);
-    stopping.cancel();
+    site.vitals.leave();
     connections.end().await;
 }
 

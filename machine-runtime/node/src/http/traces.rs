@@ -149,8 +149,10 @@ mod tests {
     use super::*;
     use crate::fixture::Flights;
     use crate::http::{Http, Site};
+    use crate::links::{LinkConfig, Links};
     use crate::observe::{ObserveConfig, Observed};
     use crate::shutdown::Tasks;
+    use crate::vitals::Vitals;
 
     const INCOMING: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
@@ -176,8 +178,8 @@ mod tests {
             let mut config = ObserveConfig::new("test");
             config.trace_ratio = ratio.unwrap_or(1.0);
             let observed = Observed::new(config, observers);
-            let stats = SourceStats::default();
-            let http = Http::new("root", "1.0.0", &handle, None, stats, observed);
+            let links = Links::of_root(LinkConfig::default(), SourceStats::default());
+            let http = Http::new("root", "1.0.0", &handle, links, Vitals::default(), observed);
             let site = http.unwrap().site;
             Self { site, spans, tasks }
         }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use hyper::StatusCode;
 use machine_runtime::TraceContext;
 use machine_runtime::observe::{Histogram, HistogramRead};
+use tokio::sync::Notify;
 
 /// What requests are counted by.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -18,6 +19,7 @@ pub(super) enum Route {
     Graph,
     Events,
     Mutations,
+    Links,
     Health,
     Ready,
     Metrics,
@@ -25,7 +27,7 @@ pub(super) enum Route {
 }
 
 impl Route {
-    pub(super) const ALL: [Self; 11] = [
+    pub(super) const ALL: [Self; 12] = [
         Self::Root,
         Self::States,
         Self::State,
@@ -33,6 +35,7 @@ impl Route {
         Self::Graph,
         Self::Events,
         Self::Mutations,
+        Self::Links,
         Self::Health,
         Self::Ready,
         Self::Metrics,
@@ -40,7 +43,7 @@ impl Route {
     ];
 
     /// The paths that there are, as errors and metrics show them.
-    pub(super) const PATHS: [&str; 10] = [
+    pub(super) const PATHS: [&str; 11] = [
         "/",
         "/v1/states",
         "/v1/states/NAME",
@@ -48,6 +51,7 @@ impl Route {
         "/v1/graph",
         "/v1/events",
         "/v1/mutations",
+        "/v1/links",
         "/healthz",
         "/readyz",
         "/metrics",
@@ -105,6 +109,8 @@ pub(super) struct Traffic {
     answers: [[AtomicU64; STATUSES.len()]; Route::ALL.len()],
     times: [Histogram; Route::ALL.len()],
     gauges: [AtomicU64; 4],
+    /// Announces that no mutation is under way any more.
+    written: Notify,
     refused: AtomicU64,
 }
 
@@ -115,6 +121,7 @@ impl Default for Traffic {
             answers,
             times: Route::ALL.map(|_| Histogram::new(&BOUNDS)),
             gauges,
+            written: Notify::new(),
             refused,
         }
     }
@@ -179,6 +186,21 @@ impl Traffic {
         self.gauges[gauge as usize].load(Ordering::Relaxed)
     }
 
+    /// Waits until no mutation is under way.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing remains of a wait that is dropped.
+    pub(super) async fn no_writing(&self) {
+        loop {
+            let written = self.written.notified();
+            if self.gauge(Gauge::Writing) == 0 {
+                return;
+            }
+            written.await;
+        }
+    }
+
     pub(super) fn count_refused(&self) {
         self.refused.fetch_add(1, Ordering::Relaxed);
     }
@@ -198,6 +220,9 @@ pub(super) struct Inside {
 
 impl Drop for Inside {
     fn drop(&mut self) {
-        self.traffic.gauges[self.gauge as usize].fetch_sub(1, Ordering::Relaxed);
+        let before = self.traffic.gauges[self.gauge as usize].fetch_sub(1, Ordering::Relaxed);
+        if before == 1 && self.gauge == Gauge::Writing {
+            self.traffic.written.notify_waiters();
+        }
     }
 }

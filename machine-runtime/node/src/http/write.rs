@@ -77,6 +77,9 @@ impl Site {
         B: Body<Data = Bytes>,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
+        if self.vitals.is_leaving() {
+            return Err(Problem::stopping());
+        }
         let wait = query::only(params, Some("wait"))?;
         let within = wait.map(|wait| query::seconds(wait, SHORTEST_WAIT));
         let within = within.transpose()?;

@@ -6,9 +6,8 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use machine_node::debugging::Debugging;
 use machine_node::node::{self, Node, NodeConfig, Origin, Sockets};
-use machine_node::observe::{Exports, ObserveConfig};
+use machine_node::observe::ObserveConfig;
 use machine_node::places::places;
 use machine_node::random::RandomTraffic;
 use machine_node::shutdown::Tasks;
@@ -295,7 +294,7 @@ async fn leaf(
 ) -> anyhow::Result<()> {
     let tasks = Tasks::default();
     let rpc = TcpListener::bind("127.0.0.1:0").await?;
-    let origin = Origin::Parent(Published148::schema().clone(), parent.to_string());
+    let origin = Origin::Parents(Published148::schema().clone(), vec![parent.to_string()]);
     let node = start_node(name, origin, rpc, &tasks)?;
     let mut positions = node.view().positions();
     loop {
@@ -313,15 +312,12 @@ async fn leaf(
 }
 
 fn start_node(name: &str, origin: Origin, rpc: TcpListener, tasks: &Tasks) -> anyhow::Result<Node> {
-    let config = NodeConfig {
-        name: name.to_owned(),
-        version: env!("CARGO_PKG_VERSION"),
+    let config = NodeConfig::new(
+        name,
+        env!("CARGO_PKG_VERSION"),
         origin,
-        push_interval: Duration::ZERO,
-        observe: ObserveConfig::new("bench"),
-        exports: Exports::default(),
-        debugging: Debugging::default(),
-    };
+        ObserveConfig::new("bench"),
+    );
     Node::start(config, Sockets { rpc, http: None }, tasks)
 }
 

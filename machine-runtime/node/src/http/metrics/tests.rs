@@ -6,11 +6,10 @@ use machine_runtime::{Machine, States as _};
 use tokio::net::TcpListener;
 
 use super::*;
-use crate::debugging::Debugging;
 use crate::fixture::Flights;
 use crate::metrics::{ALL, Kind, On};
 use crate::node::{self, NodeConfig, Origin, Sockets};
-use crate::observe::{Exports, ObserveConfig};
+use crate::observe::ObserveConfig;
 use crate::shutdown::Tasks;
 
 /// A family and the names of the labels that its samples have.
@@ -67,15 +66,7 @@ async fn socket() -> (TcpListener, String) {
 fn config(name: &str, origin: Origin) -> NodeConfig {
     let mut observe = ObserveConfig::new("test");
     observe.state_metrics = vec!["*".to_owned()];
-    NodeConfig {
-        name: name.to_owned(),
-        version: "1.0.0",
-        origin,
-        push_interval: Duration::ZERO,
-        observe,
-        exports: Exports::default(),
-        debugging: Debugging::default(),
-    }
+    NodeConfig::new(name, "1.0.0", origin, observe)
 }
 
 /// A root that is started and one that follows it.
@@ -89,7 +80,7 @@ async fn pair(tasks: &Tasks) -> (node::Node, node::Node) {
     let root = node::Node::start(config("root", origin), sockets, tasks).unwrap();
     let (rpc, _) = socket().await;
     let sockets = Sockets { rpc, http: None };
-    let origin = Origin::Parent(Flights::schema().clone(), addr);
+    let origin = Origin::Parents(Flights::schema().clone(), vec![addr]);
     let replica = node::Node::start(config("rep-1", origin), sockets, tasks).unwrap();
     (root, replica)
 }
@@ -196,8 +187,8 @@ async fn a_window_of_old_names_is_over_when_somebody_asks_after_15_seconds() {
         "A/b",
         "1.0.0",
         &handle,
-        None,
-        SourceStats::default(),
+        Links::default(),
+        Vitals::default(),
         observed,
     );
     let http = http.unwrap();
