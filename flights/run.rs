@@ -26,7 +26,7 @@ use machine_node::status::{Lines, Row};
 use machine_node::telemetry::{Logs, Role};
 use machine_node::terminal::Terminal;
 use machine_node::top;
-use machine_node::{health, log};
+use machine_node::{health, log, systemd};
 
 /// How soon after the first a second signal is the same one told twice: `timeout` and shells
 /// signal a process and its group.
@@ -167,6 +167,7 @@ pub async fn node(args: NodeArgs, logs: Logs) -> anyhow::Result<()> {
     let lines = Lines::default();
     let followers = rpc.local_addr().context("a socket without an address")?;
     let node = Node::start(config, Sockets { rpc, http }, &tasks)?;
+    systemd::tell(&node, &tasks);
     // Who narrates tells what a replay's own words would.
     let told = args.narrate || args.supervised;
     let row = node.row();

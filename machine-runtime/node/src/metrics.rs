@@ -151,22 +151,6 @@ catalogue! {
     QUEUE_REFUSALS = Metric::counter("queue_refusals", "Mutations that found no place to wait, by reason (busy, full, displaced, backing_off)")
         .by(&["reason"]);
 
-    /// What is on disk.
-    STORE_COMMITS = Metric::counter("store_commits", "Batches of transitions that the root has kept in its state directory; 0 without one")
-        .on(On::Root);
-    /// How long that takes.
-    STORE_COMMIT_SECONDS = Metric::histogram("store_commit_seconds", "How long it took to keep a batch; nothing of it is shown or answered before")
-        .on(On::Root);
-    /// How long it takes now.
-    STORE_COMMITTING = Metric::gauge("store_committing_seconds", "How long the root has been at keeping the batch that it keeps now, 0 while there is none")
-        .on(On::Root);
-    /// No room?
-    STORE_WAITING = Metric::gauge("store_waiting_for_room", "1 while the root waits for room on its disk; meanwhile nothing changes")
-        .on(On::Root);
-    /// How much it is.
-    STORE_BYTES = Metric::gauge("store_bytes", "The bytes that the state directory takes; 0 without one")
-        .on(On::Root);
-
     /// Where the node is in the root's history.
     REVISION = Metric::gauge("revision", "The transitions of the root that what is shown includes");
     /// How far from the root.
@@ -187,7 +171,7 @@ catalogue! {
     PARENT_MOVES = Metric::counter("parent_moves", "How often this node went over to another of its parents")
         .on(On::Replicant);
     /// Snapshots instead of deltas.
-    RESYNCS = Metric::counter("resyncs", "Snapshots taken instead of deltas, by reason (first, epoch, compacted, digest, malformed)")
+    RESYNCS = Metric::counter("resyncs", "Snapshots taken instead of deltas, by reason (first, epoch, compacted, digest, malformed, selection)")
         .by(&["reason"]).on(On::Replicant);
     /// What travels.
     DELTAS = Metric::counter("deltas", "Deltas applied from the parent (link up) and sent to followers (link down)")
@@ -208,6 +192,8 @@ catalogue! {
         .by(&["follower"]);
     /// Who may not.
     FOLLOWERS_REFUSED = Metric::counter("followers_refused", "Handshakes of followers that were refused");
+    /// Who said nothing any more.
+    FOLLOWERS_DROPPED = Metric::counter("followers_dropped", "Followers whose connection was closed because nothing was heard of them any more");
     /// What can be resumed from.
     RING_DELTAS = Metric::gauge("ring_deltas", "The deltas that can be resumed from");
     /// How large that is.

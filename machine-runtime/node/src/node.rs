@@ -10,8 +10,8 @@ use machine_runtime::replica::{Follower, Link, LinkState, Source, Tcp};
 use machine_runtime::{
     DynState, Epoch, Handle, Machine, Mutation, Owner, Schema, States, View, ViewOptions,
 };
-use tokio::net::TcpListener;
 use tokio::join;
+use tokio::net::TcpListener;
 use tokio::time::timeout;
 
 use crate::debugging::{Debugging, Subject};

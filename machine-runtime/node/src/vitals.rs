@@ -160,8 +160,8 @@ mod tests {
     async fn a_machine_that_answers_is_alive() {
         let (tasks, vitals) = (Tasks::default(), Vitals::default());
         let machine = Machine::<Flights>::new();
-        let handle = start_machine(machine, &Observers::new(), &tasks);
-        vitals.watch(&handle.await.unwrap().untyped(), &tasks);
+        let handle = start_machine(machine, &Observers::new(), &tasks).await;
+        vitals.watch(&handle.unwrap().untyped(), &tasks);
         sleep(10 * ANSWER_WITHIN).await;
         assert_eq!(vitals.why_dead(), None);
         tasks.stop();

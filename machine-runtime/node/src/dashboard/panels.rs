@@ -2,12 +2,13 @@
 //! known here.
 
 use crate::metrics::{
-    BUILD_INFO, CANCELLATIONS, CONNECTS, DELTAS, ERRORS, EXCEPTION, EXPORTED, FOLLOWER_LAG,
-    FOLLOWERS, FOLLOWERS_REFUSED, HANDLER_SECONDS, HTTP_CONNECTIONS, HTTP_CONNECTIONS_REFUSED,
-    HTTP_EVENT_STREAMS, HTTP_REQUESTS, HTTP_SECONDS, HTTP_WAITING, HTTP_WRITING, LAG_SECONDS,
-    LINK_RECEIVED_BYTES, LINK_SENT_BYTES, LINK_UP, NODE_INFO, OBSERVER_DROPPED, QUEUE_DEPTH,
-    QUEUE_LIMIT, QUEUE_REFUSALS, RESYNCS, REVISION, RING_BYTES, RING_DELTAS, SNAPSHOTS, STALE,
-    START_TIME, STATE_ACTIVE, STATES, STATES_ACTIVE, TICKS, TIER, TRANSITION_SECONDS, TRANSITIONS,
+    BUILD_INFO, CANCELLATIONS, CONNECTS, DELTAS, DRAINING, ERRORS, EXCEPTION, EXPORTED,
+    FOLLOWER_LAG, FOLLOWERS, FOLLOWERS_DROPPED, FOLLOWERS_REFUSED, HANDLER_SECONDS,
+    HTTP_CONNECTIONS, HTTP_CONNECTIONS_REFUSED, HTTP_EVENT_STREAMS, HTTP_REQUESTS, HTTP_SECONDS,
+    HTTP_WAITING, HTTP_WRITING, LAG_SECONDS, LINK_RECEIVED_BYTES, LINK_SENT_BYTES, LINK_UP,
+    NODE_INFO, OBSERVER_DROPPED, PARENT_MOVES, QUEUE_DEPTH, QUEUE_LIMIT, QUEUE_REFUSALS, RESYNCS,
+    REVISION, RING_BYTES, RING_DELTAS, SNAPSHOTS, STALE, START_TIME, STATE_ACTIVE, STATES,
+    STATES_ACTIVE, TICKS, TIER, TRANSITION_SECONDS, TRANSITIONS,
 };
 
 use machine_runtime::STALE_AFTER;
@@ -196,6 +197,13 @@ fn overview() -> Vec<Panel> {
         )
         .size(24, 8)
         .ask("{{machine}}", LINK_UP.max(&["machine"])),
+        Panel::new(
+            "About to stop",
+            Look::Timeline([("no", Tone::Well), ("draining", Tone::Ill)]),
+            "none",
+        )
+        .size(24, 8)
+        .ask("{{machine}}", DRAINING.max(&["machine"])),
     ]
 }
 
@@ -307,12 +315,17 @@ fn replication() -> Vec<Panel> {
         ),
         third(
             Panel::lines("Connects to the parent", "none")
-                .ask("{{machine}}", CONNECTS.shown().increase(&["machine"])),
+                .ask("{{machine}}", CONNECTS.shown().increase(&["machine"]))
+                .ask(
+                    "{{machine}} to another",
+                    PARENT_MOVES.shown().increase(&["machine"]),
+                ),
         ),
         third(
             Panel::lines("Followers", "none")
                 .ask("{{machine}}", FOLLOWERS.max(&["machine"]))
-                .ask("refused", FOLLOWERS_REFUSED.shown().increase(&[])),
+                .ask("refused", FOLLOWERS_REFUSED.shown().increase(&[]))
+                .ask("dropped", FOLLOWERS_DROPPED.shown().increase(&[])),
         ),
         third(
             Panel::lines("Revisions that followers have not asked beyond", "none").ask(

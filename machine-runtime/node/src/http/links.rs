@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use machine_runtime::replica::{Granularity, Link, LinkState, Resync};
+use machine_runtime::replica::{Granularity, Link, LinkState, Resync, Served};
 use serde::Serialize;
 use serde::ser::Serializer;
 
@@ -16,61 +16,75 @@ impl Site {
     pub(super) fn links_page(&self) -> Bytes {
         let (config, view) = (&self.links.config, &self.view);
         let (deltas, bytes) = view.ring_size();
+        let (oldest, most_deltas, most_bytes) = view.ring_bounds();
+        let position = view.position();
+        let down = &self.links.down;
+        let served = down.served(position);
         json_line(&Body {
             node: &self.node.name,
             role: self.node.role,
             tier: view.tier(),
-            position: view.position().map(|position| position.to_string()),
+            position: position.map(|position| position.to_string()),
             draining: self.vitals.is_leaving(),
             upstream: self.links.up.as_ref().map(|link| self.upstream(link)),
             downstream: Downstream {
                 push_interval_ms: Millis(config.push_interval),
-                deltas: self.links.down.deltas(),
-                snapshots: self.links.down.snapshots(),
-                refusals: self.links.down.refusals(),
-                followers: self.followers(),
+                deltas: down.deltas(),
+                snapshots: down.snapshots(),
+                refused: down.refusals(),
+                dropped: down.dropped(),
+                followers: served.iter().map(Follower::new).collect(),
             },
             ring: Ring {
                 deltas,
                 bytes,
-                most_deltas: config.ring_deltas,
-                most_bytes: config.ring_bytes,
+                most_deltas,
+                most_bytes,
+                oldest: position.map(|_| oldest),
             },
         })
     }
 
     fn upstream<'a>(&'a self, link: &Link) -> Upstream<'a> {
         let config = &self.links.config;
-        let state = link.state();
+        let (state, edge) = (link.state(), link.edge());
+        let edge = edge.as_deref();
         let (name, why) = match &*state {
-            LinkState::Connecting { error, .. } => ("connecting", error.clone()),
             LinkState::Following { .. } => ("following", None),
             LinkState::Refused { why } => ("refused", Some(why.clone())),
-            _ => ("unknown", None),
+            LinkState::Connecting { error, .. } => ("connecting", error.clone()),
+            _ => ("connecting", None),
         };
         let resyncs = Resync::ALL.map(|reason| (reason.name(), link.resyncs(reason)));
+        let view = &self.view;
         Upstream {
             state: name,
             why,
             parent: link.parent().map(|parent| (*parent).clone()),
+            index: edge.map(|edge| edge.index),
             parents: &self.links.parents,
+            protocol: edge.map(|edge| edge.protocol),
+            tier: edge.map(|edge| edge.tier),
+            push_interval_ms: Millis(
+                edge.map_or(config.parent_interval, |edge| edge.push_interval),
+            ),
             heartbeat_ms: Millis(config.heartbeat),
             stale_after_ms: Millis(config.stale_after),
+            prefer_every_ms: Millis(config.prefer_every),
             granularity: granularity(config.granularity),
+            compress: edge.map_or(config.compress, |edge| edge.compress),
+            max_frame: edge.map(|edge| edge.max_frame).or(config.max_frame),
+            selection: view.selection().map(|selection| Selected {
+                list: config.select.as_deref(),
+                states: selection.len(),
+            }),
             connects: link.connects(),
+            moves: link.moves(),
             resyncs: resyncs.into(),
             deltas: link.deltas(),
-            age_ms: u64::try_from(self.view.age().as_millis()).unwrap_or(u64::MAX),
-            stale: self.view.is_stale(),
+            age_ms: u64::try_from(view.age().as_millis()).unwrap_or(u64::MAX),
+            stale: view.is_stale(),
         }
-    }
-
-    fn followers(&self) -> Vec<Follower> {
-        let newest = self.view.position();
-        let lags = newest.map_or_else(Vec::new, |newest| self.links.down.lags(newest));
-        lags.into_iter()
-            .map(|(name, lag)| Follower { name, lag })
-            .collect()
     }
 }
 
@@ -89,7 +103,7 @@ struct Body<'a> {
     position: Option<String>,
     draining: bool,
     upstream: Option<Upstream<'a>>,
-    downstream: Downstream,
+    downstream: Downstream<'a>,
     ring: Ring,
 }
 
@@ -98,30 +112,76 @@ struct Upstream<'a> {
     state: &'static str,
     why: Option<String>,
     parent: Option<String>,
+    index: Option<usize>,
     parents: &'a [String],
+    protocol: Option<u16>,
+    tier: Option<u32>,
+    push_interval_ms: Millis,
     heartbeat_ms: Millis,
     stale_after_ms: Millis,
+    prefer_every_ms: Millis,
     granularity: &'static str,
+    compress: bool,
+    max_frame: Option<usize>,
+    selection: Option<Selected<'a>>,
     connects: u64,
+    moves: u64,
     resyncs: BTreeMap<&'static str, u64>,
     deltas: u64,
     age_ms: u64,
     stale: bool,
 }
 
+/// The states that travel over a link, where these are not all.
 #[derive(Serialize)]
-struct Downstream {
-    push_interval_ms: Millis,
-    deltas: u64,
-    snapshots: u64,
-    refusals: u64,
-    followers: Vec<Follower>,
+struct Selected<'a> {
+    /// The list that the node was given, where it is this node's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    list: Option<&'a str>,
+    states: usize,
 }
 
 #[derive(Serialize)]
-struct Follower {
-    name: String,
+struct Downstream<'a> {
+    push_interval_ms: Millis,
+    deltas: u64,
+    snapshots: u64,
+    refused: u64,
+    dropped: u64,
+    followers: Vec<Follower<'a>>,
+}
+
+#[derive(Serialize)]
+struct Follower<'a> {
+    name: &'a str,
+    position: Option<String>,
     lag: u64,
+    protocol: u16,
+    push_interval_ms: Millis,
+    heartbeat_ms: Option<Millis>,
+    granularity: &'static str,
+    compress: bool,
+    selection: Option<Selected<'a>>,
+}
+
+impl<'a> Follower<'a> {
+    fn new(served: &'a Served) -> Self {
+        let selection = served.selection.as_ref();
+        Self {
+            name: &served.name,
+            position: served.position.map(|position| position.to_string()),
+            lag: served.lag,
+            protocol: served.protocol,
+            push_interval_ms: Millis(served.push_interval),
+            heartbeat_ms: served.heartbeat.map(Millis),
+            granularity: granularity(served.granularity),
+            compress: served.compress,
+            selection: selection.map(|selection| Selected {
+                list: None,
+                states: selection.len(),
+            }),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -130,6 +190,7 @@ struct Ring {
     bytes: usize,
     most_deltas: usize,
     most_bytes: usize,
+    oldest: Option<u64>,
 }
 
 /// A time in milliseconds: a whole number where it is one.

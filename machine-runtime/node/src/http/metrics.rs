@@ -316,6 +316,7 @@ impl Figures {
             let following = matches!(*link.state(), LinkState::Following { .. });
             out.one(&catalogue::LINK_UP, following.into())?;
             out.one(&catalogue::CONNECTS, link.connects())?;
+            out.one(&catalogue::PARENT_MOVES, link.moves())?;
             out.each(&catalogue::RESYNCS, resyncs(link))?;
         }
         let both = |up: Option<u64>, down| {
@@ -338,6 +339,7 @@ impl Figures {
         let lags = lags.iter().map(|(name, lag)| ([name.as_str()], *lag));
         out.each(&catalogue::FOLLOWER_LAG, lags.take(MOST_FOLLOWERS))?;
         out.one(&catalogue::FOLLOWERS_REFUSED, source.refusals())?;
+        out.one(&catalogue::FOLLOWERS_DROPPED, source.dropped())?;
         let (deltas, bytes) = self.handle.view().ring_size();
         out.one(&catalogue::RING_DELTAS, deltas as u64)?;
         out.one(&catalogue::RING_BYTES, bytes as u64)
