@@ -60,6 +60,9 @@ Examples:
                                                 a root of its own
   flights node --name rep-1 --parent localhost:19700 --addr :19701 --http-addr :18701
                                                 a replicant that follows it
+  flights node --addr :19700 --state-dir state  a root whose history outlives it
+  flights --push-interval 10ms,100ms            pushes of the root often, those below it less so
+  flights links --node localhost:18703          how a node is linked
   flights get --node localhost:18701            the active states of a node
   flights watch --node localhost:18701          its changes as they happen
   flights mutate add Flight1Delayed --node localhost:18703
@@ -75,7 +78,8 @@ Examples:
   flights bench --quick                         what it all costs, in less than a minute
 
 Exit codes: 0 success, 1 failure, 2 wrong usage, 3 a node, the root behind it, or Grafana, could \
-not be reached, 4 a mutation was canceled, 5 whether a mutation was run is unknown.";
+not be reached, 4 a mutation was canceled, 5 whether a mutation was run is unknown, 6 the history \
+of a root could not be opened or kept.";
 
 /// What was asked for cannot be; the exit code is that of a wrong flag.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -172,6 +176,8 @@ pub enum Command {
     Get(GetArgs),
     /// Prints the changes of a node as they happen
     Watch(NodeRef),
+    /// Prints how a node is linked: whom it follows, who follows it, on which terms
+    Links(NodeRef),
     /// Changes states at the root, by way of any node
     Mutate(MutateArgs),
     /// Makes a Grafana dashboard and Prometheus rules, or takes the dashboard to a Grafana

@@ -17,7 +17,7 @@
 //!
 //! * [`states`] is the machine's shape and [`payloads`] what its states carry, [`tower`] decides at
 //!   the root what relations cannot, [`narrator`] tells in words what a replica sees.
-//! * [`feed`] is what moves it, [`traffic`] lets that flow into a root, [`tree`] is all nodes. What a
+//! * [`feed`] is what moves it, [`root`] is the machine itself, [`traffic`] lets that flow into a root, [`tree`] is all nodes. What a
 //!   node is, for these states as for any, is `machine-node`.
 //! * [`cli`] is the command line, [`run`] what its subcommands do, [`dashboard`] and [`graph`] what two of
 //!   them make, [`debug`] what one shows.
@@ -30,6 +30,7 @@ pub mod graph;
 pub mod narrator;
 pub mod payloads;
 pub mod replay;
+pub mod root;
 pub mod run;
 pub mod states;
 pub mod tower;

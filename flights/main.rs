@@ -12,6 +12,7 @@ use flights::cli::{Cli, Command, ObserveArgs, TreeArgs, Usage};
 use flights::{dashboard, debug, graph, replay, run};
 use machine_node::client::{Canceled, NoRoot, Unknown, Unreachable};
 use machine_node::dashboard::push::Unreachable as NoGrafana;
+use machine_node::disk::Unkept;
 use machine_node::status::Lines;
 use machine_node::telemetry;
 use machine_node::terminal::Terminal;
@@ -34,6 +35,9 @@ const CANCELED: u8 = 4;
 /// Whether a mutation was run is unknown.
 const UNKNOWN: u8 = 5;
 
+/// The history of a root cannot be opened, or not be kept any more.
+const UNKEPT: u8 = 6;
+
 /// How long whoever reads standard error may take for an error.
 const TELL: Duration = Duration::from_secs(1);
 
@@ -49,6 +53,8 @@ fn main() -> ExitCode {
                 UNREACHABLE
             } else if error.is::<Unknown>() {
                 UNKNOWN
+            } else if error.is::<Unkept>() {
+                UNKEPT
             } else if error.is::<Usage>() {
                 USAGE
             } else {
@@ -109,6 +115,7 @@ fn try_main() -> anyhow::Result<()> {
         Command::Node(args) => on(one_thread()?, run::node(args, logs)),
         Command::Get(args) => on(one_thread()?, run::get(args)),
         Command::Watch(args) => on(one_thread()?, run::watch(args)),
+        Command::Links(from) => on(one_thread()?, run::links(from)),
         Command::Mutate(args) => on(one_thread()?, run::mutate(args)),
         Command::Dashboard(args) => on(one_thread()?, dashboard::make(args)),
         Command::Graph(args) => on(one_thread()?, graph::draw(args)),

@@ -3,34 +3,34 @@
 use std::time::Duration;
 
 use anyhow::Context;
-use machine_runtime::observe::Observers;
-use machine_runtime::{Machine, States};
+use machine_runtime::States;
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 
 use crate::cli::{
-    Addr, GetArgs, MutateArgs, NodeArgs, NodeRef, ObserveArgs, SHIPPED, TopArgs, TreeArgs, Usage,
-    VERSION,
+    Addr, GetArgs, MutateArgs, NodeRef, ObserveArgs, SHIPPED, TopArgs, TreeArgs, Usage, VERSION,
 };
-use crate::narrator::narrate;
 use crate::states::Flights;
-use crate::tower::Tower;
 use crate::traffic::{SERVES_ON, Traffic};
 use crate::tree::Tree;
 use machine_node::client;
-use machine_node::debugging::Debugging;
-use machine_node::node::{self, Node, NodeConfig, Origin, Sockets};
 use machine_node::observe::ObserveConfig;
-use machine_node::shutdown::{PATIENCE, Signals, Tasks, input_ends};
+use machine_node::shutdown::{PATIENCE, Signals, Tasks};
 use machine_node::status::{Lines, Row};
-use machine_node::telemetry::{Logs, Role};
+use machine_node::telemetry::Logs;
 use machine_node::terminal::Terminal;
 use machine_node::top;
-use machine_node::{health, log, systemd};
+
+mod node;
+
+pub use self::node::node;
 
 /// How soon after the first a second signal is the same one told twice: `timeout` and shells
 /// signal a process and its group.
 const REPEAT: Duration = Duration::from_millis(100);
+
+/// How long a root that keeps its history may take to end: its last batch may have to get to a slow disk.
+const DISK_PATIENCE: Duration = Duration::from_secs(10);
 
 /// What is said to a second signal.
 const INTERRUPTED: &str = "interrupted while ending";
@@ -59,7 +59,7 @@ pub async fn tree(
     let narrates = terminal.is_live() || args.feed.replay.is_some();
     let tree = tokio::select! {
         tree = Tree::start(&args, narrates, &tasks, &logs, &lines) => tree?,
-        () = signals.next() => return end(&tasks, &mut signals).await,
+        () = signals.next() => return end(&tasks, &mut signals, PATIENCE).await,
     };
     let hints = curl_lines(&tree.rows());
     let redrawn = terminal.is_live();
@@ -106,144 +106,15 @@ pub async fn tree(
         () = tasks.panicked() => Err(panicked()),
         error = tasks.failed() => Err(error),
     };
+    let ended = tasks.take_failure().map_or(ended, Err);
     terminal
         .last(|| tree.rows(), &lines, &hints)
         .await
         .context("cannot write to standard output")?;
-    end(&tasks, &mut signals).await?;
+    let on_disk = args.state.state_dir.is_some() && !args.processes;
+    let patience = if on_disk { DISK_PATIENCE } else { PATIENCE };
+    end(&tasks, &mut signals, patience).await?;
     ended
-}
-
-/// Runs one node until it is interrupted.
-///
-/// # Errors
-///
-/// If it cannot be started.
-pub async fn node(args: NodeArgs, logs: Logs) -> anyhow::Result<()> {
-    let parents: Vec<String> = args
-        .parent
-        .iter()
-        .filter_map(|parent| Some(parent.0.as_ref()?.to_string()))
-        .collect();
-    check_node(&args, &parents)?;
-    let feeds = args.feed.replay.is_some() || args.feed.random.is_some();
-    let link = args.link.config(args.push_interval, args.parent_interval);
-    let observe = reports(&args.observe)?;
-    let traffic = Traffic::new(&args.feed)?;
-    let mut signals = Signals::listen()?;
-    let tasks = Tasks::default();
-    let rpc = listen(&args.addr).await?;
-    let http = match args.http_addr.and_then(|addr| addr.0) {
-        Some(addr) => Some(listen(&addr).await?),
-        None => None,
-    };
-    let name = args.name.filter(|name| !name.is_empty());
-    let name = match name {
-        Some(name) => name,
-        None if parents.is_empty() => "root".to_owned(),
-        None => args.addr.to_string(),
-    };
-    logs.push(&observe, Some(&name), &tasks)?;
-    let debugging = Debugging::start(&program(), &args.debug.config(None), &logs, &tasks)?;
-    let mut root = None;
-    let origin = if parents.is_empty() {
-        logs.add_node(&name, Role::Root);
-        let (machine, observers) = (Machine::new().with(Tower), Observers::new());
-        log::attach(&observers, Flights::schema(), &name, Role::Root, &tasks);
-        let started = node::start_machine_with(machine, link.view(), &observers, &tasks);
-        let root = root.insert(started.await?);
-        if let Some(every) = observe.healthcheck {
-            health::start(root, every, &tasks)?;
-        }
-        Origin::Machine(root.untyped(), observers)
-    } else {
-        logs.add_node(&name, Role::Replicant);
-        Origin::Parents(Flights::schema().clone(), parents)
-    };
-    let mut config = NodeConfig::new(name, VERSION, origin, observe);
-    config.link = link;
-    config.exports = logs.exports();
-    config.debugging = debugging;
-    let lines = Lines::default();
-    let followers = rpc.local_addr().context("a socket without an address")?;
-    let node = Node::start(config, Sockets { rpc, http }, &tasks)?;
-    systemd::tell(&node, &tasks);
-    // Who narrates tells what a replay's own words would.
-    let told = args.narrate || args.supervised;
-    let row = node.row();
-    lines.push(format!("{}: tarpc {followers}", row.name));
-    if !row.http.is_empty() {
-        lines.push(format!("{}: http://{}/", row.name, row.http));
-    }
-    if args.narrate {
-        narrate(&node, &lines, String::new(), &tasks)?;
-    }
-    let life = async {
-        if let Some(root) = root.filter(|_| feeds) {
-            traffic.run(&root, &lines, !told).await?;
-        }
-        std::future::pending::<anyhow::Result<()>>().await
-    };
-    let mut terminal = Terminal::plain();
-    let mut drains = false;
-    let ended = tokio::select! {
-        ended = life => ended,
-        shown = terminal.show(Vec::new, &lines, &[]) => {
-            shown.context("cannot write to standard output")
-        }
-        () = signals.next() => {
-            drains = true;
-            Ok(())
-        }
-        // The whole tree ends: there is nobody to send anywhere.
-        () = input_ends(), if args.supervised => Ok(()),
-        () = tasks.panicked() => Err(panicked()),
-        error = tasks.failed() => Err(error),
-    };
-    if drains {
-        tokio::select! {
-            () = node.drain() => {}
-            () = signals.next_after(REPEAT) => anyhow::bail!(INTERRUPTED),
-        }
-    }
-    terminal
-        .last(Vec::new, &lines, &[])
-        .await
-        .context("cannot write to standard output")?;
-    end(&tasks, &mut signals).await?;
-    ended
-}
-
-/// Whether a node can be what its flags say.
-fn check_node(args: &NodeArgs, parents: &[String]) -> Result<(), Usage> {
-    let config = args.link.config(args.push_interval, args.parent_interval);
-    config
-        .check(Flights::schema())
-        .map_err(|error| Usage(error.to_string()))?;
-    if parents.is_empty() {
-        if config.select.is_some() {
-            let why = "--select is for replicants: a root shows all that its machine has";
-            return Err(Usage(why.to_owned()));
-        }
-        return Ok(());
-    }
-    let list = parents.join(", ");
-    let feeds = args.feed.replay.is_some() || args.feed.random.is_some();
-    if feeds {
-        let why = "--replay and --random are for a root, whose states everybody else copies";
-        return Err(Usage(format!("{why}; this node follows {list}")));
-    }
-    if args.state.state_dir.is_some() {
-        let why =
-            "--state-dir is for a root: the history of a replicant is its root's, which keeps it";
-        return Err(Usage(format!("{why}; this node follows {list}")));
-    }
-    for (i, parent) in parents.iter().enumerate() {
-        if parents[..i].contains(parent) {
-            return Err(Usage(format!("--parent: {parent} is there twice")));
-        }
-    }
-    Ok(())
 }
 
 /// Prints the active states of a node, or how some are.
@@ -263,6 +134,15 @@ pub async fn get(args: GetArgs) -> anyhow::Result<()> {
 /// [`client::Unreachable`] at the first attempt, or what the node said.
 pub async fn watch(from: NodeRef) -> anyhow::Result<()> {
     client::watch(from.node.as_str(), from.json).await
+}
+
+/// Prints how a node is linked.
+///
+/// # Errors
+///
+/// [`client::Unreachable`], or what the node said.
+pub async fn links(from: NodeRef) -> anyhow::Result<()> {
+    client::print_links(from.node.as_str(), from.json).await
 }
 
 /// Shows how nodes do until it is interrupted, or once.
@@ -313,10 +193,10 @@ async fn listen(addr: &Addr) -> anyhow::Result<TcpListener> {
     listener.with_context(|| format!("cannot listen on {addr}"))
 }
 
-/// Stops all tasks; a second signal does not wait for them.
-async fn end(tasks: &Tasks, signals: &mut Signals) -> anyhow::Result<()> {
+/// Stops all tasks and waits for them, for `patience` at most; a second signal does not wait for them.
+async fn end(tasks: &Tasks, signals: &mut Signals, patience: Duration) -> anyhow::Result<()> {
     tokio::select! {
-        left = tasks.finish(PATIENCE) => {
+        left = tasks.finish(patience) => {
             anyhow::ensure!(left == 0, "{left} tasks did not end in time");
             Ok(())
         }

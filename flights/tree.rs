@@ -8,26 +8,25 @@ use std::time::Duration;
 
 use anyhow::Context;
 use machine_node::debugging::{DEFAULT_ADDR, DebugConfig, Debugging};
+use machine_node::health;
 use machine_node::links::LinkConfig;
-use machine_node::node::{self, Node, NodeConfig, Origin, Sockets};
+use machine_node::node::{Node, NodeConfig, Origin, Sockets};
 use machine_node::observe::ObserveConfig;
 use machine_node::places::{Place, parents, places};
 use machine_node::processes::{NodeProcess, Processes};
 use machine_node::shutdown::Tasks;
 use machine_node::status::{Lines, Row};
 use machine_node::telemetry::{Logs, Role};
-use machine_node::{health, log};
-use machine_runtime::observe::Observers;
-use machine_runtime::{Handle, Machine, States};
+use machine_runtime::{Handle, States};
 use tokio::net::TcpListener;
 
 use crate::cli::{
     DEBUG_ADDR, HTTP_PORT, RPC_PORT, TreeArgs, Usage, VERSION, link_args, record_args,
 };
 use crate::narrator::narrate;
+use crate::root::Root;
 use crate::run::{program, reports};
 use crate::states::Flights;
-use crate::tower::Tower;
 use crate::traffic::OVER;
 
 /// A running tree.
@@ -107,25 +106,21 @@ impl Tree {
         }
         logs.push(&observe, None, tasks)?;
         let debugging = Debugging::start(&program(), &debug, logs, tasks)?;
-        let observers = Observers::new();
-        if let Some(root) = places.first() {
-            log::attach(&observers, Flights::schema(), &root.name, Role::Root, tasks);
-        }
-        let machine = Machine::new().with(Tower);
         let view = link(&places[0]).view();
-        let root = node::start_machine_with(machine, view, &observers, tasks).await?;
+        let root = Root::start(&places[0].name, &args.state, view, tasks, lines).await?;
         if let Some(every) = observe.healthcheck {
-            health::start(&root, every, tasks)?;
+            health::start(&root.handle, every, tasks)?;
         }
         let mut nodes = Vec::new();
         for (i, (place, (rpc, http))) in places.iter().zip(sockets).enumerate() {
             let role = place.parent.map_or(Role::Root, |_| Role::Replicant);
             logs.add_node(&place.name, role);
             let origin = match place.parent {
-                None => Origin::Machine(root.untyped(), observers.clone()),
+                None => Origin::Machine(root.handle.untyped(), root.observers.clone()),
                 Some(_) => Origin::Parents(Flights::schema().clone(), parents_of(i)),
             };
             let mut config = NodeConfig::new(&place.name, VERSION, origin, observe.clone());
+            config.disk = root.disk.clone().filter(|_| place.parent.is_none());
             config.link = link(place);
             config.exports = logs.exports();
             config.debugging = debugging.clone();
@@ -136,7 +131,7 @@ impl Tree {
             }
             nodes.push(node);
         }
-        Ok(Self::Here(root, nodes))
+        Ok(Self::Here(root.handle, nodes))
     }
 
     /// How the nodes are, the root first. Each follows its parent.

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use clap::builder::FalseyValueParser;
 use clap::{Args, ValueEnum};
 use humantime::format_duration;
 use machine_node::links::LinkConfig;
+use machine_runtime::durable::Durability;
 use machine_runtime::replica::Granularity;
 
 use super::debug::size;
@@ -168,6 +169,15 @@ pub struct StateArgs {
 }
 
 impl StateArgs {
+    /// Where and how the history of a root is kept, if it is.
+    pub fn kept(&self) -> Option<(&Path, Durability)> {
+        let durability = match self.durability {
+            Durable::Sync => Durability::Sync,
+            Durable::Relaxed(within) => Durability::Relaxed(within),
+        };
+        self.state_dir.as_deref().map(|dir| (dir, durability))
+    }
+
     /// The flags of a root that keeps its history so.
     pub fn args(&self) -> Vec<OsString> {
         let Some(folder) = &self.state_dir else {

@@ -17,8 +17,10 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+mod links;
 mod write;
 
+pub use links::print_links;
 pub use write::{Canceled, NoRoot, Unknown, Wanted, mutate};
 
 /// How long a node may take to answer.

@@ -6,7 +6,7 @@
 //! * [`places`] says which nodes a tree has, [`processes`] runs nodes in processes of their own and
 //!   starts those again that end.
 //! * [`client`] asks nodes over HTTP, [`top`] shows how they do, [`random`] is traffic for a root.
-//! * [`links`] says how a node is linked, [`vitals`] how it is.
+//! * [`links`] says how a node is linked, [`vitals`] how it is, [`disk`] where a root keeps its history.
 //! * [`observe`] says to whom a node reports, [`metrics`] which metrics it has, [`log`] what of it is
 //!   logged; `otlp` sends traces. [`health`] is a root's pulse, and [`dashboard`] makes pictures and
 //!   alerts of metrics.
@@ -17,6 +17,7 @@
 pub mod client;
 pub mod dashboard;
 pub mod debugging;
+pub mod disk;
 pub mod health;
 pub mod http;
 pub mod links;

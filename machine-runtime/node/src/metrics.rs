@@ -151,6 +151,22 @@ catalogue! {
     QUEUE_REFUSALS = Metric::counter("queue_refusals", "Mutations that found no place to wait, by reason (busy, full, displaced, backing_off)")
         .by(&["reason"]);
 
+    /// What is on disk.
+    STORE_COMMITS = Metric::counter("store_commits", "Batches of transitions that the root has kept in its state directory; 0 without one")
+        .on(On::Root);
+    /// How long that takes.
+    STORE_COMMIT_SECONDS = Metric::histogram("store_commit_seconds", "How long it took to keep a batch; nothing of it is shown or answered before")
+        .on(On::Root);
+    /// How long it takes now.
+    STORE_COMMITTING = Metric::gauge("store_committing_seconds", "How long the root has been at keeping the batch that it keeps now, 0 while there is none")
+        .on(On::Root);
+    /// No room?
+    STORE_WAITING = Metric::gauge("store_waiting_for_room", "1 while the root waits for room on its disk; meanwhile nothing changes")
+        .on(On::Root);
+    /// How much it is.
+    STORE_WRITTEN_BYTES = Metric::counter("store_written_bytes", "Bytes of batches and checkpoints that the root has written to its state directory")
+        .on(On::Root);
+
     /// Where the node is in the root's history.
     REVISION = Metric::gauge("revision", "The transitions of the root that what is shown includes");
     /// How far from the root.

@@ -8,13 +8,16 @@ use anyhow::Context;
 use machine_runtime::observe::Observers;
 use machine_runtime::replica::{Follower, Link, LinkState, Source, Tcp};
 use machine_runtime::{
-    DynState, Epoch, Handle, Machine, Mutation, Owner, Schema, States, View, ViewOptions,
+    DynState, Epoch, Handle, Machine, MutateError, Mutation, Owner, Schema, States, View,
+    ViewOptions,
 };
 use tokio::join;
 use tokio::net::TcpListener;
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use crate::debugging::{Debugging, Subject};
+use crate::disk::{Disk, Opened, Unkept};
 use crate::http::Http;
 use crate::links::{LinkConfig, Links};
 use crate::log;
@@ -37,6 +40,8 @@ pub struct NodeConfig {
     pub version: &'static str,
     /// Where its states come from.
     pub origin: Origin,
+    /// Where its history is kept, if it is a root that does.
+    pub disk: Option<Disk>,
     /// How its links are.
     pub link: LinkConfig,
     /// To whom it reports.
@@ -60,6 +65,7 @@ impl NodeConfig {
             name: name.into(),
             version,
             origin,
+            disk: None,
             link: LinkConfig::default(),
             observe,
             exports: Exports::default(),
@@ -112,16 +118,60 @@ pub async fn start_machine_with<S: States>(
         owner.run(stopped).await;
         drop(held);
     });
+    bring_up(&handle).await?;
+    Ok(handle)
+}
+
+/// As [`start_machine_with`], of a machine that goes on where its history stands and keeps what it does.
+/// `bind` gives it its handlers. If what it does cannot be kept any more, it ends, and `tasks` have
+/// [failed](Tasks::failed).
+///
+/// # Errors
+///
+/// As [`start_machine`], or [`Unkept`].
+pub async fn start_durable<S: States>(
+    opened: Opened,
+    bind: impl FnOnce(Machine<S>) -> Machine<S>,
+    mut options: ViewOptions,
+    observers: &Observers,
+    tasks: &Tasks,
+) -> anyhow::Result<Handle<S>> {
+    let Opened { kept, recovered } = opened;
+    options.observers = Some(observers.clone());
+    let machine = bind(recovered.machine());
+    let (handle, owner) = Owner::durable(machine, recovered, kept, options);
+    let (stopped, held, failing) = (tasks.stopped(), handle.clone(), tasks.clone());
+    let (over, ended) = oneshot::channel::<()>();
+    tasks.spawn(async move {
+        if let Err(error) = owner.run_durable(stopped).await {
+            failing.fail(Unkept::new(error).into());
+        }
+        drop((held, over));
+    });
+    if let Err(error) = bring_up(&handle).await {
+        if error.is::<MutateError>() {
+            // It says nothing but ends.
+            let _ = ended.await;
+        }
+        return Err(tasks.take_failure().unwrap_or(error));
+    }
+    Ok(handle)
+}
+
+/// Activates the states that say that a machine is up, as far as it has them and they are not active.
+async fn bring_up<S: States>(handle: &Handle<S>) -> anyhow::Result<()> {
     let begin: Vec<S> = ["Start", "Ready"]
         .iter()
         .filter_map(|name| name.parse().ok())
+        .filter(|state| !handle.view().is_active(*state))
         .collect();
-    if !begin.is_empty() {
-        let receipt = handle.mutate(Mutation::add(begin)).await?;
-        let started = receipt.outcome.is_executed();
-        anyhow::ensure!(started, "the machine refuses to start");
+    if begin.is_empty() {
+        return Ok(());
     }
-    Ok(handle)
+    let receipt = handle.mutate(Mutation::add(begin)).await?;
+    let started = receipt.outcome.is_executed();
+    anyhow::ensure!(started, "the machine refuses to start");
+    Ok(())
 }
 
 /// What a node listens on. The caller has bound them.
@@ -158,7 +208,7 @@ impl Node {
             .context("a socket without an address")?
             .to_string();
         let (name, debugging) = (&config.name, &config.debugging);
-        let vitals = Vitals::default();
+        let vitals = Vitals::new(config.disk);
         let (handle, up, parents, observers) = match config.origin {
             Origin::Machine(handle, observers) => {
                 let schema = handle.view().schema();

@@ -46,6 +46,14 @@ impl Tasks {
         self.failed.cancel();
     }
 
+    /// Why the program cannot go on, if a task has said so and nobody has taken it yet.
+    pub fn take_failure(&self) -> Option<anyhow::Error> {
+        self.failure
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+    }
+
     /// Resolves with the reason once a task has said that the program cannot go on. One who waits gets it.
     ///
     /// # Cancel safety
@@ -53,12 +61,7 @@ impl Tasks {
     /// If dropped, the reason is there for the next one.
     pub async fn failed(&self) -> anyhow::Error {
         self.failed.cancelled().await;
-        let failure = self
-            .failure
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        match failure {
+        match self.take_failure() {
             Some(error) => error,
             None => std::future::pending().await,
         }

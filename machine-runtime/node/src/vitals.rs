@@ -13,6 +13,7 @@ use machine_runtime::{DynState, Handle, View};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
+use crate::disk::Disk;
 use crate::shutdown::Tasks;
 
 /// How often a machine is asked whether it still answers.
@@ -30,6 +31,7 @@ pub struct Vitals {
 #[derive(Debug, Default)]
 struct Inner {
     leaving: CancellationToken,
+    disk: Option<Disk>,
     seen: Mutex<Seen>,
 }
 
@@ -42,6 +44,22 @@ struct Seen {
 }
 
 impl Vitals {
+    /// Of a node that keeps its history, if it is a root that does.
+    pub fn new(disk: Option<Disk>) -> Self {
+        let inner = Inner {
+            disk,
+            ..Inner::default()
+        };
+        Self {
+            inner: Arc::new(inner),
+        }
+    }
+
+    /// Where the node keeps its history, if it does.
+    pub fn disk(&self) -> Option<&Disk> {
+        self.inner.disk.as_ref()
+    }
+
     /// Has the node leave: it is not ready any more, and whoever waits on it is sent away.
     pub(crate) fn leave(&self) {
         self.inner.leaving.cancel();
@@ -94,6 +112,10 @@ impl Vitals {
             return Some(format!("{part} has ended"));
         }
         let waited = seen.asked?.elapsed();
+        // One that waits for its disk would wait for it after a restart too.
+        if self.disk().is_some_and(|disk| disk.committing().is_some()) {
+            return None;
+        }
         (waited > ANSWER_WITHIN).then(|| {
             let seconds = waited.as_secs();
             format!("the machine has not answered for {seconds} s")
@@ -107,10 +129,11 @@ impl Vitals {
         }
         let state = link.map(Link::state);
         let Some(state) = state.as_deref() else {
-            return view
-                .position()
-                .is_none()
-                .then(|| "nothing to show yet: the machine has not started".to_owned());
+            if view.position().is_none() {
+                return Some("nothing to show yet: the machine has not started".to_owned());
+            }
+            let disk = self.disk();
+            return disk.and_then(|disk| disk.why_stuck(view.stale_after()));
         };
         if view.position().is_none() {
             return Some(format!("nothing to show yet: {state}"));

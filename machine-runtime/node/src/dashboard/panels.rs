@@ -8,7 +8,8 @@ use crate::metrics::{
     HTTP_WAITING, HTTP_WRITING, LAG_SECONDS, LINK_RECEIVED_BYTES, LINK_SENT_BYTES, LINK_UP,
     NODE_INFO, OBSERVER_DROPPED, PARENT_MOVES, QUEUE_DEPTH, QUEUE_LIMIT, QUEUE_REFUSALS, RESYNCS,
     REVISION, RING_BYTES, RING_DELTAS, SNAPSHOTS, STALE, START_TIME, STATE_ACTIVE, STATES,
-    STATES_ACTIVE, TICKS, TIER, TRANSITION_SECONDS, TRANSITIONS,
+    STATES_ACTIVE, STORE_COMMIT_SECONDS, STORE_COMMITS, STORE_COMMITTING, STORE_WAITING,
+    STORE_WRITTEN_BYTES, TICKS, TIER, TRANSITION_SECONDS, TRANSITIONS,
 };
 
 use machine_runtime::STALE_AFTER;
@@ -149,6 +150,7 @@ pub(super) fn rows() -> Vec<Row> {
         row("Errors", errors()),
         row("Latency", latency()),
         row("Queue", queue()),
+        row("Durability", durability()),
         row("Replication", replication()),
         row("HTTP", http()),
         row("Observation", observation()),
@@ -286,6 +288,40 @@ fn queue() -> Vec<Panel> {
             .ask("{{machine}} limit", QUEUE_LIMIT.max(&["machine"])),
         Panel::new("Refusals by reason", Look::Stack, "ops")
             .ask("{{reason}}", QUEUE_REFUSALS.rate(&["reason"])),
+    ]
+}
+
+fn durability() -> Vec<Panel> {
+    let third = |panel: Panel| panel.size(8, 8);
+    vec![
+        third(
+            Panel::lines("Batches kept", "ops")
+                .note("Nothing on a root without --state-dir.")
+                .ask("{{machine}}", STORE_COMMITS.rate(&["machine"])),
+        ),
+        third(
+            Panel::lines("Duration of keeping a batch", "s")
+                .ask(
+                    "{{machine}} p50",
+                    STORE_COMMIT_SECONDS.shown().quantile(0.5, &["machine"]),
+                )
+                .ask(
+                    "{{machine}} p99",
+                    STORE_COMMIT_SECONDS.shown().quantile(0.99, &["machine"]),
+                )
+                .ask("{{machine}} now", STORE_COMMITTING.max(&["machine"])),
+        ),
+        third(
+            Panel::lines("Bytes written", "Bps")
+                .ask("{{machine}}", STORE_WRITTEN_BYTES.rate(&["machine"])),
+        ),
+        Panel::new(
+            "Waiting for room on the disk",
+            Look::Timeline([("no", Tone::Well), ("waiting", Tone::Ill)]),
+            "none",
+        )
+        .size(24, 6)
+        .ask("{{machine}}", STORE_WAITING.max(&["machine"])),
     ]
 }
 

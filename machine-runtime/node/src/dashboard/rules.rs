@@ -1,19 +1,21 @@
-//! What Prometheus records and alerts on. What to do about an alert is in `docs/alerts.md`.
+//! What Prometheus records and alerts on. What an alert means is in
+//! `docs/alerts.md`, what to do about it in `docs/runbook.md`.
 
 use std::fmt::Write as _;
 use std::time::Duration;
 
 use crate::metrics::{
-    BUILD_INFO, ERRORS, EXCEPTION, EXPORTED, HTTP_REQUESTS, LINK_UP, Metric, OBSERVER_DROPPED,
-    PREFIX, QUEUE_DEPTH, QUEUE_LIMIT, RESYNCS, REVISION, STALE, START_TIME, TRANSITION_SECONDS,
+    BUILD_INFO, DRAINING, ERRORS, EXCEPTION, EXPORTED, HTTP_REQUESTS, LINK_UP, Metric,
+    OBSERVER_DROPPED, PARENT_MOVES, PREFIX, QUEUE_DEPTH, QUEUE_LIMIT, RESYNCS, REVISION, STALE,
+    START_TIME, STORE_COMMIT_SECONDS, STORE_COMMITTING, STORE_WAITING, TRANSITION_SECONDS,
     TRANSITIONS,
 };
 
 use super::Options;
 use super::query::{Expr, Series, behind, time};
 
-/// Where it says what an alert means.
-const RUNBOOK: &str = "docs/alerts.md";
+/// Where it says what to do about an alert.
+const RUNBOOK: &str = "docs/runbook.md";
 
 /// The time that recorded rates are over.
 const RECORDED: Duration = Duration::from_mins(1);
@@ -35,6 +37,15 @@ const HOLD: Duration = Duration::from_mins(2);
 
 /// How many snapshots, besides the first, are a storm.
 const RESYNC_STORM: u32 = 5;
+
+/// How often a node may go over to another parent.
+const MOVES: u32 = 5;
+
+/// How long a root may be at one batch.
+const COMMITTING_SECONDS: u32 = 3;
+
+/// How long 99 of 100 batches may take.
+const COMMIT_SECONDS: f64 = 0.25;
 
 /// Which part of the queue may be full.
 const QUEUE_SHARE: f64 = 0.8;
@@ -160,6 +171,7 @@ pub(super) fn recordings(options: &Options) -> Vec<Recording> {
 /// What is alerted on.
 pub(super) fn alerts(options: &Options) -> Vec<Alert> {
     let mut alerts = tree(options);
+    alerts.extend(durability(options));
     alerts.extend(machine(options));
     alerts.extend(reports(options));
     for alert in &mut alerts {
@@ -225,6 +237,27 @@ fn tree(options: &Options) -> Vec<Alert> {
                           deltas.",
         },
         Alert {
+            name: "ParentMoves",
+            expr: PARENT_MOVES
+                .during(window)
+                .increase(&NODE)
+                .then(&format!("> {MOVES}")),
+            hold: Duration::ZERO,
+            severity: Severity::Warning,
+            summary: "{{ $labels.machine }} goes from parent to parent",
+            description: "{{ $value | humanize }} times within the window: its parents come and go, or are \
+                          cut off in turn.",
+        },
+        Alert {
+            name: "DrainStuck",
+            expr: DRAINING.everywhere().max(&NODE).then("== 1"),
+            hold: DOWN_FOR,
+            severity: Severity::Warning,
+            summary: "{{ $labels.machine }} was told to stop and has not",
+            description: "It is not ready, and serves nobody new; followers or writes do not end, or its disk \
+                          does not take the last batch.",
+        },
+        Alert {
             name: "RootRestarted",
             expr: START_TIME
                 .during(again)
@@ -233,9 +266,39 @@ fn tree(options: &Options) -> Vec<Alert> {
                 .then("> 0"),
             hold: Duration::ZERO,
             severity: Severity::Info,
-            summary: "{{ $labels.machine }} began anew",
-            description: "The root was started again: its history is a new epoch, and all replicants \
-                          take snapshots.",
+            summary: "{{ $labels.machine }} was started again",
+            description: "Without a state directory its history is a new epoch, and all replicants take \
+                          snapshots; with one it goes on where it was.",
+        },
+    ]
+}
+
+/// About the disk of a root that keeps its history.
+fn durability(options: &Options) -> Vec<Alert> {
+    let window = options.scaled(WINDOW);
+    let waits = STORE_WAITING.everywhere().max(&NODE).then("== 1");
+    let hangs = STORE_COMMITTING.everywhere().max(&NODE);
+    vec![
+        Alert {
+            name: "RootCannotWrite",
+            expr: waits.with("or", hangs.then(&format!("> {COMMITTING_SECONDS}"))),
+            hold: LINK_FOR,
+            severity: Severity::Critical,
+            summary: "{{ $labels.machine }} cannot write to its disk",
+            description: "The disk is full or does not answer: nothing changes, writers wait, and the root is \
+                          not ready. Reads go on everywhere.",
+        },
+        Alert {
+            name: "RootDiskSlow",
+            expr: STORE_COMMIT_SECONDS
+                .during(window)
+                .quantile(0.99, &NODE)
+                .then(&format!("> {COMMIT_SECONDS}")),
+            hold: HOLD,
+            severity: Severity::Warning,
+            summary: "the disk of {{ $labels.machine }} is slow",
+            description: "One of 100 batches takes {{ $value | humanizeDuration }} to be kept, and whoever \
+                          wrote waits for it.",
         },
     ]
 }

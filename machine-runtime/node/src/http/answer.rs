@@ -7,7 +7,7 @@ use bytes::Bytes;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, VARY};
 use hyper::{Method, StatusCode};
 use machine_runtime::Snapshot;
-use machine_runtime::replica::Link;
+use machine_runtime::replica::{Link, Selection};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 use warp::reply::Response;
@@ -17,7 +17,7 @@ use super::accept::Representation;
 use super::events;
 use super::graph::Drawing;
 use super::metrics::Format;
-use super::pages::{AGE, POSITION, Page, STALE, ascii, put_fresh, set_age};
+use super::pages::{AGE, POSITION, Page, STALE, ascii, put_fresh, set_age, tagged};
 use super::problem::Problem;
 use super::query::{self, Query};
 use super::render::{self, Scene, json_line};
@@ -226,10 +226,11 @@ impl Site {
     ) -> Result<(Page, bool), Problem> {
         let now = self.now()?;
         let is_past = query.is_over(now.position())?;
-        let suffix = format!("-{:08x}", query.hash());
+        let selection = self.selection();
+        let suffix = format!("{}-{:08x}", tagged(selection.as_ref()), query.hash());
         let mut page = Page::new(now.position(), representation, &suffix, Bytes::new());
         if is_past && !is_known(&page, call) {
-            let scene = self.scene(&now);
+            let scene = self.scene(&now, selection.as_ref());
             page.body = match representation {
                 Representation::Json => render::narrow_json(scene, query),
                 Representation::Text | Representation::Html => render::narrow_text(scene, query),
@@ -247,8 +248,14 @@ impl Site {
             return Err(Problem::unknown_state(name, similar(name, names)));
         };
         let now = self.now()?;
-        let body = render::state(self.scene(&now), index);
-        let page = Page::new(now.position(), Representation::Json, "", body);
+        let selection = self.selection();
+        if let Some(selection) = selection.as_ref().filter(|known| !known.contains(index)) {
+            let list = self.links.config.select.as_deref();
+            return Err(Problem::not_selected(name, selection, list));
+        }
+        let body = render::state(self.scene(&now, None), index);
+        let suffix = tagged(selection.as_ref());
+        let page = Page::new(now.position(), Representation::Json, &suffix, body);
         Ok(self.send(&page, call))
     }
 
@@ -321,12 +328,14 @@ impl Site {
         self.view.snapshot().ok_or_else(|| self.not_ready())
     }
 
-    fn scene<'a>(&'a self, now: &'a Snapshot) -> Scene<'a> {
+    fn scene<'a>(&'a self, now: &'a Snapshot, selection: Option<&'a Selection>) -> Scene<'a> {
         Scene {
             node: &self.node,
             tier: self.view.tier(),
             schema: self.view.schema(),
             now,
+            selection,
+            list: self.links.config.select.as_deref(),
         }
     }
 

@@ -1,15 +1,19 @@
 //! How a node is linked, as `/v1/links` shows it.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
+use machine_runtime::durable::Durability;
 use machine_runtime::replica::{Granularity, Link, LinkState, Resync, Served};
 use serde::Serialize;
 use serde::ser::Serializer;
 
+use crate::disk::Disk;
+
 use super::Site;
-use super::render::json_line;
+use super::render::{Selected, json_line};
 
 impl Site {
     /// The links, as JSON.
@@ -42,6 +46,7 @@ impl Site {
                 most_bytes,
                 oldest: position.map(|_| oldest),
             },
+            store: self.vitals.disk().map(Kept::new),
         })
     }
 
@@ -105,6 +110,7 @@ struct Body<'a> {
     upstream: Option<Upstream<'a>>,
     downstream: Downstream<'a>,
     ring: Ring,
+    store: Option<Kept<'a>>,
 }
 
 #[derive(Serialize)]
@@ -130,15 +136,6 @@ struct Upstream<'a> {
     deltas: u64,
     age_ms: u64,
     stale: bool,
-}
-
-/// The states that travel over a link, where these are not all.
-#[derive(Serialize)]
-struct Selected<'a> {
-    /// The list that the node was given, where it is this node's.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    list: Option<&'a str>,
-    states: usize,
 }
 
 #[derive(Serialize)]
@@ -191,6 +188,43 @@ struct Ring {
     most_deltas: usize,
     most_bytes: usize,
     oldest: Option<u64>,
+}
+
+/// Where a root keeps its history.
+#[derive(Serialize)]
+struct Kept<'a> {
+    dir: Cow<'a, str>,
+    durability: &'static str,
+    /// How much later than answered something may be on disk.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    within_ms: Option<Millis>,
+    position: Option<String>,
+    commits: u64,
+    written_bytes: u64,
+    last_sync_ms: Millis,
+    committing_ms: Option<Millis>,
+    waiting_for_room: Option<String>,
+}
+
+impl<'a> Kept<'a> {
+    fn new(disk: &'a Disk) -> Self {
+        let stats = disk.stats();
+        let (durability, within) = match disk.durability() {
+            Durability::Relaxed(within) => ("relaxed", Some(within)),
+            _ => ("sync", None),
+        };
+        Self {
+            dir: disk.dir().to_string_lossy(),
+            durability,
+            within_ms: within.map(Millis),
+            position: stats.position().map(|position| position.to_string()),
+            commits: stats.commits(),
+            written_bytes: stats.bytes(),
+            last_sync_ms: Millis(stats.last_sync()),
+            committing_ms: disk.committing().map(Millis),
+            waiting_for_room: stats.waiting_for_room(),
+        }
+    }
 }
 
 /// A time in milliseconds: a whole number where it is one.

@@ -10,6 +10,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use machine_runtime::durable::StoreStats;
 use machine_runtime::observe::{HandlerKind, HistogramRead, Refused, Side, Stats, TransitionKind};
 use machine_runtime::replica::{Link, LinkState, Resync, SourceStats};
 use machine_runtime::{DynState, ErrorKind, Handle, Snapshot, UnknownState};
@@ -17,6 +18,7 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, text};
 use prometheus_client::registry::Registry;
 
+use crate::disk::Disk;
 use crate::links::Links;
 use crate::metrics::{self as catalogue, COMMON, Metric, PREFIX};
 use crate::observe::{ObserveConfig, Observed};
@@ -196,6 +198,9 @@ impl Collector for Now {
         }
         let refusals = Refused::ALL.map(|why| ([why.name()], figures.stats().refused(why)));
         out.each(&catalogue::QUEUE_REFUSALS, refusals)?;
+        if figures.link.is_none() {
+            figures.write_disk(&self.timings, out)?;
+        }
         figures.write_freshness(snapshot.as_deref(), out)?;
         figures.write_links(out)?;
         figures.write_traffic(&self.timings, out)?;
@@ -235,6 +240,8 @@ impl Figures {
                 let read = self.stats().handler_time(kind).read();
                 timing(&catalogue::HANDLER_SECONDS, Some(kind.name()), read)
             }));
+            let commits = Disk::times(self.vitals.disk());
+            timings.push(timing(&catalogue::STORE_COMMIT_SECONDS, None, commits));
         }
         let routes = self.traffic.timings();
         timings.extend(
@@ -293,6 +300,22 @@ impl Figures {
         let (waiting, limit) = self.handle.queued().unwrap_or_default();
         out.one(&catalogue::QUEUE_DEPTH, waiting as u64)?;
         out.one(&catalogue::QUEUE_LIMIT, limit as u64)
+    }
+
+    fn write_disk(&self, timings: &[Timing], out: &mut Writer<'_>) -> fmt::Result {
+        let disk = self.vitals.disk();
+        let stats = disk.map(Disk::stats);
+        out.one(
+            &catalogue::STORE_COMMITS,
+            stats.map_or(0, StoreStats::commits),
+        )?;
+        out.timings(&catalogue::STORE_COMMIT_SECONDS, timings)?;
+        let committing = disk.and_then(Disk::committing).unwrap_or_default();
+        out.real(&catalogue::STORE_COMMITTING, committing.as_secs_f64())?;
+        let waits = stats.is_some_and(|stats| stats.waiting_for_room().is_some());
+        out.one(&catalogue::STORE_WAITING, waits.into())?;
+        let written = stats.map_or(0, StoreStats::bytes);
+        out.one(&catalogue::STORE_WRITTEN_BYTES, written)
     }
 
     fn write_freshness(&self, now: Option<&Snapshot>, out: &mut Writer<'_>) -> fmt::Result {

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use hyper::HeaderMap;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, VARY};
 use machine_runtime::Position;
+use machine_runtime::replica::Selection;
 
 use super::Site;
 use super::accept::Representation;
@@ -24,11 +25,15 @@ pub(super) static STALE: HeaderName = HeaderName::from_static("machine-stale");
 /// How long ago what is shown was last known to be the root's newest.
 pub(super) static AGE: HeaderName = HeaderName::from_static("machine-age-ms");
 
+/// What a body that everybody asks for depends on: where the node is, how far from the root, and which states
+/// it follows, if not all.
+type Key = (Position, Option<u32>, Option<u64>);
+
 /// A body and the headers that go with it.
 #[derive(Clone, Debug)]
 pub(super) struct Page {
     /// What it was rendered for.
-    key: Option<(Position, Option<u32>)>,
+    key: Option<Key>,
     pub(super) headers: HeaderMap,
     pub(super) body: Bytes,
 }
@@ -64,7 +69,7 @@ impl Page {
 
     /// Where the moment that everybody's page shows is.
     pub(super) fn position(&self) -> Option<Position> {
-        self.key.map(|(position, _)| position)
+        self.key.map(|(position, ..)| position)
     }
 
     /// The page's entity tag, quotes included.
@@ -126,11 +131,27 @@ pub(super) struct Pages {
     schema: ArcSwapOption<Page>,
 }
 
+/// What tells the tags of a node that follows these states from those of others.
+pub(super) fn tagged(selection: Option<&Selection>) -> String {
+    selection.map_or_else(String::new, |selection| {
+        format!("-s{:016x}", selection.hash())
+    })
+}
+
 impl Site {
+    /// The states that the node follows, if not all. A root has all.
+    pub(super) fn selection(&self) -> Option<Selection> {
+        self.links.up.as_ref()?;
+        self.view.selection()
+    }
+
     /// The page that shows the newest moment, if there is one. Readers that meet at a new
     /// position may render it each: cheaper than to make one wait for the other.
     pub(super) fn page(&self, representation: Representation) -> Option<Arc<Page>> {
-        let key = (self.view.position()?, self.view.tier());
+        let selection = self.selection();
+        let selected = selection.as_ref().map(Selection::hash);
+        let tier = self.view.tier();
+        let key = (self.view.position()?, tier, selected);
         let slot = match representation {
             Representation::Text => &self.pages.text,
             Representation::Json => &self.pages.json,
@@ -142,22 +163,26 @@ impl Site {
             return Some(Arc::clone(page));
         }
         let now = self.view.snapshot()?;
+        let key = (now.position(), tier, selected);
         let scene = Scene {
             node: &self.node,
-            tier: key.1,
+            tier,
             schema: self.view.schema(),
             now: &now,
+            selection: selection.as_ref(),
+            list: self.links.config.select.as_deref(),
         };
         let body = match representation {
             Representation::Text => render::text(scene),
             Representation::Json => render::json(scene),
             Representation::Html => match self.page(Representation::Text) {
-                Some(page) if page.key == Some((now.position(), key.1)) => page.body.clone(),
+                Some(page) if page.key == Some(key) => page.body.clone(),
                 _ => render::text(scene),
             },
         };
-        let mut page = Page::new(now.position(), representation, "", body);
-        page.key = Some((now.position(), key.1));
+        let suffix = tagged(selection.as_ref());
+        let mut page = Page::new(now.position(), representation, &suffix, body);
+        page.key = Some(key);
         let page = Arc::new(page);
         slot.store(Some(Arc::clone(&page)));
         Some(page)

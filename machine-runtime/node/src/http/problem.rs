@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use hyper::StatusCode;
 use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use machine_runtime::replica::Selection;
 use machine_runtime::{MutateError, Position};
 use serde::Serialize;
 use warp::reply::Response;
@@ -75,6 +76,15 @@ impl Problem {
     pub(super) fn unknown_state(name: &str, similar: Vec<&str>) -> Self {
         let message = format!("unknown state `{}`{}", shortened(name), hint(&similar));
         Self::new(StatusCode::NOT_FOUND, "unknown_state", message).allowing(similar)
+    }
+
+    /// A state is not among those that this node follows.
+    pub(super) fn not_selected(name: &str, selection: &Selection, list: Option<&str>) -> Self {
+        let list = list.map_or_else(String::new, |list| format!(" ({list})"));
+        let message = format!(
+            "this node follows {selection}{list}, and `{name}` is not one of them: ask the root, or another node"
+        );
+        Self::new(StatusCode::NOT_FOUND, "not_selected", message)
     }
 
     /// A state that is called is not one of the schema's.

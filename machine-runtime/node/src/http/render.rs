@@ -5,6 +5,7 @@ use std::fmt;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use machine_runtime::replica::Selection;
 use machine_runtime::{Schema, Snapshot};
 use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
@@ -20,6 +21,16 @@ pub(super) struct Scene<'a> {
     pub(super) tier: Option<u32>,
     pub(super) schema: &'a Schema,
     pub(super) now: &'a Snapshot,
+    /// The states that the node follows, if not all; it knows nothing of the others.
+    pub(super) selection: Option<&'a Selection>,
+    /// How that was written.
+    pub(super) list: Option<&'a str>,
+}
+
+impl Scene<'_> {
+    fn knows(&self, state: usize) -> bool {
+        self.selection.is_none_or(|known| known.contains(state))
+    }
 }
 
 /// All active states, one a line.
@@ -93,6 +104,8 @@ struct States<'a> {
     epoch: String,
     revision: u64,
     digest: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    selection: Option<Selected<'a>>,
     active: Active<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     ticks: Option<Ticks<'a>>,
@@ -115,11 +128,24 @@ impl<'a> States<'a> {
             epoch: position.epoch.to_string(),
             revision: position.revision,
             digest: format!("{:016x}", scene.now.digest()),
+            selection: scene.selection.map(|selection| Selected {
+                list: scene.list,
+                states: selection.len(),
+            }),
             active: Active { scene, states },
             ticks,
             payloads,
         }
     }
+}
+
+/// The states that are followed, or that travel over a link, where these are not all.
+#[derive(Serialize)]
+pub(super) struct Selected<'a> {
+    /// The list that the node was given, where it is this node's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) list: Option<&'a str>,
+    pub(super) states: usize,
 }
 
 /// The names of the active states, of `states` or of all.
@@ -151,9 +177,11 @@ impl Serialize for Ticks<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let Scene { schema, now, .. } = self.scene;
         let tick = |state: usize| (schema.name_of(state), now.ticks()[state]);
+        // A tick of 0 would say that a state has never been active.
+        let knows = |state: &usize| self.scene.knows(*state);
         match self.states {
-            None => serializer.collect_map((0..schema.len()).map(tick)),
-            Some(states) => serializer.collect_map(states.iter().map(|state| tick(*state))),
+            None => serializer.collect_map((0..schema.len()).filter(knows).map(tick)),
+            Some(states) => serializer.collect_map(states.iter().copied().filter(knows).map(tick)),
         }
     }
 }

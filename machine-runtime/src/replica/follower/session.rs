@@ -26,6 +26,10 @@ const HANDSHAKE: Duration = Duration::from_secs(8);
 /// After how many answers in a row that could not be used a parent is left.
 const UNUSABLE: u32 = 3;
 
+/// How soon it is looked first whether a parent that is to be preferred is back; then it takes twice as long
+/// each time.
+const PREFER_FIRST: Duration = Duration::from_millis(100);
+
 /// What drives a connection; it resolves when that ends, and says why.
 pub(super) type Dispatch = Pin<Box<dyn Future<Output = String> + Send>>;
 
@@ -89,7 +93,9 @@ impl Follower {
         }
         let mut scouting: Option<Scouting> = None;
         let mut rest = Instant::now();
-        let mut prefer = rest + self.options.prefer_every;
+        // Where a tree comes up, the parent that is to be preferred is often there in a moment.
+        let mut pause = self.options.prefer_every.min(PREFER_FIRST);
+        let mut prefer = rest + pause;
         loop {
             if let Some(observers) = self.publisher.shared().observers() {
                 observers.keep_up().await;
@@ -108,7 +114,8 @@ impl Follower {
                         let stale = self.publisher.shared().is_stale();
                         scouting = Some(parents.better(&self.dial(), index, epoch, stale));
                     } else if index > 0 && now >= prefer {
-                        prefer = now + self.options.prefer_every;
+                        pause = (2 * pause).min(self.options.prefer_every);
+                        prefer = now + pause;
                         scouting = Some(parents.earlier(&self.dial(), index, epoch));
                     }
                 }
