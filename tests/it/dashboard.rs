@@ -90,21 +90,28 @@ fn the_rules_ask_for_the_job_that_is_given() {
 #[test]
 fn every_alert_is_explained() {
     let rules = fs::read_to_string(at_root("deploy/generated/rules.yml")).unwrap();
-    let text = fs::read_to_string(at_root("docs/alerts.md")).unwrap();
-    let headings = |text: &str| -> Vec<_> {
-        let lines = text.lines();
-        lines
-            .filter_map(|line| line.strip_prefix("## ").map(str::to_owned))
-            .collect()
-    };
+    let text = fs::read_to_string(at_root("docs/runbook.md")).unwrap();
+    let (_, text) = text.split_once("\n# Alerts\n").unwrap();
+    let (text, _) = text.split_once("\n# ").unwrap();
+    let mut sections = text.split("\n## ");
+    assert!(sections.next().is_some(), "what all have in common");
+    let sections: Vec<_> = sections
+        .map(|section| section.split_once('\n').unwrap())
+        .collect();
+    let explained: Vec<_> = sections.iter().map(|(name, _)| *name).collect();
     let alerts: Vec<_> = rules
         .lines()
-        .filter_map(|line| line.trim().strip_prefix("- alert: ").map(str::to_owned))
+        .filter_map(|line| line.trim().strip_prefix("- alert: "))
         .collect();
-    assert_eq!(headings(&text), alerts);
-    for alert in alerts {
-        let anchor = format!("runbook: 'docs/alerts.md#{}'", alert.to_lowercase());
+    assert_eq!(explained, alerts);
+    for (alert, text) in sections {
+        let anchor = format!("runbook: 'docs/runbook.md#{}'", alert.to_lowercase());
         assert!(rules.contains(&anchor), "{anchor}");
+        for part in ["**Meaning.** ", "**Fine** "] {
+            assert_eq!(text.matches(part).count(), 1, "{part} of {alert}");
+        }
+        let what_to_do = text.contains("**Do.** ") || text.contains("what to do.**");
+        assert!(what_to_do, "what to do about {alert}");
     }
 }
 

@@ -7,6 +7,8 @@ mod inside;
 mod net;
 mod nodes;
 
+use crate::support::Folder;
+
 use inside::{is_within, tell};
 use net::Net;
 use nodes::{Links, Node, until};
@@ -31,21 +33,30 @@ struct Tree {
 impl Tree {
     /// A tree in which each node has one parent, once all are ready.
     async fn new() -> Self {
+        Self::with(&[], &["rep-1"], &["rep-2"]).await
+    }
+
+    /// A tree whose root has these flags, and whose leaves have these parents, once all are ready.
+    async fn with(root: &[&str], of_rep_1_1: &[&str], of_rep_2_1: &[&str]) -> Self {
         let net = Net::new(&NAMES);
-        for (parent, child) in [
-            ("root", "rep-1"),
-            ("root", "rep-2"),
-            ("rep-1", "rep-1-1"),
-            ("rep-2", "rep-2-1"),
-        ] {
-            net.wire(parent, child);
+        let top = &["root"];
+        let followers: [(&str, &[&str]); 4] = [
+            ("rep-1", top),
+            ("rep-2", top),
+            ("rep-1-1", of_rep_1_1),
+            ("rep-2-1", of_rep_2_1),
+        ];
+        for (follower, parents) in followers {
+            for parent in parents {
+                net.wire(parent, follower);
+            }
         }
         let tree = Self {
-            root: Node::start(&net, "root", &[], &[]),
-            rep_1: Node::start(&net, "rep-1", &["root"], &[]),
-            rep_2: Node::start(&net, "rep-2", &["root"], &[]),
-            rep_1_1: Node::start(&net, "rep-1-1", &["rep-1"], &[]),
-            rep_2_1: Node::start(&net, "rep-2-1", &["rep-2"], &[]),
+            root: Node::start(&net, "root", &[], root),
+            rep_1: Node::start(&net, "rep-1", top, &[]),
+            rep_2: Node::start(&net, "rep-2", top, &[]),
+            rep_1_1: Node::start(&net, "rep-1-1", of_rep_1_1, &[]),
+            rep_2_1: Node::start(&net, "rep-2-1", of_rep_2_1, &[]),
             net,
         };
         for node in tree.nodes() {
@@ -239,6 +250,69 @@ async fn a_node_that_stood_still_catches_up() {
         assert_eq!(links.snapshots, before.snapshots);
     }
     until(async || tree.root.metric("machine_followers", &[]).await == 2).await;
+}
+
+#[tokio::test]
+async fn leaves_of_a_node_that_is_killed_go_to_another_and_stay_fresh() {
+    if !is_within("leaves_of_a_node_that_is_killed_go_to_another_and_stay_fresh") {
+        return;
+    }
+    let (first, second) = (&["rep-1", "rep-2"], &["rep-2", "rep-1"]);
+    let mut tree = Tree::with(&[], first, second).await;
+    tree.root.write().await;
+    tree.converges().await;
+    assert_eq!(tree.rep_1_1.parent().await, "rep-1");
+    let links = tree.links().await;
+    let mut told = tree.rep_1_1.events().await;
+    tree.rep_1.kill();
+    let away = tree.rep_2_1.write_often(20).await;
+    tree.rep_1_1.reaches(&away).await;
+    assert_eq!(tree.rep_1_1.parent().await, "rep-2");
+    // Who follows the other one has not noticed.
+    assert_eq!(tree.rep_2_1.links().await, links[3]);
+    // It is back, and its leaf goes back to it.
+    tree.rep_1.begin();
+    until(async || tree.rep_1_1.parent().await == "rep-1").await;
+    let position = tree.rep_1_1.write().await;
+    tree.converges().await;
+    // All the time what it showed was fresh, and it went on from where it was.
+    told.until(&position, |event| {
+        assert!(!event.contains("event: stale"), "{event}");
+        assert!(!event.contains("event: snapshot"), "{event}");
+    })
+    .await;
+    assert_eq!(tree.rep_1_1.links().await.snapshots, links[2].snapshots);
+}
+
+#[tokio::test]
+async fn a_root_that_is_killed_goes_on_where_it_was() {
+    if !is_within("a_root_that_is_killed_goes_on_where_it_was") {
+        return;
+    }
+    let folder = Folder::new("hosts-root");
+    let state = format!("--state-dir={}", folder.path().display());
+    let mut tree = Tree::with(&[&state], &["rep-1"], &["rep-2"]).await;
+    let known = tree.rep_2_1.write_often(50).await;
+    tree.converges().await;
+    let (links, written) = (tree.links().await, tree.root.written().await);
+    tree.root.kill();
+    for node in [&tree.rep_1_1, &tree.rep_2_1] {
+        node.is_stale(true).await;
+        assert_eq!(node.position().await, known);
+    }
+    tree.root.begin();
+    tree.converges().await;
+    assert_eq!(tree.root.written().await, written);
+    let next = tree.rep_1_1.write().await;
+    assert_eq!(
+        next.split_once('.').unwrap().0,
+        known.split_once('.').unwrap().0
+    );
+    tree.converges().await;
+    assert_eq!(tree.rep_2_1.written().await, written + 2);
+    for (after, before) in tree.links().await.iter().zip(links) {
+        assert_eq!(after.snapshots, before.snapshots, "they resume");
+    }
 }
 
 #[tokio::test]

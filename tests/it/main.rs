@@ -36,5 +36,7 @@ mod tower;
 mod traces;
 // Whole trees, in one process and in one each.
 mod tree;
+// How nodes are run by systemd.
+mod units;
 // Many writers at once.
 mod writes;

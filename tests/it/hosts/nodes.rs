@@ -8,6 +8,7 @@ use hyper::Request;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use machine_node::client::{self, Answer};
+use machine_runtime::Position;
 use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
@@ -130,6 +131,28 @@ impl Node {
         while !events.next().await.contains(&told) {}
     }
 
+    /// What happens to it from now on.
+    pub(super) async fn events(&self) -> Events {
+        let mut events = Events::open(&self.http).await;
+        // It begins with what is.
+        let first = events.next().await;
+        assert!(first.contains("event: snapshot"), "{first}");
+        events
+    }
+
+    /// Where it is.
+    pub(super) async fn position(&self) -> String {
+        let answer = self.get("/v1/states").await;
+        answer.header("machine-position").unwrap().to_owned()
+    }
+
+    /// The name of the node that it follows, as far as it follows one.
+    pub(super) async fn parent(&self) -> String {
+        let links: Value = serde_json::from_slice(&self.get("/v1/links").await.body).unwrap();
+        let parent = &links["upstream"]["parent"];
+        parent.as_str().unwrap_or_default().to_owned()
+    }
+
     /// How old what it shows may be.
     pub(super) async fn age(&self) -> Duration {
         let answer = self.get("/v1/states").await;
@@ -235,7 +258,7 @@ pub(super) struct Links {
 }
 
 /// The events of a node.
-struct Events {
+pub(super) struct Events {
     body: hyper::body::Incoming,
     #[expect(dead_code, reason = "it ends when it is dropped")]
     driver: JoinSet<hyper::Result<()>>,
@@ -256,6 +279,20 @@ impl Events {
             body: response.into_body(),
             driver,
             text: String::new(),
+        }
+    }
+
+    /// Has all looked at up to the one of this position, or of a later one.
+    pub(super) async fn until(&mut self, position: &str, look: impl Fn(&str)) {
+        let wanted: Position = position.parse().unwrap();
+        loop {
+            let event = self.next().await;
+            look(&event);
+            let id = event.lines().find_map(|line| line.strip_prefix("id: "));
+            let shown: Option<Position> = id.map(|id| id.parse().unwrap());
+            if shown.is_some_and(|shown| shown.has_reached(wanted)) {
+                return;
+            }
         }
     }
 

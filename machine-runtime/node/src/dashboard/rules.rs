@@ -1,5 +1,4 @@
-//! What Prometheus records and alerts on. What an alert means is in
-//! `docs/alerts.md`, what to do about it in `docs/runbook.md`.
+//! What Prometheus records and alerts on. What to do about an alert is in `docs/runbook.md`.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -14,7 +13,7 @@ use crate::metrics::{
 use super::Options;
 use super::query::{Expr, Series, behind, time};
 
-/// Where it says what to do about an alert.
+/// Where it says what an alert means.
 const RUNBOOK: &str = "docs/runbook.md";
 
 /// The time that recorded rates are over.
