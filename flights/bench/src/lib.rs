@@ -4,7 +4,8 @@
 //! * [`BenchArgs`] and [`run`] are the subcommand; `suites` are what it can measure.
 //! * `report` is the table and the JSON, `samples` medians and spreads, `cpu` processor time.
 //! * `states` are the published states in fixed sizes, whatever `states.toml` says.
-//! * [`part`] is what the processes do that a suite starts; `load` asks them over HTTP.
+//! * [`part`] is what the processes do that a suite starts; `load` asks them over HTTP, `talk` over
+//!   their standard input.
 
 mod cpu;
 mod load;
@@ -13,6 +14,7 @@ mod report;
 mod samples;
 pub mod states;
 mod suites;
+mod talk;
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -23,6 +25,7 @@ use anyhow::Context;
 use clap::{Args, ValueEnum};
 
 use self::report::Report;
+use self::suites::followers::Crowd;
 use self::suites::published::Balancer;
 
 /// Options of `flights bench`.
@@ -50,6 +53,20 @@ pub struct BenchArgs {
     /// has of them]
     #[arg(long, value_name = "FILE")]
     pub balancer: Option<PathBuf>,
+
+    /// How many followers a parent has, for `followers` [default: 1000, quick: 100]
+    #[arg(long, value_name = "N")]
+    pub followers: Option<usize>,
+
+    /// How many of these do not read, for `followers`; as many again read slowly, by halves
+    /// [default: a tenth]
+    #[arg(long, value_name = "N")]
+    pub stalled: Option<usize>,
+
+    /// For how long their parent is saturated, for `followers` [default: 5, of `all` 1, quick: a
+    /// sixth]
+    #[arg(long, value_name = "MINUTES")]
+    pub minutes: Option<f64>,
 }
 
 /// What can be measured.
@@ -61,6 +78,8 @@ pub enum Suite {
     Http,
     /// The tree: latency, throughput, bytes, memory, start
     Replication,
+    /// A parent with a thousand followers, of which a hundred do not read
+    Followers,
     /// What it costs to be observed
     Observe,
     /// What a debugger holds, and how soon it finds things there
@@ -96,6 +115,9 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
         }
         if is(Suite::Replication) {
             suites::replication::measure(&mut report)?;
+        }
+        if is(Suite::Followers) {
+            suites::followers::measure(&mut report, &Crowd::new(args)?)?;
         }
         if is(Suite::Observe) {
             suites::observe::measure(&mut report)?;

@@ -28,6 +28,8 @@ use tokio::task::JoinSet;
 
 use crate::cpu;
 use crate::states::Published148;
+use crate::suites::followers::clients::{self, ClientsArgs};
+use crate::suites::followers::parent::{self, ParentArgs};
 use crate::suites::replication::start;
 
 /// The name of the hidden subcommand.
@@ -54,6 +56,10 @@ enum Part {
     },
     /// A tree of nine processes, until all are ready
     Tree,
+    /// A root that is written to as it is told, with many followers
+    Parent(ParentArgs),
+    /// Many followers
+    Clients(ClientsArgs),
     /// Nothing
     Nothing,
 }
@@ -88,6 +94,8 @@ pub fn run(args: PartArgs) -> anyhow::Result<()> {
             Part::Node(args) => run_node(args).await,
             Part::Hyper { len } => run_hyper(len).await,
             Part::Tree => start::run_tree().await,
+            Part::Parent(args) => parent::run(args).await,
+            Part::Clients(args) => clients::run(args).await,
             Part::Nothing => Ok(()),
         }
     })

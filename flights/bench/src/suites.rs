@@ -3,6 +3,7 @@
 pub(crate) mod codegen;
 pub(crate) mod core;
 pub(crate) mod debugger;
+pub(crate) mod followers;
 pub(crate) mod http;
 pub(crate) mod observe;
 pub(crate) mod published;
