@@ -2,12 +2,16 @@
 //! `docs/replication.md`.
 #![cfg(feature = "replica")]
 #![expect(clippy::unwrap_used, reason = "in a test an unwrap is an assertion")]
-#![expect(clippy::print_stdout, reason = "what is counted is told beside its bound")]
+#![expect(
+    clippy::print_stdout,
+    reason = "what is counted is told beside its bound"
+)]
 
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use allocation_counter::{measure, opt_out};
 use machine_runtime::replica::{Connect, Follower, FollowerOptions, Source, SourceOptions};
@@ -28,10 +32,10 @@ const CONNECTION: i64 = 40 * 1024;
 const NODE: i64 = 4 * 1024 * 1024;
 
 /// How many states there are.
-const STATES: u32 = 300;
+const STATES: u32 = 60;
 
 /// The payload that a third of them keep.
-const PAYLOAD: usize = 100;
+const PAYLOAD: u8 = 100;
 
 /// The most that an answer takes, which is a snapshot here: ticks and payloads.
 const ANSWER: i64 = STATES as i64 * 10 + STATES as i64 / 3 * (PAYLOAD as i64 + 8) + 64;
@@ -42,8 +46,24 @@ const FOLLOWERS: u32 = 1000;
 /// How many of them do not read.
 const STALLED: u32 = 100;
 
+/// How many questions somebody asks who does not read.
+const QUESTIONS: u64 = 20_000;
+
 /// How many mutations are sent at once.
-const BATCH: u32 = 1024;
+const BATCH: u32 = 32;
+
+/// How many fill a ring.
+const MANY: u32 = 8192;
+
+/// How often a batch is sent, between two looks at the memory.
+const ROUNDS: u32 = 16;
+
+/// How many looks it takes until buffers are as large as they get: they grow by doubling, and what is
+/// sent is random.
+const LOOKS: u32 = 4;
+
+/// What a follower may cost more after so many more batches, in bytes: less than one for each delta.
+const MORE: i64 = 16;
 
 fn schema() -> Arc<Schema> {
     let mut builder = Schema::builder("Many");
@@ -99,16 +119,17 @@ impl Parent {
         self.root.view().position().unwrap()
     }
 
-    /// Writes a batch that moves states and payloads, and waits until it is done and all have been
+    /// Writes so much at once, which moves states and payloads, and waits until it is done and all have been
     /// told that can be.
-    async fn write(&mut self) {
-        let batch = (0..BATCH).map(|_| {
+    async fn write(&mut self, count: u32) {
+        let batch = (0..count).map(|_| {
             let state = DynState(self.random.u32(0..STATES));
             if self.random.bool() {
                 return Mutation::remove(state);
             }
             match state.0 % 3 {
-                0 => Mutation::add(state).with_payload(state, vec![self.random.u8(..); PAYLOAD]),
+                0 => Mutation::add(state)
+                    .with_payload(state, vec![self.random.u8(..); PAYLOAD.into()]),
                 _ => Mutation::add(state),
             }
         });
@@ -121,7 +142,7 @@ impl Parent {
 /// Lets everybody do what there is to do.
 async fn settle() {
     // Time stands still until nobody has anything to do.
-    tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    tokio::time::sleep(Duration::from_millis(1)).await;
 }
 
 /// The questions of a follower, as they are on the wire.
@@ -179,7 +200,7 @@ fn watch(id: u64, after: Position, resync: bool) -> Vec<u8> {
     frame(id, Question::Watch { watch })
 }
 
-/// What `count` is asked for is kept for each of them, or more if it is less than nothing.
+/// What each of `count` has of `bytes`.
 fn each(bytes: i64, count: u32) -> i64 {
     bytes / i64::from(count)
 }
@@ -190,10 +211,7 @@ fn a_follower_that_does_not_read_costs_its_buffers_and_an_answer() {
     let mut parent = None;
     let alone = measure(|| {
         runtime.block_on(async {
-            let parent = parent.insert(Parent::start());
-            for _ in 0..8 {
-                parent.write().await;
-            }
+            parent.insert(Parent::start()).write(MANY).await;
         });
     });
     let parent = parent.as_mut().unwrap();
@@ -214,46 +232,51 @@ fn a_follower_that_does_not_read_costs_its_buffers_and_an_answer() {
             settle().await;
         });
     });
-    assert_eq!(parent.source.stats().followers().len(), FOLLOWERS as usize);
+    assert_eq!(parent.source.stats().followers(), FOLLOWERS as usize);
     let written = measure(|| {
         runtime.block_on(async {
-            for _ in 0..8 {
-                parent.write().await;
+            for _ in 0..LOOKS * ROUNDS {
+                parent.write(BATCH).await;
             }
         });
     });
     let held = each(came.bytes_current + written.bytes_current, FOLLOWERS);
-    let bound = CONNECTION + ANSWER;
+    let bound = CONNECTION + 2 * ANSWER;
     println!("a follower that does not read: {held} bytes of {bound}");
     // It has to have come to something: a parent that hung up keeps nothing.
     assert!((1024..=bound).contains(&held));
 
     let more = measure(|| {
         runtime.block_on(async {
-            for _ in 0..32 {
-                parent.write().await;
+            for _ in 0..ROUNDS {
+                parent.write(BATCH).await;
             }
         });
     });
     println!("while it was written to: {} bytes more", more.bytes_current);
-    assert!(each(more.bytes_current, FOLLOWERS) < 64, "it grows");
-    assert_eq!(parent.source.stats().followers().len(), FOLLOWERS as usize);
+    assert!(each(more.bytes_current, FOLLOWERS) < MORE, "it grows");
+    assert_eq!(parent.source.stats().followers(), FOLLOWERS as usize);
 
     let left = measure(|| {
         stalled.clear();
         runtime.block_on(settle());
+        while parent.tasks.try_join_next().is_some() {}
     });
     let kept = each(came.bytes_current + written.bytes_current, FOLLOWERS)
         + each(more.bytes_current + left.bytes_current, FOLLOWERS);
     println!("once it is gone: {kept} bytes");
     assert!(kept < 1024, "something stays");
-    assert_eq!(parent.source.stats().followers().len(), 0);
+    assert_eq!(parent.source.stats().followers(), 0);
 }
 
 #[test]
 fn a_thousand_followers_cost_what_is_written_down_and_no_more_in_time() {
     let runtime = runtime();
-    let mut parent = runtime.block_on(async { Parent::start() });
+    let mut parent = runtime.block_on(async {
+        let mut parent = Parent::start();
+        parent.write(MANY).await;
+        parent
+    });
     let mut others = JoinSet::new();
     let mut views = Vec::new();
     let mut stalled = Vec::new();
@@ -264,7 +287,7 @@ fn a_thousand_followers_cost_what_is_written_down_and_no_more_in_time() {
                 let (view, follower) = opt_out_of(|| follower(i));
                 let dial = Dial(dial.clone());
                 opt_out(|| {
-                    let run = follower.run(dial, std::future::pending());
+                    let run = follower.run(vec![dial], std::future::pending());
                     others.spawn(NotCounted(Box::pin(run)));
                 });
                 views.push(view);
@@ -282,35 +305,41 @@ fn a_thousand_followers_cost_what_is_written_down_and_no_more_in_time() {
                 stalled.push(stream);
             }
             settle().await;
-            for _ in 0..8 {
-                parent.write().await;
+            for _ in 0..LOOKS * ROUNDS {
+                parent.write(BATCH).await;
             }
         });
     });
-    assert_eq!(parent.source.stats().followers().len(), FOLLOWERS as usize);
-    let bound = NODE + i64::from(FOLLOWERS) * (CONNECTION + ANSWER);
+    assert_eq!(parent.source.stats().followers(), FOLLOWERS as usize);
+    let bound = NODE + i64::from(FOLLOWERS) * (CONNECTION + 2 * ANSWER);
     println!("in all: at most {} bytes of {bound}", came.bytes_max);
     assert!(i64::try_from(came.bytes_max).unwrap() <= bound);
 
     let deltas = parent.source.stats().deltas();
     let more = measure(|| {
         runtime.block_on(async {
-            for _ in 0..32 {
-                parent.write().await;
+            for _ in 0..ROUNDS {
+                parent.write(BATCH).await;
             }
         });
     });
     println!("while it was written to: {} bytes more", more.bytes_current);
-    assert!(each(more.bytes_current, FOLLOWERS) < 64, "it grows");
+    assert!(each(more.bytes_current, FOLLOWERS) < MORE, "it grows");
     // All that read were told each time, and show the newest.
     let deltas = parent.source.stats().deltas() - deltas;
-    assert!(deltas >= u64::from(32 * (FOLLOWERS - STALLED)), "{deltas}");
+    assert!(
+        deltas >= u64::from(ROUNDS * (FOLLOWERS - STALLED)),
+        "{deltas}"
+    );
     let newest = Some(parent.position());
     assert!(views.iter().all(|view| view.position() == newest));
 }
 
 fn follower(i: u32) -> (View<DynState>, Follower) {
-    Follower::new(schema(), FollowerOptions::new(format!("follower-{i}")))
+    let mut options = FollowerOptions::new(format!("follower-{i}"));
+    // Deadlines of calls are of a clock that does not stand still.
+    options.heartbeat = Duration::from_hours(1);
+    Follower::new(schema(), options)
 }
 
 /// Nobody dials once more in these tests; whoever does waits.
@@ -334,11 +363,11 @@ impl Connect for Dial {
 
     async fn connect(&mut self) -> io::Result<DuplexStream> {
         let (ask, answer) = tokio::sync::oneshot::channel();
-        let gone = |_| io::Error::from(io::ErrorKind::ConnectionRefused);
         self.0
             .send(ask)
-            .map_err(|_| io::Error::from(io::ErrorKind::ConnectionRefused))?;
-        answer.await.map_err(gone)
+            .map_err(|_gone| io::Error::from(io::ErrorKind::ConnectionRefused))?;
+        let answer = answer.await;
+        answer.map_err(|_gone| io::ErrorKind::ConnectionRefused.into())
     }
 }
 
@@ -353,9 +382,38 @@ impl<F: Future> Future for NotCounted<F> {
     }
 }
 
-/// What `make` makes, of which nothing is counted.
-fn opt_out_of<T>(make: impl FnOnce() -> T) -> T {
+/// What `call` makes, of which nothing is counted.
+fn opt_out_of<T>(call: impl FnOnce() -> T) -> T {
     let mut made = None;
-    opt_out(|| made = Some(make()));
+    opt_out(|| made = Some(call()));
     made.unwrap()
+}
+
+#[test]
+fn whoever_asks_on_and_does_not_read_is_sent_away() {
+    let runtime = runtime();
+    let mut parent = runtime.block_on(async {
+        let mut parent = Parent::start();
+        parent.write(MANY).await;
+        parent
+    });
+    let flood = measure(|| {
+        runtime.block_on(async {
+            let mut stream = parent.connect(1024);
+            stream.write_all(&hello()).await.unwrap();
+            for id in 1..=QUESTIONS {
+                let watch = watch(id, parent.position(), true);
+                if stream.write_all(&watch).await.is_err() {
+                    println!("hung up after {id} questions");
+                    break;
+                }
+            }
+            settle().await;
+        });
+    });
+    let bound = CONNECTION + 32 * ANSWER;
+    println!("a flood: at most {} bytes of {bound}", flood.bytes_max);
+    assert!(i64::try_from(flood.bytes_max).unwrap() <= bound);
+    let stats = parent.source.stats();
+    assert_eq!((stats.dropped(), stats.followers()), (1, 0));
 }

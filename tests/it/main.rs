@@ -4,6 +4,8 @@
 
 // Help, mistakes, exit codes, settings.
 mod cli;
+// A durable root that is killed while it is written to.
+mod crash;
 // The dashboard: what is made, what is committed, how Grafana takes it.
 mod dashboard;
 // Reading what `/metrics` has, strictly.

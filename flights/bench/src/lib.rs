@@ -25,6 +25,7 @@ use anyhow::Context;
 use clap::{Args, ValueEnum};
 
 use self::report::Report;
+use self::suites::crash::Proof;
 use self::suites::followers::Crowd;
 use self::suites::published::Balancer;
 
@@ -67,6 +68,18 @@ pub struct BenchArgs {
     /// sixth]
     #[arg(long, value_name = "MINUTES")]
     pub minutes: Option<f64>,
+
+    /// How often a root is killed, for `crash` [default: 200, quick: 5]
+    #[arg(long, value_name = "N")]
+    pub kills: Option<u32>,
+
+    /// How many write to it, for `crash` [default: 10000, quick: 200]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub writers: Option<u32>,
+
+    /// Has that root acknowledge what is not on disk yet, so that `crash` has to fail
+    #[arg(long)]
+    pub relaxed: bool,
 }
 
 /// What can be measured.
@@ -78,6 +91,8 @@ pub enum Suite {
     Http,
     /// The tree: latency, throughput, bytes, memory, start
     Replication,
+    /// What it costs to keep a history on disk
+    Durable,
     /// A parent with a thousand followers, of which a hundred do not read
     Followers,
     /// What it costs to be observed
@@ -88,6 +103,8 @@ pub enum Suite {
     Codegen,
     /// All of these
     All,
+    /// No figures: whether a root that is killed while it is written to loses or doubles anything
+    Crash,
     /// The original's benchmark: small nodes behind a load balancer
     Published,
 }
@@ -100,6 +117,10 @@ pub enum Suite {
 pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
     // What is lacking is told first: nobody should wait for minutes to learn it.
     let json = args.json.as_deref().map(JsonFile::open).transpose()?;
+    if args.suite == Suite::Crash {
+        let line = Proof::new(args).run(&Report::new(args.quick))?;
+        return Ok(writeln!(io::stdout(), "{line}")?);
+    }
     let is = |suite| args.suite == suite || (args.suite == Suite::All && suite != Suite::Published);
     let source = is(Suite::Codegen).then(|| suites::codegen::find_source(args.source.as_deref()));
     let source = source.transpose()?;
@@ -115,6 +136,9 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
         }
         if is(Suite::Replication) {
             suites::replication::measure(&mut report)?;
+        }
+        if is(Suite::Durable) {
+            suites::durable::measure(&mut report)?;
         }
         if is(Suite::Followers) {
             suites::followers::measure(&mut report, &Crowd::new(args)?)?;

@@ -107,14 +107,18 @@ async fn read(addr: SocketAddr, counts: Arc<Counts>) -> anyhow::Result<()> {
     }
 }
 
+/// An answer among bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Answer {
-    code: u16,
-    len: usize,
+pub(crate) struct Answer {
+    pub(crate) code: u16,
+    /// Where its body begins.
+    pub(crate) head: usize,
+    /// Where that ends.
+    pub(crate) len: usize,
 }
 
 /// The answer at the start of `bytes`, once all of it is there.
-fn whole_answer(bytes: &[u8]) -> anyhow::Result<Option<Answer>> {
+pub(crate) fn whole_answer(bytes: &[u8]) -> anyhow::Result<Option<Answer>> {
     let mut fields = [httparse::EMPTY_HEADER; FIELDS];
     let mut answer = httparse::Response::new(&mut fields);
     let httparse::Status::Complete(head) = answer.parse(bytes)? else {
@@ -128,6 +132,7 @@ fn whole_answer(bytes: &[u8]) -> anyhow::Result<Option<Answer>> {
     let length: usize = std::str::from_utf8(length.value)?.parse()?;
     let answer = Answer {
         code: answer.code.unwrap_or_default(),
+        head,
         len: head + length,
     };
     Ok((bytes.len() >= answer.len).then_some(answer))
@@ -155,7 +160,9 @@ mod tests {
             assert_eq!(whole_answer(&text[..part]).ok(), Some(None), "{part}");
         }
         let (code, len) = (200, text.len());
-        assert_eq!(whole_answer(text).ok(), Some(Some(Answer { code, len })));
+        let head = len - 3;
+        let answer = Answer { code, head, len };
+        assert_eq!(whole_answer(text).ok(), Some(Some(answer)));
         assert!(whole_answer(b"HTTP/1.1 200 OK\r\n\r\n").is_err());
         assert!(whole_answer(b"SSH-2.0\r\n").is_err());
     }

@@ -28,6 +28,7 @@ use tokio::task::JoinSet;
 
 use crate::cpu;
 use crate::states::Published148;
+use crate::suites::crash::root::{self, RootArgs};
 use crate::suites::followers::clients::{self, ClientsArgs};
 use crate::suites::followers::parent::{self, ParentArgs};
 use crate::suites::replication::start;
@@ -60,6 +61,8 @@ enum Part {
     Parent(ParentArgs),
     /// Many followers
     Clients(ClientsArgs),
+    /// A root whose history is in a folder
+    Root(RootArgs),
     /// Nothing
     Nothing,
 }
@@ -96,6 +99,7 @@ pub fn run(args: PartArgs) -> anyhow::Result<()> {
             Part::Tree => start::run_tree().await,
             Part::Parent(args) => parent::run(args).await,
             Part::Clients(args) => clients::run(args).await,
+            Part::Root(args) => root::run(args).await,
             Part::Nothing => Ok(()),
         }
     })

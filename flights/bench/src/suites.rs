@@ -2,7 +2,9 @@
 
 pub(crate) mod codegen;
 pub(crate) mod core;
+pub(crate) mod crash;
 pub(crate) mod debugger;
+pub(crate) mod durable;
 pub(crate) mod followers;
 pub(crate) mod http;
 pub(crate) mod observe;

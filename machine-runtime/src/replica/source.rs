@@ -6,7 +6,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt, TryStreamExt};
 use tarpc::server::{BaseChannel, Channel};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
@@ -26,10 +26,12 @@ use super::wire::Replication;
 pub(super) use self::answer::relay;
 use self::peer::Peer;
 pub(super) use self::peer::millis;
+use self::room::Room;
 pub use self::stats::{Served, SourceStats};
 
 mod answer;
 mod peer;
+mod room;
 mod stats;
 
 /// How many calls of one connection are worked on at a time: more than a follower that keeps to its
@@ -159,8 +161,8 @@ impl Source {
         }
     }
 
-    /// Serves one follower over `io`, until either side closes it or nothing was heard of it for too
-    /// long.
+    /// Serves one follower over `io`, until either side closes it, nothing was heard of it for too long, or
+    /// it asks on and on and does not take its answers.
     pub async fn serve_connection<T: AsyncRead + AsyncWrite + Send + 'static>(&self, io: T) {
         let peer = Peer::new(self);
         let quiet = peer.quiet();
@@ -173,13 +175,29 @@ impl Source {
         let observers = self.shared.observers().cloned();
         let transport = transport(io, max_frame, Side::Down, observers);
         let channel = BaseChannel::new(config, transport);
+        let room = Room::new();
         let served = channel
             .max_concurrent_requests(CALLS)
-            .execute(peer.serve())
-            .for_each_concurrent(None, |answer| answer);
+            .requests()
+            .map(|request| {
+                let request = request.map_err(|_broken| Ended::Broken)?;
+                let taken = room.take(&request.get().message);
+                taken.map(|room| (request, room)).ok_or(Ended::Greedy)
+            })
+            .try_for_each_concurrent(None, |(request, room)| {
+                // Not an async block, which would hold the future twice over.
+                let answer = request.execute(peer.clone().serve());
+                answer.map(move |()| {
+                    drop(room);
+                    Ok(())
+                })
+            });
         tokio::select! {
             biased;
-            () = served => {}
+            ended = served => if matches!(ended, Err(Ended::Greedy)) {
+                self.stats.count_dropped();
+                tracing::warn!(node = self.options.name, "dropped a follower that does not take its answers");
+            },
             () = quiet => {
                 self.stats.count_dropped();
                 tracing::info!(node = self.options.name, "dropped a follower that says nothing");
@@ -192,6 +210,15 @@ impl Source {
             observers.tell_link(Side::Down, peer, change);
         }
     }
+}
+
+/// Why a follower is served no more.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Ended {
+    /// What it sends cannot be read.
+    Broken,
+    /// It asks for more than it takes.
+    Greedy,
 }
 
 /// Whether an error of `accept` concerns the one connection only.

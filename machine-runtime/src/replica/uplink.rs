@@ -22,7 +22,7 @@ use super::wire::{Blob, WriteAnswer, encode_write, size};
 pub const UPLINK: usize = 4096;
 
 /// How many bytes of a write count as one write more. So what is on its way takes 16 MiB at most.
-const WRITE_UNIT: usize = 4096;
+pub(super) const WRITE_UNIT: usize = 4096;
 
 /// How much earlier than its own deadline a node wants to have its parent's answer, which says more
 /// than that there is none: a tenth of the time there is, and at most this.

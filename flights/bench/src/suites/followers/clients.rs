@@ -133,7 +133,7 @@ fn follow(i: usize, manner: Manner, parent: &str, tasks: &Tasks) -> Client {
         manner,
         link: link.clone(),
     };
-    tasks.spawn_until_stopped(follower.run(connect, std::future::pending()));
+    tasks.spawn_until_stopped(follower.run(vec![connect], std::future::pending()));
     let shown = Shown::default();
     if manner == Manner::Healthy {
         let shown = Arc::clone(&shown);
@@ -297,7 +297,12 @@ mod tests {
     fn a_write_counts_from_when_it_was_sent_until_it_was_first_shown() {
         let marks = [(5, 0), (10, 1_000_000), (20, 4_000_000), (90, 0)];
         let marks = marks.map(|(revision, sent)| Mark { revision, sent });
-        let shown = [(7, 500_000), (12, 3_000_000), (13, 3_500_000), (20, 4_500_000)];
+        let shown = [
+            (7, 500_000),
+            (12, 3_000_000),
+            (13, 3_500_000),
+            (20, 4_500_000),
+        ];
         assert!(lags_ms(&shown, &marks).eq([2.0, 0.5]));
         assert_eq!(lags_ms(&[], &marks).count(), 0);
     }

@@ -99,7 +99,7 @@ pub(crate) async fn run(args: ParentArgs) -> anyhow::Result<()> {
         talk::answer(&Done {
             addr,
             revision: root.view().position().map_or(0, |at| at.revision),
-            followers: stats.followers().len(),
+            followers: stats.followers(),
             deltas: stats.deltas(),
             snapshots: stats.snapshots(),
             bytes_out: observers.stats().bytes_out(Side::Down),

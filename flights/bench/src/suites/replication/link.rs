@@ -11,8 +11,10 @@ use machine_node::node::start_machine;
 use machine_node::random::RandomTraffic;
 use machine_node::shutdown::Tasks;
 use machine_runtime::observe::Observers;
-use machine_runtime::replica::{Connect, Follower, FollowerOptions, Source, SourceOptions, Tcp};
-use machine_runtime::{DynState, Handle, Machine, View};
+use machine_runtime::replica::{
+    Connect, Follower, FollowerOptions, Selection, Source, SourceOptions, Tcp,
+};
+use machine_runtime::{DynState, Handle, Machine, States, View};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{MissedTickBehavior, interval};
@@ -20,7 +22,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::{ROUNDS, one_thread};
 use crate::report::{Baseline, Report};
 use crate::samples::Samples;
-use crate::states::Published148;
+use crate::states::{Published148, Published1394};
 
 /// How often a mutation is called: 200 times a second.
 const PERIOD: Duration = Duration::from_millis(5);
@@ -30,14 +32,68 @@ pub(super) fn measure(report: &mut Report) -> anyhow::Result<()> {
     let mut rounds = Vec::new();
     for round in 1..=ROUNDS {
         report.progress(&format!("replication: bytes, round {round} of {ROUNDS}"));
-        rounds.push(one_thread()?.block_on(follow(calls))?);
+        rounds.push(one_thread()?.block_on(follow(calls, None))?);
     }
     let samples = |pick: fn(&Bytes) -> f64| Samples::new(rounds.iter().map(pick));
     let ticks = Baseline::new("changes and digest", samples(|b| b.down_floor).median());
     report.row("link.bytes_down", "B", samples(|b| b.down), ticks);
     let snapshot = Baseline::new("ticks and digest", samples(|b| b.handshake_floor).median());
     report.row("link.handshake", "B", samples(|b| b.handshake), snapshot);
+    let all = Baseline::new("all states", samples(|b| b.down).median());
+    report.progress("replication: bytes of a selection");
+    let selected = (0..ROUNDS).map(|_| one_thread()?.block_on(follow(calls, Some(SELECTED))));
+    let selected = selected.collect::<anyhow::Result<Vec<_>>>()?;
+    let selected = Samples::new(selected.iter().map(|bytes| bytes.down));
+    report.row("link.selected.bytes", "B", selected, all);
+    report.progress("replication: bytes of a large snapshot");
+    let large =
+        |compress| (0..ROUNDS).map(move |_| one_thread()?.block_on(large_handshake(compress)));
+    let plain = large(false).collect::<anyhow::Result<Vec<_>>>()?;
+    let plain = Baseline::new("as it is", Samples::new(plain).median());
+    let compressed = Samples::new(large(true).collect::<anyhow::Result<Vec<_>>>()?);
+    report.row("link.snapshot.compressed", "B", compressed, plain);
     Ok(())
+}
+
+/// A tenth of the states of the flights.
+const SELECTED: &str = "flight=1";
+
+/// The bytes of the handshake with a root of 1,394 states that has seen some traffic.
+async fn large_handshake(compress: bool) -> anyhow::Result<f64> {
+    let tasks = Tasks::default();
+    let root: Handle<Published1394> =
+        start_machine(Machine::new(), &Observers::new(), &tasks).await?;
+    let mut traffic = RandomTraffic::new(fastrand::u64(..));
+    root.mutate_all((0..5000).map(|_| traffic.next(false)).collect())
+        .await?;
+    let mut options = FollowerOptions::new("rep-1");
+    options.compress = compress;
+    let (view, counts) = start(&root, options, &tasks).await?;
+    reach(&view, &root).await?;
+    let bytes = counts.down() + counts.up();
+    tasks.finish(Duration::from_secs(1)).await;
+    Ok(bytes)
+}
+
+/// Starts a replica of `root`, and counts its bytes.
+async fn start<S: States>(
+    root: &Handle<S>,
+    options: FollowerOptions,
+    tasks: &Tasks,
+) -> anyhow::Result<(View<DynState>, Arc<Counts>)> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let counts = Arc::new(Counts::default());
+    let parent = Counted {
+        tcp: Tcp {
+            addr: listener.local_addr()?.to_string(),
+        },
+        counts: Arc::clone(&counts),
+    };
+    let source = Source::new(root.view(), SourceOptions::new("root"));
+    tasks.spawn_until_stopped(async move { source.serve(listener, std::future::pending()).await });
+    let (view, follower) = Follower::new::<DynState>(root.view().schema().clone(), options);
+    tasks.spawn(follower.run(vec![parent], tasks.stopped()));
+    Ok((view, counts))
 }
 
 struct Bytes {
@@ -47,8 +103,9 @@ struct Bytes {
     down_floor: f64,
 }
 
-/// Follows a root that has seen some traffic already, through `calls` more.
-async fn follow(calls: u32) -> anyhow::Result<Bytes> {
+/// Follows a root that has seen some traffic already, through `calls` more; with all of its states, or
+/// these.
+async fn follow(calls: u32, selected: Option<&str>) -> anyhow::Result<Bytes> {
     let tasks = Tasks::default();
     let root: Handle<Published148> =
         start_machine(Machine::new(), &Observers::new(), &tasks).await?;
@@ -61,19 +118,10 @@ async fn follow(calls: u32) -> anyhow::Result<Bytes> {
         let _ = machine.mutate(mutation);
     }
     root.mutate_all(before).await?;
-    let listener = TcpListener::bind("127.0.0.1:0").await?;
-    let counts = Arc::new(Counts::default());
-    let parent = Counted {
-        tcp: Tcp {
-            addr: listener.local_addr()?.to_string(),
-        },
-        counts: Arc::clone(&counts),
-    };
-    let source = Source::new(root.view(), SourceOptions::new("root"));
-    tasks.spawn_until_stopped(async move { source.serve(listener, std::future::pending()).await });
-    let options = FollowerOptions::new("rep-1");
-    let (view, follower) = Follower::new::<DynState>(root.view().schema().clone(), options);
-    tasks.spawn(follower.run(vec![parent], tasks.stopped()));
+    let mut options = FollowerOptions::new("rep-1");
+    let selection = selected.map(|list| Selection::parse(Published148::schema(), list));
+    options.selection = selection.transpose()?;
+    let (view, counts) = start(&root, options, &tasks).await?;
     reach(&view, &root).await?;
     let handshake = counts.down() + counts.up();
     let now = root.view().snapshot();
@@ -117,7 +165,7 @@ fn varint(value: u64) -> f64 {
 }
 
 /// Waits until `view` shows what the root shows.
-async fn reach(view: &View<DynState>, root: &Handle<Published148>) -> anyhow::Result<()> {
+async fn reach<S: States>(view: &View<DynState>, root: &Handle<S>) -> anyhow::Result<()> {
     let newest = root.view().position();
     view.positions().wait_for(|at| *at == newest).await?;
     Ok(())

@@ -1,0 +1,197 @@
+//! The processes: a durable root, and nodes that follow it.
+
+use std::ffi::OsString;
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::process::{Child, Stdio};
+use std::time::Duration;
+
+use anyhow::Context;
+use machine_runtime::durable::{Store, StoreOptions};
+use machine_runtime::{Position, States};
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::time::{Instant, sleep};
+
+use super::PATIENCE;
+use super::writers::STATE;
+use crate::part::{Process, command};
+use crate::states::Published148;
+
+/// How many nodes follow the root.
+const FIRST: usize = 2;
+
+/// How many nodes are of the lowest tier.
+const LEAVES: usize = 3;
+
+/// A root with its history in a folder, which is started at the same address each time.
+pub(super) struct Root {
+    args: Vec<OsString>,
+    child: Child,
+}
+
+impl Root {
+    fn first(args: Vec<OsString>) -> anyhow::Result<Self> {
+        let child = Self::spawn(&args)?;
+        Ok(Self { args, child })
+    }
+
+    fn spawn(args: &[OsString]) -> anyhow::Result<Child> {
+        let mut command = command(args.to_vec())?;
+        command.stdin(Stdio::piped()).stdout(Stdio::null());
+        command.spawn().context("cannot start this program again")
+    }
+
+    /// Starts it once more.
+    pub(super) fn start(&mut self) -> anyhow::Result<()> {
+        self.child = Self::spawn(&self.args)?;
+        Ok(())
+    }
+
+    /// Ends it at once, as `kill -9` does.
+    pub(super) fn kill(&mut self) -> anyhow::Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    /// # Errors
+    ///
+    /// If it has ended by itself.
+    pub(super) fn lives(&mut self) -> anyhow::Result<()> {
+        match self.child.try_wait()? {
+            None => Ok(()),
+            Some(status) => anyhow::bail!("the root ended by itself: {status}"),
+        }
+    }
+}
+
+impl Drop for Root {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.kill();
+    }
+}
+
+/// All nodes. They end when this is dropped.
+pub(super) struct Tree {
+    pub(super) root: Root,
+    folder: TempDir,
+    first: Vec<Process>,
+    leaves: Vec<Process>,
+}
+
+impl Tree {
+    /// Starts them all; `relaxed`: the root acknowledges what is not on disk yet.
+    pub(super) async fn start(relaxed: bool) -> anyhow::Result<Self> {
+        let folder = TempDir::new()?;
+        // Where it listens each time; nobody else is given the port soon after.
+        let addr = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+        let state_dir = Self::state_dir(&folder);
+        let mut args: Vec<OsString> = vec![
+            "root".into(),
+            "--addr".into(),
+            addr.to_string().into(),
+            "--state-dir".into(),
+            state_dir.into(),
+        ];
+        args.extend(relaxed.then(|| "--relaxed".into()));
+        let root = Root::first(args)?;
+        let first = (1..=FIRST).map(|i| Process::node(&format!("rep-{i}"), Some(addr)));
+        let first = first.collect::<anyhow::Result<Vec<_>>>()?;
+        let leaves = (0..LEAVES).map(|i| {
+            let name = format!("rep-{}-{}", i % FIRST + 1, i / FIRST + 1);
+            Process::node(&name, Some(first[i % FIRST].at.rpc))
+        });
+        let leaves = leaves.collect::<anyhow::Result<Vec<_>>>()?;
+        let tree = Self {
+            root,
+            folder,
+            first,
+            leaves,
+        };
+        for leaf in tree.leaves() {
+            reach(&leaf, 0).await?;
+        }
+        Ok(tree)
+    }
+
+    fn state_dir(folder: &TempDir) -> PathBuf {
+        folder.path().join("state")
+    }
+
+    /// Where the nodes of the lowest tier answer.
+    pub(super) fn leaves(&self) -> Vec<String> {
+        let leaves = self.leaves.iter();
+        leaves.map(|leaf| leaf.at.http.to_string()).collect()
+    }
+
+    /// How often those that follow the root took a snapshot instead of what they missed.
+    pub(super) async fn resyncs(&self) -> anyhow::Result<u64> {
+        let mut resyncs = 0;
+        for node in &self.first {
+            resyncs += snapshots(node.at.http).await?;
+        }
+        // Each has begun with one.
+        Ok(resyncs.saturating_sub(self.first.len() as u64))
+    }
+
+    /// Kills the root and returns what is on disk: where the history stands, and how often the state
+    /// of the writers ticked.
+    pub(super) fn end(mut self) -> anyhow::Result<(Position, u64)> {
+        self.root.kill()?;
+        let dir = Self::state_dir(&self.folder);
+        let schema = Published148::schema();
+        let (_store, recovered) = Store::open(&dir, schema, StoreOptions::default())?;
+        let position = recovered.position.context("there is no history")?;
+        let machine = recovered.machine::<Published148>();
+        let state: Published148 = STATE.parse()?;
+        Ok((position, machine.tick(state)))
+    }
+}
+
+async fn get(addr: &str, path: &str) -> anyhow::Result<Option<Value>> {
+    let answer = machine_node::client::get(addr, path, "application/json").await?;
+    if !answer.head.status().is_success() {
+        return Ok(None);
+    }
+    Ok(Some(serde_json::from_slice(&answer.body)?))
+}
+
+/// Waits until a node shows a revision.
+pub(super) async fn reach(addr: &str, revision: u64) -> anyhow::Result<()> {
+    let start = Instant::now();
+    loop {
+        let shown = get(addr, "/v1/states").await?;
+        let at = shown.and_then(|shown| shown["revision"].as_u64());
+        if at.is_some_and(|at| at >= revision) {
+            return Ok(());
+        }
+        let in_time = start.elapsed() < PATIENCE;
+        anyhow::ensure!(in_time, "{addr} shows {at:?} and not {revision}");
+        sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// How often the state that is written ticked, once a revision is reached.
+pub(super) async fn ticks(addr: &str, revision: u64) -> anyhow::Result<u64> {
+    reach(addr, revision).await?;
+    let state = get(addr, &format!("/v1/states/{STATE}")).await?;
+    let tick = state.and_then(|state| state["tick"].as_u64());
+    tick.with_context(|| format!("{addr} has no ticks"))
+}
+
+/// How many snapshots a node took from its parent.
+async fn snapshots(addr: SocketAddr) -> anyhow::Result<u64> {
+    let answer = machine_node::client::get(&addr.to_string(), "/metrics", "*/*").await?;
+    let text = String::from_utf8_lossy(&answer.body).into_owned();
+    let counts = text.lines().filter(|line| line.contains("resyncs_total{"));
+    let counts = counts.filter_map(|line| line.rsplit_once(' '));
+    let counts = counts.filter_map(|(_, count)| count.parse::<f64>().ok());
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a count"
+    )]
+    Ok(counts.sum::<f64>() as u64)
+}
