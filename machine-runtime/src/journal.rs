@@ -128,6 +128,30 @@ pub(crate) struct Done {
     pub(crate) digest: u64,
 }
 
+/// What a transition of a [`Batch`] moved.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Moves<'a> {
+    /// Where it led.
+    pub position: Position,
+    /// The digest there.
+    pub digest: u64,
+    done: &'a Done,
+}
+
+impl Moves<'_> {
+    /// The states that ticked, and how often.
+    pub fn ticks(&self) -> impl Iterator<Item = (usize, u64)> {
+        let changes = self.done.changes.iter();
+        changes.map(|change| (change.state as usize, u64::from(change.ticks)))
+    }
+
+    /// The states that retain something else from then on, and what; nothing if they retain nothing.
+    pub fn payloads(&self) -> &[(u32, Option<Bytes>)] {
+        &self.done.payloads
+    }
+}
+
 /// What came of a write with a key.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Keyed {
@@ -188,6 +212,16 @@ impl Batch {
         moved.map(|done| (self.at(done.revision), done.digest))
     }
 
+    /// What its transitions moved, in order, without those that moved nothing.
+    pub fn moves(&self) -> impl Iterator<Item = Moves<'_>> {
+        let moved = self.done.iter().filter(|done| !done.changes.is_empty());
+        moved.map(|done| Moves {
+            position: self.at(done.revision),
+            digest: done.digest,
+            done,
+        })
+    }
+
     /// The first of [`Batch::positions`].
     pub fn first(&self) -> Option<Position> {
         self.positions().next().map(|(position, _)| position)
@@ -217,6 +251,28 @@ impl Batch {
         Position {
             epoch: self.epoch,
             revision,
+        }
+    }
+}
+
+/// For simulations that tamper with what is kept. No stable API.
+#[cfg(feature = "wire")]
+#[doc(hidden)]
+impl Batch {
+    /// Leaves out what came of writes with keys.
+    pub fn forget_keys(&mut self) {
+        self.keyed.clear();
+    }
+
+    /// Leaves out the last transition.
+    pub fn forget_last(&mut self) {
+        self.done.pop();
+    }
+
+    /// Takes the order of the active list for that of the indices.
+    pub fn forget_order(&mut self) {
+        if let Some(checkpoint) = &mut self.checkpoint {
+            checkpoint.order.sort_unstable();
         }
     }
 }

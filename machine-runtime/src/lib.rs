@@ -140,7 +140,7 @@ pub use handlers::{
     Reactions, TellFn, Verdict,
 };
 #[cfg(feature = "tokio")]
-pub use journal::{Batch, Journal, JournalError, Memory};
+pub use journal::{Batch, Journal, JournalError, Memory, Moves};
 #[cfg(feature = "tokio")]
 pub use keys::KEYS;
 pub use machine::{

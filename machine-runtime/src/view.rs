@@ -210,8 +210,8 @@ pub(crate) struct Shared {
     // Nothing awaits under it; it is held while deltas are appended or copied out.
     ring: Mutex<Ring>,
     start: Instant,
-    /// When what we show was last known to be the root's newest, in ns after `start`;
-    /// `ALWAYS_FRESH` on the root.
+    /// When what we show was last known to be the root's newest, in ns after what is `BEFORE` ahead of
+    /// `start`; `ALWAYS_FRESH` on the root.
     fresh: AtomicU64,
     /// Announces that `fresh` moved.
     #[cfg(feature = "replica")]
@@ -227,6 +227,18 @@ pub(crate) struct Shared {
 const NO_TIER: u32 = u32::MAX;
 
 const ALWAYS_FRESH: u64 = u64::MAX;
+
+/// How long before a view began what it shows can have been the root's newest: as long as an answer can
+/// say.
+#[cfg(feature = "replica")]
+const BEFORE: Duration = Duration::from_millis(u32::MAX as u64);
+#[cfg(not(feature = "replica"))]
+const BEFORE: Duration = Duration::ZERO;
+
+/// As nanoseconds, of which there are fewer than `ALWAYS_FRESH`.
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(ALWAYS_FRESH - 1)
+}
 
 impl Shared {
     /// Nothing to show yet. `root`: what will be shown is always fresh.
@@ -248,7 +260,7 @@ impl Shared {
             contexts,
             ring: Mutex::new(ring),
             start: Instant::now(),
-            fresh: AtomicU64::new(if root { ALWAYS_FRESH } else { 0 }),
+            fresh: AtomicU64::new(if root { ALWAYS_FRESH } else { nanos(BEFORE) }),
             #[cfg(feature = "replica")]
             freshened: tokio::sync::Notify::new(),
             tier: AtomicU32::new(if root { 0 } else { NO_TIER }),
@@ -284,15 +296,27 @@ impl Shared {
     /// Notes that what is shown was the root's newest `age` ago.
     #[cfg(feature = "replica")]
     pub(crate) fn freshen(&self, age: Duration) {
-        let fresh = self.start.elapsed().saturating_sub(age).as_nanos();
-        let fresh = u64::try_from(fresh).unwrap_or(ALWAYS_FRESH - 1);
+        let fresh = nanos(self.now().saturating_sub(age));
         self.fresh.fetch_max(fresh, Ordering::Relaxed);
         self.freshened.notify_waiters();
     }
 
+    /// Notes that what is about to be shown, and does not follow from what was, was the root's newest `age`
+    /// ago.
+    #[cfg(feature = "replica")]
+    pub(crate) fn renew(&self, age: Duration) {
+        let fresh = nanos(self.now().saturating_sub(age));
+        self.fresh.store(fresh, Ordering::Relaxed);
+    }
+
+    /// The time since `BEFORE` the view began.
+    fn now(&self) -> Duration {
+        BEFORE + self.start.elapsed()
+    }
+
     /// Lets what is shown age: nobody will renew it.
     pub(crate) fn abandon(&self) {
-        let now = u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(0);
+        let now = nanos(self.now());
         // It fails on a replica, whose age grows anyway.
         let (relaxed, fresh) = (Ordering::Relaxed, &self.fresh);
         let _ = fresh.compare_exchange(ALWAYS_FRESH, now, relaxed, relaxed);
@@ -334,10 +358,7 @@ impl Shared {
     pub(crate) fn age(&self) -> Duration {
         match self.fresh.load(Ordering::Relaxed) {
             ALWAYS_FRESH => Duration::ZERO,
-            fresh => self
-                .start
-                .elapsed()
-                .saturating_sub(Duration::from_nanos(fresh)),
+            fresh => self.now().saturating_sub(Duration::from_nanos(fresh)),
         }
     }
 }

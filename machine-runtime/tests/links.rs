@@ -530,6 +530,70 @@ async fn an_answer_that_was_long_under_way_is_old_news() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_an_interval_holds_back_is_as_old_as_what_is_shown_instead() {
+    let mut nodes = Nodes::default();
+    let (root, source) = nodes.root(1);
+    let mut wants = options("rep-1");
+    wants.push_interval = Duration::from_secs(10);
+    let leaf = nodes.follow(wants, &[&Host::new(&source)]);
+    let position = add(&root, "Lamp1").await;
+    leaf.reaches(position).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let held_back = add(&root, "Lamp2").await;
+    // Longer than any one question is held.
+    tokio::time::sleep(Duration::from_millis(4_500)).await;
+    assert_eq!(leaf.view.position(), Some(position));
+    let age = leaf.view.age();
+    assert!(age >= Duration::from_millis(4_500), "{age:?}");
+    assert!(leaf.view.is_stale());
+    leaf.reaches(held_back).await;
+    assert!(leaf.view.age() < Duration::from_millis(100));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_node_that_begins_is_given_by_one_that_is_cut_off_is_as_old_as_there() {
+    let mut nodes = Nodes::default();
+    let (root, source) = nodes.root(1);
+    let host = Host::new(&source);
+    let first = nodes.follow(options("rep-1"), &[&host]);
+    let position = add(&root, "Lamp1").await;
+    first.reaches(position).await;
+    host.silence(true);
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    // It was not there yet when what it shows was new.
+    let second = nodes.follow(options("rep-1-1"), &[&Host::new(&first.source)]);
+    second.reaches(position).await;
+    let age = second.view.age();
+    assert!(age >= Duration::from_secs(5), "{age:?}");
+    assert!(second.view.is_stale());
+    host.silence(false);
+    second.until(|second| !second.view.is_stale()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_has_to_show_an_earlier_life_says_how_old_that_is() {
+    let mut nodes = Nodes::default();
+    let (old, old_source) = nodes.root(1);
+    let (new, new_source) = nodes.root(2);
+    let gone = Host::new(&old_source);
+    let behind = nodes.follow(options("rep-1"), &[&gone]);
+    let before = add(&old, "Lamp1").await;
+    behind.reaches(before).await;
+    gone.silence(true);
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    let hosts = [Host::new(&new_source), Host::new(&behind.source)];
+    let leaf = nodes.follow(options("rep-2"), &[&hosts[0], &hosts[1]]);
+    let position = add(&new, "Lamp2").await;
+    leaf.reaches(position).await;
+    assert!(!leaf.view.is_stale());
+    hosts[0].kill();
+    leaf.reaches(before).await;
+    let age = leaf.view.age();
+    assert!(age >= Duration::from_secs(5), "{age:?}");
+    assert!(leaf.view.is_stale());
+}
+
+#[tokio::test(start_paused = true)]
 async fn large_answers_are_compressed_unless_the_follower_does_not_want_it() {
     let states = (0..3_000).map(|i| StateDef::new(format!("S{i}")));
     let builder = states.fold(

@@ -2,13 +2,13 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Instant;
 
 use redb::{
     Builder, Database, ReadableDatabase, ReadableTable, StorageBackend, TableError,
     WriteTransaction,
 };
 use serde::Serialize;
+use tokio::time::Instant;
 
 use crate::checkpoint::Checkpoint;
 use crate::journal::Batch;

@@ -71,6 +71,20 @@ impl From<Done> for Moved {
 }
 
 impl Recovered {
+    /// A history that begins: for a [`Journal`](crate::Journal) that has nothing yet and is no
+    /// [`Store`](super::Store).
+    pub fn nothing(schema: &Arc<Schema>, epoch: Epoch) -> Self {
+        Self {
+            epoch,
+            position: None,
+            notes: Vec::new(),
+            restored: Machine::with_schema(Arc::clone(schema)).checkpoint(),
+            base: Base::default(),
+            deltas: Vec::new(),
+            keys: Vec::new(),
+        }
+    }
+
     /// The machine as it was: ticks, the order of the active list, payloads, revision, queue tick. Its
     /// handlers have to be bound anew, and none is told of what is active already. Errors, and whether it
     /// backed off, are not kept.

@@ -51,6 +51,15 @@ pub struct StoreOptions {
     /// After how many bytes of batches there is a checkpoint. The file takes some ten times as much, with
     /// room for what is written while other things are not yet deleted, and three checkpoints.
     pub checkpoint_bytes: u64,
+    /// The epoch that a history begins with, or goes on in where some of it was lost: a random one unless
+    /// told. Nobody may have seen it before.
+    pub new_epoch: Option<Epoch>,
+}
+
+impl StoreOptions {
+    fn new_epoch(&self) -> Epoch {
+        self.new_epoch.unwrap_or_else(Epoch::random)
+    }
 }
 
 impl Default for StoreOptions {
@@ -58,6 +67,7 @@ impl Default for StoreOptions {
         Self {
             durability: Durability::default(),
             checkpoint_bytes: CHECKPOINT_BYTES,
+            new_epoch: None,
         }
     }
 }
@@ -156,7 +166,7 @@ impl Store {
             Place::Disk => None,
         };
         if verdict.cut.is_some() || verdict.history.relaxed || asked.is_some() {
-            epoch = Epoch::random();
+            epoch = options.new_epoch();
             notes.push(format!("it goes on in a new epoch, {epoch}"));
             (base, deltas) = (Base::of(&verdict.restored), Vec::new());
             inner.begin_epoch(epoch, (&verdict.restored, verdict.digest), relaxed)?;
@@ -189,7 +199,7 @@ impl Store {
         schema: &Arc<Schema>,
         options: StoreOptions,
     ) -> Result<(Self, Recovered), StoreError> {
-        let epoch = Epoch::random();
+        let epoch = options.new_epoch();
         let restored = Machine::with_schema(Arc::clone(schema)).checkpoint();
         let verdict = Verdict {
             history: HistoryRow {
@@ -254,7 +264,10 @@ impl Store {
     ///
     /// If it is not kept, see [`StoreError::is_full`].
     pub fn commit_now(&mut self, batch: &Batch) -> Result<(), StoreError> {
-        lock(&self.inner).commit(batch)
+        let mut inner = lock(&self.inner);
+        let committed = inner.commit(batch);
+        self.wants_checkpoint = inner.wants_checkpoint();
+        committed
     }
 
     /// Writes what is not on disk yet, notes that this was an end in order, and closes the file. Blocks

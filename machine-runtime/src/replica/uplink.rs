@@ -1,12 +1,13 @@
 //! How writes get from a replica to its parent.
 
 use std::fmt;
-use std::sync::Arc;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tarpc::client::RpcError;
 use tarpc::context;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
 use crate::observe::{Observers, Refused, SpanKind};
@@ -32,47 +33,79 @@ const HOP: Duration = Duration::from_millis(100);
 /// passes both sides log an error.
 pub(super) const LATE: Duration = Duration::from_secs(2);
 
-/// The session with the parent, if there is one.
-type Session = Option<Caller>;
+/// The session with the parent, if there is one. Writes that wait for the next are told of it in the order
+/// in which they came, and go up in that.
+#[derive(Debug, Default)]
+struct Session {
+    // Nothing awaits under it.
+    now: Mutex<Now>,
+    changed: Notify,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Now {
+    caller: Option<Caller>,
+    /// How often it changed.
+    number: u64,
+    /// The follower has ended: there will be no other.
+    ended: bool,
+}
+
+impl Session {
+    fn lock(&self) -> MutexGuard<'_, Now> {
+        self.now.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(&self, caller: Option<Caller>, ended: bool) {
+        let mut now = self.lock();
+        *now = Now {
+            caller,
+            number: now.number + 1,
+            ended,
+        };
+        drop(now);
+        self.changed.notify_waiters();
+    }
+}
 
 /// Tells the uplink of the follower's sessions, one after the other.
 #[derive(Debug)]
-pub(super) struct Sessions(watch::Sender<Session>);
+pub(super) struct Sessions(Arc<Session>);
 
 impl Sessions {
     /// No session yet, and the uplink of the replica that `shared` shows.
     pub(super) fn new(shared: Arc<Shared>) -> (Self, Uplink) {
-        let (sessions, session) = watch::channel(None);
+        let session = Arc::<Session>::default();
         let room = Arc::new(Semaphore::new(UPLINK));
         let uplink = Uplink {
-            session,
+            session: Arc::clone(&session),
             room,
             shared,
         };
-        (Self(sessions), uplink)
+        (Self(session), uplink)
     }
 
     /// Writes go over this session from now on.
     pub(super) fn begin(&self, caller: Caller) {
-        self.0.send_replace(Some(caller));
+        self.0.change(Some(caller), false);
     }
 
     /// There is none any more.
     pub(super) fn end(&self) {
-        self.0.send_replace(None);
+        self.0.change(None, false);
     }
 }
 
 impl Drop for Sessions {
     fn drop(&mut self) {
-        self.end();
+        self.0.change(None, true);
     }
 }
 
 /// Sends writes to the parent, over whichever connection the follower has.
 #[derive(Clone)]
 pub(crate) struct Uplink {
-    session: watch::Receiver<Session>,
+    session: Arc<Session>,
     room: Arc<Semaphore>,
     shared: Arc<Shared>,
 }
@@ -114,7 +147,8 @@ impl Uplink {
         let _room = room.map_err(|_closed| self.busy())?;
         let key = write.key.take().unwrap_or_else(Key::random);
         let mut up = Up {
-            session: self.session.clone(),
+            session: Arc::clone(&self.session),
+            seen: 0,
             deadline: until.answer,
             may_have_run: false,
         };
@@ -156,7 +190,9 @@ impl Uplink {
 
 /// A write on its way up.
 struct Up {
-    session: watch::Receiver<Session>,
+    session: Arc<Session>,
+    /// The number of the session that was last looked at.
+    seen: u64,
     deadline: Instant,
     /// Whether it may have been run: it was sent over a link that broke.
     may_have_run: bool,
@@ -166,9 +202,10 @@ impl Up {
     /// Waits for a session.
     async fn client(&mut self) -> Result<Caller, MutateError> {
         loop {
-            let client = self.session.borrow_and_update().clone();
-            match client {
-                Some(client) => return Ok(client),
+            let now = self.session.lock().clone();
+            self.seen = now.number;
+            match now.caller {
+                Some(caller) => return Ok(caller),
                 None => self.next_session().await?,
             }
         }
@@ -177,10 +214,19 @@ impl Up {
     /// Waits until the session changes from the one that was last looked at.
     async fn next_session(&mut self) -> Result<(), MutateError> {
         let may_have_run = self.may_have_run;
-        let changed = timeout_at(self.deadline, self.session.changed()).await;
-        changed
-            .map_err(|_elapsed| MutateError::Unreachable { may_have_run })?
-            .map_err(|_ended| MutateError::Closed { may_have_run })
+        loop {
+            let mut changed = pin!(self.session.changed.notified());
+            changed.as_mut().enable();
+            let now = self.session.lock().clone();
+            if now.number != self.seen && !now.ended {
+                return Ok(());
+            }
+            if now.ended {
+                return Err(MutateError::Closed { may_have_run });
+            }
+            let changed = timeout_at(self.deadline, changed).await;
+            changed.map_err(|_elapsed| MutateError::Unreachable { may_have_run })?;
+        }
     }
 
     /// Asks the parent; None if the connection broke.
@@ -216,7 +262,7 @@ impl Up {
 impl fmt::Debug for Uplink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Uplink")
-            .field("is_live", &self.session.borrow().is_some())
+            .field("is_live", &self.session.lock().caller.is_some())
             .field("room", &self.room.available_permits())
             .finish_non_exhaustive()
     }

@@ -38,7 +38,8 @@ impl Follower {
                 let snapshot =
                     decode_snapshot(&snapshot, self.schema.len(), self.offered.as_ref())?;
                 let reason = self.resync.take().or_else(|| Resync::of(cause));
-                self.replace(snapshot, reason.unwrap_or(Resync::First))?;
+                let age = Duration::from_millis(age_ms.into()) + late;
+                self.replace(snapshot, reason.unwrap_or(Resync::First), age)?;
                 age_ms
             }
             News::Traced {
@@ -151,7 +152,8 @@ impl Follower {
     }
 
     /// Takes over a snapshot, unless it is not whole or behind what was already shown.
-    fn replace(&mut self, snapshot: Snapshot, reason: Resync) -> Result<(), Lost> {
+    /// It was the root's newest `age` ago.
+    fn replace(&mut self, snapshot: Snapshot, reason: Resync, age: Duration) -> Result<(), Lost> {
         let ticks = snapshot.ticks().iter().enumerate();
         let digest = ticks.map(|(i, tick)| factor(i).wrapping_mul(*tick));
         let payloads = snapshot
@@ -174,6 +176,10 @@ impl Follower {
         }
         self.link.count_resync(reason);
         let before = self.position.replace(position);
+        if before.is_none_or(|before| before.epoch != position.epoch) {
+            // How old what was shown is says nothing of this.
+            self.publisher.shared().renew(age);
+        }
         let changes = self.snapshot_changes(&snapshot);
         self.digest = snapshot.digest();
         self.ticks.copy_from_slice(snapshot.ticks());

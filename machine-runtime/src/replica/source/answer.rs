@@ -40,9 +40,37 @@ pub(in crate::replica) fn relay(hold: Duration) -> Duration {
     (hold / 2).min(RELAY)
 }
 
+/// When what happened on a connection.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Pace {
+    /// When the last delta was sent.
+    pub(super) pushed: Option<Instant>,
+    /// What the follower has, or was given, and when that was last known to be the root's newest: as we
+    /// had it, too, our age counts.
+    pub(super) current: Option<(Position, Instant)>,
+}
+
+impl Pace {
+    /// How long ago, in milliseconds, what a follower at `after` has was the root's newest, while we
+    /// have more.
+    fn behind_ms(&self, after: Option<Position>) -> u32 {
+        let current = self
+            .current
+            .filter(|(position, _)| Some(*position) == after);
+        let behind = current.map(|(_, current)| current.elapsed().as_millis());
+        behind.map_or(u32::MAX, |behind| u32::try_from(behind).unwrap_or(u32::MAX))
+    }
+}
+
 impl Source {
     pub(super) fn age_ms(&self) -> u32 {
         u32::try_from(self.shared.age().as_millis()).unwrap_or(u32::MAX)
+    }
+
+    /// That a follower has all that we show once it is at `position`.
+    fn all_at(&self, position: Position) -> Option<(Position, Instant)> {
+        let fresh = Instant::now().checked_sub(self.shared.age());
+        fresh.map(|fresh| (position, fresh))
     }
 
     /// Nothing new.
@@ -60,8 +88,12 @@ impl Source {
         resync: bool,
         fits: bool,
         agreed: &Agreed,
+        pace: &Mutex<Pace>,
     ) -> Option<News> {
-        let news = self.look_unpacked(after, resync, fits, agreed)?;
+        let mut pace = pace.lock().unwrap_or_else(PoisonError::into_inner);
+        let news = self.look_unpacked(after, resync, fits, agreed, &mut pace)?;
+        pace.pushed = Some(Instant::now());
+        drop(pace);
         Some(if agreed.compress { pack(news) } else { news })
     }
 
@@ -71,8 +103,9 @@ impl Source {
         resync: bool,
         fits: bool,
         agreed: &Agreed,
+        pace: &mut Pace,
     ) -> Option<News> {
-        let age_ms = self.age_ms();
+        let mut age_ms = self.age_ms();
         let filter = agreed.filter.as_ref();
         let cause = match after {
             None => SnapshotCause::First,
@@ -97,6 +130,16 @@ impl Source {
                     Since::Compacted { oldest } => SnapshotCause::Compacted(oldest),
                     Since::Deltas(deltas) => {
                         let last = deltas.last().map_or(0, |delta| delta.revision);
+                        let at = Position {
+                            revision: last,
+                            ..after
+                        };
+                        if deltas.len() == DELTAS_AT_ONCE && self.has_news(Some(at)) {
+                            // There is more.
+                            age_ms = age_ms.max(pace.behind_ms(Some(after)));
+                        } else {
+                            pace.current = self.all_at(at);
+                        }
                         let traces = self.shared.traces().between(after, last);
                         self.stats.count_deltas(deltas.len());
                         let mut deltas: Vec<_> = deltas
@@ -130,6 +173,7 @@ impl Source {
         let digest = filter.map_or(current.digest(), |filter| digest_of(&current, filter));
         let snapshot = encode_snapshot(&current, digest, agreed.selection.as_ref());
         self.stats.count_snapshot();
+        pace.current = self.all_at(current.position());
         Some(News::Snapshot {
             age_ms,
             cause,
@@ -143,10 +187,10 @@ impl Source {
         &self,
         question: &Question,
         agreed: &Agreed,
-        last: &Mutex<Option<Instant>>,
+        pace: &Mutex<Pace>,
     ) -> News {
-        let last = *last.lock().unwrap_or_else(PoisonError::into_inner);
-        let not_before = last.map(|last| last + agreed.interval);
+        let lock = || pace.lock().unwrap_or_else(PoisonError::into_inner);
+        let not_before = lock().pushed.map(|pushed| pushed + agreed.interval);
         // On a replica the next heartbeat from above is the better answer; it comes about as
         // often as our followers want one, so it gets a little more time.
         let hold = question.hold;
@@ -164,32 +208,42 @@ impl Source {
                 // What we show is of other states than was agreed: that is agreed anew.
                 return News::Closing;
             }
+            let has_news = self.has_news(question.after);
+            if let Some(after) = question.after.filter(|_| !has_news) {
+                lock().current = self.all_at(after);
+            }
             if let Some(time) = not_before.filter(|time| *time > Instant::now())
-                && self.has_news(question.after)
+                && has_news
             {
                 // Coalesce: look again once the interval is over, or the follower has waited as
                 // long as it would. It is told that what it has is as old as the news.
-                let held_back = Instant::now();
                 tokio::select! {
                     biased;
                     _ = draining.wait_for(|draining| *draining) => return News::Closing,
                     () = sleep_until(time.min(end)) => {}
                 }
                 if time > end {
-                    let held_back = u32::try_from(held_back.elapsed().as_millis());
-                    let age_ms = self.age_ms().max(held_back.unwrap_or(u32::MAX));
+                    let age_ms = self.age_ms().max(lock().behind_ms(question.after));
                     return News::Idle { age_ms };
                 }
             }
-            if let Some(news) = self.look(question.after, question.resync, true, agreed) {
+            if let Some(news) = self.look(question.after, question.resync, true, agreed, pace) {
                 return news;
             }
             // None of the branches holds anything that is lost with it.
             tokio::select! {
                 biased;
                 _ = draining.wait_for(|draining| *draining) => return News::Closing,
-                changed = positions.changed() => if changed.is_err() {
-                    return News::Closing;
+                changed = positions.changed() => {
+                    if changed.is_err() {
+                        return News::Closing;
+                    }
+                    if let Some((_, fresh)) = &mut lock().current
+                        && self.shared.tier() == Some(0)
+                    {
+                        // Until now there was nothing new.
+                        *fresh = Instant::now();
+                    }
                 },
                 () = sleep_until(end) => return self.idle(),
                 // A heartbeat of our own parent: passed on at once, it keeps ages from adding
@@ -199,8 +253,11 @@ impl Source {
         }
     }
 
+    /// Whether we show what a follower at `after` does not have.
     fn has_news(&self, after: Option<Position>) -> bool {
-        after.is_some() && self.shared.current().map(|current| current.position()) != after
+        let now = self.shared.current();
+        let now = now.map(|current| current.position());
+        after.is_some_and(|after| now.is_some_and(|now| !after.has_reached(now)))
     }
 }
 

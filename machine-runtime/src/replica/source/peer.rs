@@ -8,7 +8,7 @@ use tarpc::context::Context;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::Source;
-use super::answer::Question;
+use super::answer::{Pace, Question};
 use crate::observe::{LinkChange, Observers, SpanKind};
 use crate::position::Position;
 use crate::replica::follower::Granularity;
@@ -53,8 +53,7 @@ struct Inner {
     source: Source,
     id: u64,
     agreed: Mutex<Option<Arc<Agreed>>>,
-    /// When the last delta was sent.
-    last: Mutex<Option<Instant>>,
+    pace: Mutex<Pace>,
     /// When the follower last said something.
     heard: Mutex<Instant>,
     /// The position that the follower has last asked beyond.
@@ -78,7 +77,7 @@ impl Peer {
             source: source.clone(),
             id: source.stats.next(),
             agreed: Mutex::default(),
-            last: Mutex::default(),
+            pace: Mutex::default(),
             heard: Mutex::new(Instant::now()),
             has: Arc::default(),
         };
@@ -108,13 +107,6 @@ impl Peer {
 
     fn hear(&self) {
         *lock(&self.inner.heard) = Instant::now();
-    }
-
-    /// Remembers when something was pushed.
-    fn note(&self, news: &News) {
-        if !matches!(news, News::Idle { .. }) {
-            *lock(&self.inner.last) = Some(Instant::now());
-        }
     }
 
     fn refuse(&self, refusal: Refusal) -> Refusal {
@@ -212,9 +204,9 @@ impl Replication for Peer {
         let agreed = self.agree(protocol, &hello);
         let agreed = agreed.map_err(|refusal| self.refuse(refusal))?;
         let fits = agreed.selection.as_ref().map(Selection::hash) == hello.wishes.has;
-        let news = source.look(hello.position, false, fits, &agreed);
+        let pace = &self.inner.pace;
+        let news = source.look(hello.position, false, fits, &agreed, pace);
         let news = news.unwrap_or_else(|| source.idle());
-        self.note(&news);
         // What it has after this answer, as it says with its next question.
         let has = source.shared.current().map(|now| now.position());
         *lock(&self.inner.has) = has.or(hello.position);
@@ -257,10 +249,8 @@ impl Replication for Peer {
             resync: watch.resync,
             hold: Duration::from_millis(watch.hold_ms.into()).min(LONGEST_HOLD),
         };
-        let answer = self.source.answer(&question, &agreed, &self.inner.last);
-        let news = answer.await;
-        self.note(&news);
-        news
+        let answer = self.source.answer(&question, &agreed, &self.inner.pace);
+        answer.await
     }
 
     async fn schema(self, _: Context, from: u32) -> Vec<StateShape> {
