@@ -1,5 +1,7 @@
 //! A root of this machine: in memory, or with a history that outlives it.
 
+use std::time::Duration;
+
 use machine_node::disk::{Disk, Opened};
 use machine_node::log;
 use machine_node::node::{start_durable, start_machine_with};
@@ -8,6 +10,7 @@ use machine_node::status::Lines;
 use machine_node::telemetry::Role;
 use machine_runtime::observe::Observers;
 use machine_runtime::{Handle, Machine, States, ViewOptions};
+use tokio::time::sleep;
 
 use crate::cli::StateArgs;
 use crate::states::Flights;
@@ -64,10 +67,36 @@ impl Root {
         }
         let disk = Some(opened.disk().clone());
         let bind = |machine: Machine<Flights>| machine.with(Tower);
+        let handle = start_durable(opened, bind, view, &observers, tasks).await?;
+        wait_again(&handle, tasks);
         Ok(Self {
-            handle: start_durable(opened, bind, view, &observers, tasks).await?,
+            handle,
             observers,
             disk,
         })
+    }
+}
+
+/// Waits for the estimates of flights that are delayed already, as the [`Tower`] is told of what begins only.
+/// How much of that time is over is not known: a flight may be overdue by so much too late.
+fn wait_again(root: &Handle<Flights>, tasks: &Tasks) {
+    let view = root.view();
+    for flight in Flights::flights() {
+        let (delayed, overdue) = (Flights::delayed(flight), Flights::overdue(flight));
+        if !view.is_active(delayed) || view.is_active(overdue) {
+            continue;
+        }
+        let estimate = view.payload(Flights::delayed_payload(flight));
+        let Some(in_ms) = estimate.ok().flatten().and_then(|estimate| estimate.in_ms) else {
+            continue;
+        };
+        let (root, context) = (root.clone(), view.context(delayed));
+        tasks.spawn_until_stopped(async move {
+            let wait = context.run(sleep(Duration::from_millis(in_ms)));
+            if wait.await.is_ok() {
+                // If the machine has ended, so has the wait.
+                let _ = root.add(overdue).await;
+            }
+        });
     }
 }

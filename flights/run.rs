@@ -94,7 +94,7 @@ pub async fn tree(
             }
         }
         let rows = tree.converged().await;
-        lines.push(agreement(&rows));
+        lines.push(agreement(&rows, args.link.select.is_some()));
         std::future::pending::<anyhow::Result<()>>().await
     };
     let ended = tokio::select! {
@@ -208,11 +208,14 @@ fn panicked() -> anyhow::Error {
     anyhow::anyhow!("a part of the program failed, see above; this is a bug")
 }
 
-fn agreement(rows: &[Row]) -> String {
+/// Whether all nodes show the same. `selected`: the replicants follow some of the states only, and have a digest
+/// of these.
+fn agreement(rows: &[Row], selected: bool) -> String {
     let digests: Vec<_> = rows.iter().map(|row| row.digest).collect();
+    let comparable = &digests[usize::from(selected).min(digests.len() - 1)..];
     match (
         rows[0].position,
-        digests.iter().all(|digest| *digest == digests[0]),
+        comparable.iter().all(|digest| *digest == comparable[0]),
     ) {
         (Some(position), true) => {
             let count = rows.len();

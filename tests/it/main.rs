@@ -20,6 +20,8 @@ mod graph;
 mod hosts;
 // What nodes answer over HTTP.
 mod http;
+// How nodes are linked: on which terms, by what other way, over restarts, and how they leave.
+mod links;
 // What is logged, and what a Loki is sent of it.
 mod logs;
 // Metrics: for those who ask, and for a Pushgateway.

@@ -150,6 +150,18 @@ impl Program {
         self.child.id()
     }
 
+    /// Waits for the end of a program that has been told to end.
+    pub(crate) fn ended(mut self) -> ExitStatus {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < end, "the program does not end");
+            std::thread::yield_now();
+        }
+    }
+
     /// Interrupts the program and waits for its end.
     pub(crate) fn interrupt(mut self) -> ExitStatus {
         signal("INT", self.child.id());

@@ -219,3 +219,69 @@ impl<J: Journal> Journal for Kept<J> {
         self.journal.end().await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use machine_runtime::durable::InMemoryBackend;
+    use machine_runtime::{Machine, Owner, States as _, ViewOptions};
+    use tokio::time::sleep;
+
+    use super::*;
+    use crate::fixture::Flights;
+    use crate::shutdown::Tasks;
+    use crate::vitals::Vitals;
+
+    /// A disk that never answers.
+    #[derive(Debug)]
+    struct Hangs;
+
+    impl Journal for Hangs {
+        const KEEPS: bool = true;
+
+        async fn commit(&mut self, _: Batch) -> Result<(), JournalError> {
+            pending().await
+        }
+
+        fn wants_checkpoint(&self) -> bool {
+            false
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_root_whose_disk_hangs_is_not_ready_and_no_restart_would_mend_it() {
+        let options = StoreOptions::default();
+        let opened = Store::on(InMemoryBackend::new(), Flights::schema(), options);
+        let (store, recovered) = opened.unwrap();
+        let disk = Disk::new(Path::new("x"), Durability::Sync, store.stats());
+        let kept = Kept {
+            journal: Hangs,
+            disk: disk.clone(),
+        };
+        let machine = Machine::<Flights>::new();
+        let (handle, owner) = Owner::durable(machine, recovered, kept, ViewOptions::default());
+        let (tasks, vitals) = (Tasks::default(), Vitals::new(Some(disk.clone())));
+        tasks.spawn_until_stopped(async move {
+            let ended = owner.run_durable(pending()).await;
+            assert!(ended.is_err());
+        });
+        let view = handle.view().untyped();
+        vitals.watch(&handle.untyped(), &tasks);
+        assert_eq!(vitals.why_not_ready(&view, None), None);
+        tasks.spawn_until_stopped(async move {
+            let _ = handle.add(Flights::Start).await;
+        });
+        sleep(view.stale_after()).await;
+        assert_eq!(vitals.why_not_ready(&view, None), None);
+        sleep(Duration::from_mins(2)).await;
+        let why = vitals.why_not_ready(&view, None).unwrap();
+        assert!(
+            why.starts_with("the disk has been at one batch for 12"),
+            "{why}"
+        );
+        assert!(disk.committing().unwrap() > Duration::from_mins(2));
+        assert_eq!(vitals.why_dead(), None);
+        tasks.stop();
+    }
+}

@@ -4,7 +4,9 @@
 //! changes, `STOPPING=1` comes when it begins to leave. Where the manager wants signs of life
 //! (`WATCHDOG_USEC`), they come twice in that time for as long as the node is alive.
 
+use std::future::Future;
 use std::io;
+use std::pin::pin;
 use std::time::Duration;
 
 use sd_notify::NotifyState;
@@ -37,7 +39,7 @@ pub fn tell(node: &Node, tasks: &Tasks) {
         ready: false,
         told: String::new(),
     };
-    tasks.spawn_until_stopped(manager.run());
+    tasks.spawn(manager.run(tasks.stopped()));
 }
 
 /// What the service manager has been told.
@@ -49,15 +51,15 @@ struct Manager {
 }
 
 impl Manager {
-    async fn run(mut self) {
+    async fn run(mut self, stopped: impl Future<Output = ()>) {
+        let mut stopped = pin!(stopped);
         let mut look = interval(FIRST_LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 _ = look.tick() => {}
-                () = self.node.vitals().leaving().cancelled() => {
-                    return send(vec!["STOPPING=1".to_owned(), status("leaving")]).await;
-                }
+                () = self.node.vitals().leaving().cancelled() => break,
+                () = &mut stopped => break,
             }
             let before = self.ready;
             self.look().await;
@@ -67,6 +69,7 @@ impl Manager {
                 look.set_missed_tick_behavior(MissedTickBehavior::Delay);
             }
         }
+        send(vec!["STOPPING=1".to_owned(), status("about to stop")]).await;
     }
 
     async fn look(&mut self) {

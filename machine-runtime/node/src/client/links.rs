@@ -134,7 +134,10 @@ fn downstream(down: &Value, out: &mut String) {
 
 /// What holds on a link.
 fn terms(link: &Value) -> String {
-    let mut terms = vec![format!("push {}", time(&link["push_interval_ms"]))];
+    let mut terms = vec![match &link["push_interval_ms"] {
+        Value::Number(zero) if zero.as_f64() == Some(0.0) => "push at once".to_owned(),
+        interval => format!("push every {}", time(interval)),
+    }];
     if !link["heartbeat_ms"].is_null() {
         terms.push(format!("heartbeat {}", time(&link["heartbeat_ms"])));
     }
@@ -204,10 +207,10 @@ rep-1 (replicant, tier 1) at ab.7, about to stop
   parent    following root, age 12ms, 1 moves, 3 connects
             a:1
           * b:2
-            push 100ms, heartbeat 1s, latest, compressed, protocol 2, 1 states (Ready)
+            push every 100ms, heartbeat 1s, latest, compressed, protocol 2, 1 states (Ready)
             5 deltas, snapshots: first 1
   followers 1, 0 refused, 2 dropped
-            x  3 behind, push 250µs, heartbeat 1s, latest, protocol 2
+            x  3 behind, push every 250µs, heartbeat 1s, latest, protocol 2
   ring      1 of 2 deltas, 3 of 4 bytes, from revision 5
 ";
         assert_eq!(table(&links), expected);

@@ -273,7 +273,11 @@ impl Figures {
         let ticks = [("on", self.stats().began()), ("off", self.stats().ended())];
         out.each(&catalogue::TICKS, ticks.map(|(kind, n)| ([kind], n)))?;
         if let Some(now) = now {
+            // Of what a node does not follow it knows nothing.
+            let selection = self.handle.view().selection();
+            let selection = selection.as_ref();
             let watched = self.watched.iter();
+            let watched = watched.filter(|state| selection.is_none_or(|all| all.contains(**state)));
             let active = |&state: &usize| {
                 let name = schema.name_of(state);
                 ([name], u64::from(now.is_active(state)))
