@@ -28,7 +28,6 @@ use tokio::task::JoinSet;
 
 use crate::cpu;
 use crate::states::Published148;
-use crate::suites::crash::root::{self, RootArgs};
 use crate::suites::followers::clients::{self, ClientsArgs};
 use crate::suites::followers::parent::{self, ParentArgs};
 use crate::suites::replication::start;
@@ -61,8 +60,6 @@ enum Part {
     Parent(ParentArgs),
     /// Many followers
     Clients(ClientsArgs),
-    /// A root whose history is in a folder
-    Root(RootArgs),
     /// Nothing
     Nothing,
 }
@@ -99,7 +96,6 @@ pub fn run(args: PartArgs) -> anyhow::Result<()> {
             Part::Tree => start::run_tree().await,
             Part::Parent(args) => parent::run(args).await,
             Part::Clients(args) => clients::run(args).await,
-            Part::Root(args) => root::run(args).await,
             Part::Nothing => Ok(()),
         }
     })
@@ -238,11 +234,12 @@ impl Process {
         command.args(args);
         Self::spawn(command, |output| {
             let mut told = [None; 2];
-            for (place, start) in ["root: tarpc ", "root: http://"].into_iter().enumerate() {
+            for (place, start) in [": tarpc ", ": http://"].into_iter().enumerate() {
                 let mut line = String::new();
                 output.read_line(&mut line)?;
-                let addr = line.trim_end().strip_prefix(start);
-                told[place] = addr.and_then(|addr| addr.trim_end_matches('/').parse().ok());
+                let addr = line.trim_end().split_once(start);
+                told[place] =
+                    addr.and_then(|(_name, addr)| addr.trim_end_matches('/').parse().ok());
             }
             let [rpc, http] = told;
             Ok(rpc.zip(http).map(|(rpc, http)| Listening { rpc, http }))
@@ -292,7 +289,8 @@ impl Drop for Process {
     }
 }
 
-fn program() -> anyhow::Result<Command> {
+/// This program.
+pub(crate) fn program() -> anyhow::Result<Command> {
     let program = std::env::current_exe().context("cannot find this program")?;
     Ok(Command::new(program))
 }

@@ -9,7 +9,6 @@
 
 mod account;
 mod observers;
-pub(crate) mod root;
 mod tree;
 mod writers;
 
@@ -148,7 +147,7 @@ impl Proof {
         }
         observers.shutdown().await;
         let resyncs = tree.resyncs().await?;
-        let (position, ticks) = tree.end()?;
+        let (position, ticks) = tree.root.end().await?;
         Ok(Account::new(&shared, acks, (position, ticks), resyncs))
     }
 

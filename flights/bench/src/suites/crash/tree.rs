@@ -2,21 +2,18 @@
 
 use std::ffi::OsString;
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use anyhow::Context;
-use machine_runtime::durable::{Store, StoreOptions};
-use machine_runtime::{Position, States};
+use machine_runtime::Position;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
 use super::PATIENCE;
 use super::writers::STATE;
-use crate::part::{Process, command};
-use crate::states::Published148;
+use crate::part::{Process, program};
 
 /// How many nodes follow the root.
 const FIRST: usize = 2;
@@ -24,22 +21,36 @@ const FIRST: usize = 2;
 /// How many nodes are of the lowest tier.
 const LEAVES: usize = 3;
 
-/// A root with its history in a folder, which is started at the same address each time.
+/// A root with its history in a folder, which is started at the same addresses each time.
 pub(super) struct Root {
     args: Vec<OsString>,
+    http: SocketAddr,
     child: Child,
 }
 
 impl Root {
-    fn first(args: Vec<OsString>) -> anyhow::Result<Self> {
+    fn first(args: Vec<OsString>, http: SocketAddr) -> anyhow::Result<Self> {
         let child = Self::spawn(&args)?;
-        Ok(Self { args, child })
+        Ok(Self { args, http, child })
     }
 
     fn spawn(args: &[OsString]) -> anyhow::Result<Child> {
-        let mut command = command(args.to_vec())?;
+        let mut command = program()?;
+        command.args(args);
         command.stdin(Stdio::piped()).stdout(Stdio::null());
         command.spawn().context("cannot start this program again")
+    }
+
+    /// Where its history stands, and how often the state of the writers ticked in it.
+    pub(super) async fn end(&self) -> anyhow::Result<(Position, u64)> {
+        let addr = self.http.to_string();
+        // What is asked for second may be more than what was asked for first, never less.
+        let ticks = ticks(&addr, 0).await?;
+        let shown = get(&addr, "/v1/states").await?;
+        let shown = shown.context("the root shows nothing")?;
+        let (epoch, revision) = (shown["epoch"].as_str(), shown["revision"].as_u64());
+        let position = epoch.zip(revision).map(|(e, r)| format!("{e}.{r}").parse());
+        Ok((position.context("the root is nowhere")??, ticks))
     }
 
     /// Starts it once more.
@@ -76,7 +87,7 @@ impl Drop for Root {
 /// All nodes. They end when this is dropped.
 pub(super) struct Tree {
     pub(super) root: Root,
-    folder: TempDir,
+    _folder: TempDir,
     first: Vec<Process>,
     leaves: Vec<Process>,
 }
@@ -85,28 +96,28 @@ impl Tree {
     /// Starts them all; `relaxed`: the root acknowledges what is not on disk yet.
     pub(super) async fn start(relaxed: bool) -> anyhow::Result<Self> {
         let folder = TempDir::new()?;
-        // Where it listens each time; nobody else is given the port soon after.
-        let addr = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
-        let state_dir = Self::state_dir(&folder);
-        let mut args: Vec<OsString> = vec![
-            "root".into(),
-            "--addr".into(),
-            addr.to_string().into(),
-            "--state-dir".into(),
-            state_dir.into(),
-        ];
-        args.extend(relaxed.then(|| "--relaxed".into()));
-        let root = Root::first(args)?;
-        let first = (1..=FIRST).map(|i| Process::node(&format!("rep-{i}"), Some(addr)));
+        // Where it listens each time; nobody else is given the ports soon after.
+        let free = || TcpListener::bind("127.0.0.1:0")?.local_addr();
+        let (addr, http) = (free()?, free()?);
+        let words = ["node", "--supervised", "--name=root"];
+        let mut args: Vec<OsString> = words.map(OsString::from).into();
+        args.extend([format!("--addr={addr}"), format!("--http-addr={http}")].map(Into::into));
+        args.extend(["--state-dir".into(), folder.path().join("state").into()]);
+        args.extend(relaxed.then(|| "--durability=relaxed=1s".into()));
+        let root = Root::first(args, http)?;
+        let node = |name: String, parent: SocketAddr| {
+            Process::users_node(&[format!("--name={name}"), format!("--parent={parent}")])
+        };
+        let first = (1..=FIRST).map(|i| node(format!("rep-{i}"), addr));
         let first = first.collect::<anyhow::Result<Vec<_>>>()?;
         let leaves = (0..LEAVES).map(|i| {
             let name = format!("rep-{}-{}", i % FIRST + 1, i / FIRST + 1);
-            Process::node(&name, Some(first[i % FIRST].at.rpc))
+            node(name, first[i % FIRST].at.rpc)
         });
         let leaves = leaves.collect::<anyhow::Result<Vec<_>>>()?;
         let tree = Self {
             root,
-            folder,
+            _folder: folder,
             first,
             leaves,
         };
@@ -114,10 +125,6 @@ impl Tree {
             reach(&leaf, 0).await?;
         }
         Ok(tree)
-    }
-
-    fn state_dir(folder: &TempDir) -> PathBuf {
-        folder.path().join("state")
     }
 
     /// Where the nodes of the lowest tier answer.
@@ -134,19 +141,6 @@ impl Tree {
         }
         // Each has begun with one.
         Ok(resyncs.saturating_sub(self.first.len() as u64))
-    }
-
-    /// Kills the root and returns what is on disk: where the history stands, and how often the state
-    /// of the writers ticked.
-    pub(super) fn end(mut self) -> anyhow::Result<(Position, u64)> {
-        self.root.kill()?;
-        let dir = Self::state_dir(&self.folder);
-        let schema = Published148::schema();
-        let (_store, recovered) = Store::open(&dir, schema, StoreOptions::default())?;
-        let position = recovered.position.context("there is no history")?;
-        let machine = recovered.machine::<Published148>();
-        let state: Published148 = STATE.parse()?;
-        Ok((position, machine.tick(state)))
     }
 }
 
