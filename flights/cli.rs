@@ -79,7 +79,7 @@ Examples:
 
 Exit codes: 0 success, 1 failure, 2 wrong usage, 3 a node, the root behind it, or Grafana, could \
 not be reached, 4 a mutation was canceled, 5 whether a mutation was run is unknown, 6 the history \
-of a root could not be opened or kept.";
+of a root could not be opened or kept, 7 it is damaged, or of another schema or a later program.";
 
 /// What was asked for cannot be; the exit code is that of a wrong flag.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]

@@ -38,6 +38,9 @@ const UNKNOWN: u8 = 5;
 /// The history of a root cannot be opened, or not be kept any more.
 const UNKEPT: u8 = 6;
 
+/// The history of a root is there, and a person has to look at it.
+const UNFIT: u8 = 7;
+
 /// How long whoever reads standard error may take for an error.
 const TELL: Duration = Duration::from_secs(1);
 
@@ -49,11 +52,14 @@ fn main() -> ExitCode {
         Err(error) if error.is::<Canceled>() => ExitCode::from(CANCELED),
         Err(error) => {
             print_error(&error);
+            let unkept = error.downcast_ref::<Unkept>();
             ExitCode::from(if is_unreachable(&error) {
                 UNREACHABLE
             } else if error.is::<Unknown>() {
                 UNKNOWN
-            } else if error.is::<Unkept>() {
+            } else if unkept.is_some_and(Unkept::needs_a_person) {
+                UNFIT
+            } else if unkept.is_some() {
                 UNKEPT
             } else if error.is::<Usage>() {
                 USAGE

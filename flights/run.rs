@@ -14,6 +14,7 @@ use crate::states::Flights;
 use crate::traffic::{SERVES_ON, Traffic};
 use crate::tree::Tree;
 use machine_node::client;
+use machine_node::disk::Unkept;
 use machine_node::observe::ObserveConfig;
 use machine_node::shutdown::{PATIENCE, Signals, Tasks};
 use machine_node::status::{Lines, Row};
@@ -111,10 +112,14 @@ pub async fn tree(
         .last(|| tree.rows(), &lines, &hints)
         .await
         .context("cannot write to standard output")?;
-    let on_disk = args.state.state_dir.is_some() && !args.processes;
+    let on_disk = args.state.state_dir.is_some();
     let patience = if on_disk { DISK_PATIENCE } else { PATIENCE };
-    end(&tasks, &mut signals, patience).await?;
-    ended
+    let over = end(&tasks, &mut signals, patience).await;
+    // What keeps it from ending in order is what keeps it from going on.
+    match tasks.take_failure().map_or(ended, Err) {
+        Err(error) if error.is::<Unkept>() => Err(error),
+        ended => over.and(ended),
+    }
 }
 
 /// Prints the active states of a node, or how some are.

@@ -92,6 +92,7 @@ impl Tree {
                             record_args(&debug),
                         ]
                         .concat(),
+                        on_disk: parents.is_empty() && args.state.state_dir.is_some(),
                     }
                 });
             let processes = Processes::start(

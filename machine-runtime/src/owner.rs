@@ -37,7 +37,7 @@ mod telling;
 
 /// How long an owner that is to stop waits for a journal that does not come to an end with a batch,
 /// as with a disk that stays full.
-const LAST: Duration = Duration::from_secs(10);
+const LAST: Duration = Duration::from_secs(8);
 
 /// Owns a machine and runs what its handles send. What came of it goes to a journal before anybody is
 /// told.

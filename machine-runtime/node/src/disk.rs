@@ -38,6 +38,22 @@ static BOUNDS: [Duration; 15] = [
 pub struct Unkept(Box<dyn Error + Send + Sync>);
 
 impl Unkept {
+    /// Whether the history is there and cannot be gone on with as it is: damaged, or of another program or
+    /// schema. Starting again does not help then.
+    pub fn needs_a_person(&self) -> bool {
+        let Self(error) = self;
+        let store = error.downcast_ref::<StoreError>();
+        matches!(
+            store,
+            Some(
+                StoreError::Corrupt { .. }
+                    | StoreError::Diverged { .. }
+                    | StoreError::OtherSchema { .. }
+                    | StoreError::NewerFormat { .. }
+            )
+        )
+    }
+
     /// What a journal said.
     pub(crate) fn new(error: JournalError) -> Self {
         Self(Box::new(error))

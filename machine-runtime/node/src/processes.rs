@@ -36,6 +36,9 @@ const HEALTHY: Duration = Duration::from_secs(5);
 /// How long a process may take to end: a little longer than it takes to send its last lines.
 const END: Duration = Duration::from_millis(600);
 
+/// How long one with a history on disk may take.
+const END_ON_DISK: Duration = Duration::from_secs(10);
+
 /// How often a node is asked how it is.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -56,6 +59,8 @@ pub struct NodeProcess {
     pub http: SocketAddr,
     /// What this program is given to become it.
     pub args: Vec<OsString>,
+    /// Whether it has a history on disk, which may take a while to end.
+    pub on_disk: bool,
 }
 
 /// The processes of a tree.
@@ -152,7 +157,7 @@ impl Process {
                         .push(format!("{} is process {pid}", self.node.name));
                     tokio::select! {
                         ended = self.attend(&mut child) => ended,
-                        () = tasks.stopped() => return end(child, input).await,
+                        () = tasks.stopped() => return end(child, input, self.node.on_disk).await,
                     }
                 }
                 Err(error) => format!("cannot be started: {error}"),
@@ -227,9 +232,10 @@ impl Process {
 }
 
 /// Closes the process's input, and kills it where it does not take the hint.
-async fn end(mut child: Child, input: Option<ChildStdin>) {
+async fn end(mut child: Child, input: Option<ChildStdin>, on_disk: bool) {
     drop(input);
-    if timeout(END, child.wait()).await.is_err() {
+    let within = if on_disk { END_ON_DISK } else { END };
+    if timeout(within, child.wait()).await.is_err() {
         // If it cannot be killed it has ended by itself.
         let _ = child.kill().await;
     }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use sd_notify::NotifyState;
 use tokio::task::spawn_blocking;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::node::Node;
 use crate::shutdown::Tasks;
@@ -37,6 +37,7 @@ pub fn tell(node: &Node, tasks: &Tasks) {
         node: node.clone(),
         watchdog: sd_notify::watchdog_enabled(),
         ready: false,
+        fed: None,
         told: String::new(),
     };
     tasks.spawn(manager.run(tasks.stopped()));
@@ -47,6 +48,8 @@ struct Manager {
     node: Node,
     watchdog: Option<Duration>,
     ready: bool,
+    /// When it was last told that the node lives.
+    fed: Option<Instant>,
     told: String,
 }
 
@@ -79,7 +82,11 @@ impl Manager {
             self.ready = true;
             news.push("READY=1".to_owned());
         }
-        if self.watchdog.is_some() && dead.is_none() {
+        // Until the node is ready it is looked more often than that.
+        let often = self.watchdog.map(|within| (within / 2).min(LOOK));
+        let hungry = often.is_some_and(|often| self.fed.is_none_or(|fed| fed.elapsed() >= often / 2));
+        if hungry && dead.is_none() {
+            self.fed = Some(Instant::now());
             news.push("WATCHDOG=1".to_owned());
         }
         let told = dead.or(unready).unwrap_or_else(|| "ready".to_owned());

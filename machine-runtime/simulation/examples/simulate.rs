@@ -30,19 +30,19 @@ struct Args {
     #[arg(long, default_value_t = 0)]
     from: u64,
     /// Runs for so many hours instead of a number of seeds.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "seeds")]
     hours: Option<f64>,
     /// How many seeds run at a time; as many as there are processors unless told.
     #[arg(long)]
     threads: Option<usize>,
     /// Runs this seed only.
-    #[arg(long, conflicts_with_all = ["seeds", "from", "hours"])]
+    #[arg(long, conflicts_with_all = ["seeds", "from", "hours", "planted"])]
     seed: Option<u64>,
     /// Prints all that happens in it.
     #[arg(long, requires = "seed")]
     trace: bool,
     /// Runs the planted bugs, each until it is caught.
-    #[arg(long, conflicts_with = "hours")]
+    #[arg(long, conflicts_with_all = ["hours", "seeds", "plant"])]
     planted: bool,
     /// Plants this bug.
     #[arg(long)]
@@ -66,7 +66,7 @@ fn main() -> ExitCode {
             println!("{:#?}", Plan::of(seed));
         }
         let report = run(seed, planted, args.trace);
-        tell(&report, true);
+        tell(&report, planted, true);
         report.failure.is_none()
     } else if args.planted {
         all_planted(&args)
@@ -93,13 +93,13 @@ fn seeds(args: &Args, planted: Option<Planted>) -> bool {
     } else {
         args.from + args.seeds
     };
-    each(args, args.from..last, planted, |report| {
+    let panicked = each(args, args.from..last, planted, |report| {
         count += 1;
         looks += report.looks;
         slowest = slowest.max((report.healed.0, report.seed));
         if report.failure.is_some() {
             failures += 1;
-            tell(report, false);
+            tell(report, planted, false);
         }
         if told.elapsed() >= Duration::from_secs(10) {
             told = Instant::now();
@@ -116,26 +116,29 @@ fn seeds(args: &Args, planted: Option<Planted>) -> bool {
         slowest.1,
         began.elapsed()
     );
+    // A seed that has no end is a failure of its own.
+    (count, failures) = (count + panicked, failures + panicked);
     println!("{count} seeds, {failures} failures");
-    failures == 0
+    failures == 0 && count > 0
 }
 
-/// Runs seeds on some threads, and takes each report until that is no longer wanted.
+/// Runs seeds on some threads, and takes each report until that is no longer wanted. Returns how many seeds
+/// have none, as the simulation itself panicked.
 fn each(
     args: &Args,
     seeds: std::ops::Range<u64>,
     planted: Option<Planted>,
     mut take: impl FnMut(&Report) -> bool,
-) {
+) -> u64 {
     let threads = args
         .threads
         .or_else(|| Some(std::thread::available_parallelism().ok()?.get()));
     let next = AtomicU64::new(seeds.start);
-    let enough = AtomicBool::new(false);
+    let (enough, panicked) = (AtomicBool::new(false), AtomicU64::new(0));
     std::thread::scope(|scope| {
         let (sender, reports) = mpsc::channel();
         for _ in 0..threads.unwrap_or(1).max(1) {
-            let (sender, next, enough) = (sender.clone(), &next, &enough);
+            let (sender, next, enough, panicked) = (sender.clone(), &next, &enough, &panicked);
             scope.spawn(move || {
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
@@ -146,6 +149,7 @@ fn each(
                     let ran = std::thread::spawn(move || run(seed, planted, false)).join();
                     let Ok(report) = ran else {
                         println!("seed {seed}: the simulation itself panicked");
+                        panicked.fetch_add(1, Ordering::Relaxed);
                         continue;
                     };
                     if sender.send(report).is_err() {
@@ -161,6 +165,7 @@ fn each(
             }
         }
     });
+    panicked.into_inner()
 }
 
 /// Runs the planted bugs.
@@ -170,14 +175,14 @@ fn all_planted(args: &Args) -> bool {
     /// How many seeds are run with what stands between and has no bug.
     const CLEAN: u64 = 40;
     let mut false_alarms = 0;
-    each(
+    let mut panicked = each(
         args,
         args.from..args.from + CLEAN,
         Some(Planted::Nothing),
         |report| {
             if report.failure.is_some() {
                 false_alarms += 1;
-                tell(report, false);
+                tell(report, Some(Planted::Nothing), false);
             }
             true
         },
@@ -189,7 +194,7 @@ fn all_planted(args: &Args) -> bool {
     let mut caught = 0;
     for bug in Planted::ALL {
         let mut found: Option<Report> = None;
-        each(args, args.from..args.from + MOST, Some(bug), |report| {
+        panicked += each(args, args.from..args.from + MOST, Some(bug), |report| {
             if report.failure.is_some() && found.as_ref().is_none_or(|f| f.seed > report.seed) {
                 found = Some(report.clone());
             }
@@ -208,12 +213,13 @@ fn all_planted(args: &Args) -> bool {
         }
     }
     println!("{caught} of {} planted bugs caught", Planted::ALL.len());
-    caught == Planted::ALL.len() && false_alarms == 0
+    caught == Planted::ALL.len() && false_alarms == 0 && panicked == 0
 }
 
-/// Says how a seed went.
-fn tell(report: &Report, all: bool) {
+/// Says how a seed went, with what was planted in it.
+fn tell(report: &Report, planted: Option<Planted>, all: bool) {
     let seed = report.seed;
+    let plant = planted.map_or_else(String::new, |bug| format!(" --plant {}", bug.name()));
     if all || report.failure.is_some() {
         for note in &report.notes {
             println!("  {note}");
@@ -221,7 +227,7 @@ fn tell(report: &Report, all: bool) {
     }
     match &report.failure {
         Some(failure) => println!(
-            "seed {seed} FAILED at {} ms: {}: {}\n  replay: --seed {seed} --trace (trace {:016x})",
+            "seed {seed} FAILED at {} ms: {}: {}\n  replay: --seed {seed}{plant} --trace (trace {:016x})",
             failure.at, failure.check, failure.why, report.hash
         ),
         None => println!(

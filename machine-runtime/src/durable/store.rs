@@ -122,14 +122,30 @@ impl Store {
         let of = |error| StoreError::io(&*name, error);
         if is_blank(&*disk).map_err(of)? {
             disk.set_len(0).map_err(of)?;
-            return Self::begin(name, disk, schema, options);
+            return Self::begin_at(place, disk, schema, options);
         }
         let survey = Survey::of(&disk).map_err(|error| unreadable(&name, error))?;
         if survey.fresh {
-            return Self::begin(name, disk, schema, options);
+            return Self::begin_at(place, disk, schema, options);
         }
         let verdict = judge(&name, &survey, schema)?;
         Self::go_on((place, disk), options, &survey, verdict)
+    }
+
+    /// Begins a history. A new epoch that was asked for begins with it.
+    fn begin_at(
+        place: &Place,
+        disk: Arc<dyn StorageBackend>,
+        schema: &Arc<Schema>,
+        options: StoreOptions,
+    ) -> Result<(Self, Recovered), StoreError> {
+        let begun = Self::begin(place.name(), disk, schema, options)?;
+        if let Place::File(path) = place
+            && file::asks_for_epoch(path)
+        {
+            file::has_epoch(path)?;
+        }
+        Ok(begun)
     }
 
     /// Goes on with what a disk has.

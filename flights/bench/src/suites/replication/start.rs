@@ -113,6 +113,7 @@ pub(crate) async fn run_tree() -> anyhow::Result<()> {
             tier: place.tier,
             http: at[1],
             args,
+            on_disk: false,
         }
     });
     // What the environment says of logs is not what is measured.
