@@ -84,7 +84,8 @@ impl Manager {
         }
         // Until the node is ready it is looked more often than that.
         let often = self.watchdog.map(|within| (within / 2).min(LOOK));
-        let hungry = often.is_some_and(|often| self.fed.is_none_or(|fed| fed.elapsed() >= often / 2));
+        let hungry =
+            often.is_some_and(|often| self.fed.is_none_or(|fed| fed.elapsed() >= often / 2));
         if hungry && dead.is_none() {
             self.fed = Some(Instant::now());
             news.push("WATCHDOG=1".to_owned());

@@ -248,15 +248,6 @@ fn tree(options: &Options) -> Vec<Alert> {
                           cut off in turn.",
         },
         Alert {
-            name: "DrainStuck",
-            expr: DRAINING.everywhere().max(&NODE).then("== 1"),
-            hold: DOWN_FOR,
-            severity: Severity::Warning,
-            summary: "{{ $labels.machine }} was told to stop and has not",
-            description: "It is not ready, and serves nobody new; followers or writes do not end, or its disk \
-                          does not take the last batch.",
-        },
-        Alert {
             name: "RootRestarted",
             expr: START_TIME
                 .during(again)
