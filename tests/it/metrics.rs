@@ -62,8 +62,8 @@ async fn a_fresh_tree_has_its_series_at_0_in_both_formats() {
             );
         }
         for (name, count) in [
-            ("machine_http_requests_total", 11 * 12),
-            ("machine_http_request_seconds_count", 11),
+            ("machine_http_requests_total", 12 * 12),
+            ("machine_http_request_seconds_count", 12),
             ("machine_queue_refusals_total", 4),
             ("machine_observer_dropped_total", 3),
             ("machine_exported_total", 3 * 3),
@@ -76,7 +76,7 @@ async fn a_fresh_tree_has_its_series_at_0_in_both_formats() {
                 "machine_cancellations_total",
                 if role == "root" { 12 } else { 0 },
             ),
-            ("machine_resyncs_total", if role == "root" { 0 } else { 5 }),
+            ("machine_resyncs_total", if role == "root" { 0 } else { 6 }),
         ] {
             let series = classic.samples.keys().filter(|(other, _)| other == name);
             assert_eq!(series.count(), count, "{name}");

@@ -502,6 +502,14 @@ fn tree(collector: &Collector, arg: &str) -> (Vec<Program>, String) {
     (vec![program], leaf)
 }
 
+/// Waits until a leaf follows its own parent, and not the root because that was there sooner.
+async fn at_home(leaf: &str) {
+    crate::links::linked(leaf, |links| {
+        links["upstream"]["state"] == "following" && links["upstream"]["parent"] == "rep-1"
+    })
+    .await;
+}
+
 /// A tree of nodes that know nothing of each other but addresses. Each has something to show.
 async fn nodes(collector: &Collector) -> (Vec<Program>, String) {
     let mut programs = Vec::new();
@@ -628,6 +636,7 @@ async fn one_mutation(collector: &Collector, leaf: &str) {
 async fn one_mutation_is_one_trace_through_three_tiers_of_one_process() {
     let collector = Collector::new(&[Reply::Taken]);
     let (programs, leaf) = tree(&collector, "--log=warn");
+    at_home(&leaf).await;
     one_mutation(&collector, &leaf).await;
     for program in programs {
         assert!(program.interrupt().success());
@@ -638,6 +647,7 @@ async fn one_mutation_is_one_trace_through_three_tiers_of_one_process() {
 async fn one_mutation_is_one_trace_through_three_tiers_of_processes() {
     let collector = Collector::new(&[Reply::Taken]);
     let (_programs, leaf) = tree(&collector, "--processes");
+    at_home(&leaf).await;
     one_mutation(&collector, &leaf).await;
 }
 

@@ -33,6 +33,9 @@ mod parents;
 mod session;
 mod telling;
 
+/// What the lines of all its parts are logged under.
+const TARGET: &str = module_path!();
+
 /// How long an answer may be late before the connection counts as dead.
 const GRACE: Duration = Duration::from_secs(2);
 

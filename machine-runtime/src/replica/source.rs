@@ -34,6 +34,9 @@ mod peer;
 mod room;
 mod stats;
 
+/// What the lines of all its parts are logged under.
+const TARGET: &str = module_path!();
+
 /// How many calls of one connection are worked on at a time: more than a follower that keeps to its
 /// own bound has under way, those included that it has just dropped. Any beyond that is refused at
 /// once, so a question never waits behind writes.

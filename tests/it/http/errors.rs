@@ -6,7 +6,7 @@ const PARAMETERS: &str = r#"["ticks","payloads","group","after","min_rev","wait"
 async fn a_path_that_is_not_there_gets_the_ones_that_are() {
     let root = Root::with_a_door_open().await;
     let routes = "[\"/\",\"/v1/states\",\"/v1/states/NAME\",\"/v1/schema\",\"/v1/graph\",\
-                  \"/v1/events\",\"/v1/mutations\",\"/healthz\",\"/readyz\",\"/metrics\"]";
+                  \"/v1/events\",\"/v1/mutations\",\"/v1/links\",\"/healthz\",\"/readyz\",\"/metrics\"]";
     for path in [
         "/v2",
         "/v1",

@@ -184,5 +184,8 @@ async fn a_stream_ends_when_the_node_stops() {
     let mut events = Events::open(&root.node, "", &[]).await;
     events.check_snapshot(&root.node, 2).await;
     root.node.tasks.stop();
+    let end = events.next().await.unwrap();
+    assert_eq!((end.name.as_str(), end.id.as_str()), ("end", ""));
+    assert_eq!(end.data, "{\"why\":\"the node stops\"}");
     assert_eq!(events.next().await, None);
 }

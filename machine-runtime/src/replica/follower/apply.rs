@@ -92,6 +92,7 @@ impl Follower {
         if let Some(reason) = self.resync {
             self.unusable += 1;
             tracing::warn!(
+                target: super::TARGET,
                 node = self.options.name,
                 reason = reason.name(),
                 "asking for a snapshot"

@@ -236,7 +236,7 @@ impl Follower {
         self.take(news)?;
         self.publisher.shared().set_tier(tier);
         self.link.count_connect();
-        tracing::info!(node = self.options.name, parent = welcome.node, "following");
+        tracing::info!(target: super::TARGET, node = self.options.name, parent = welcome.node, "following");
         self.tell_link(LinkChange::Connected);
         let pushed = Duration::from_millis(welcome.terms.push_interval_ms.into());
         self.link.agree(Edge {

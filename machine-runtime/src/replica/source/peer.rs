@@ -64,7 +64,7 @@ struct Inner {
 impl Drop for Inner {
     fn drop(&mut self) {
         if let Some(follower) = self.source.stats.remove(self.id) {
-            tracing::debug!(follower, "follower left");
+            tracing::debug!(target: super::TARGET, follower, "follower left");
             let why = "the connection ended".to_owned();
             self.source.tell(follower, LinkChange::Lost { why });
         }
@@ -113,7 +113,7 @@ impl Peer {
         let why = format!("{refusal:?}");
         self.source.tell(String::new(), LinkChange::Refused { why });
         self.source.stats.count_refusal();
-        tracing::warn!(?refusal, "refused a follower");
+        tracing::warn!(target: super::TARGET, ?refusal, "refused a follower");
         refusal
     }
 
@@ -211,7 +211,7 @@ impl Replication for Peer {
         let has = source.shared.current().map(|now| now.position());
         *lock(&self.inner.has) = has.or(hello.position);
         let name = tidy_name(&hello.node);
-        tracing::debug!(follower = name, "follower came");
+        tracing::debug!(target: super::TARGET, follower = name, "follower came");
         let has = Arc::clone(&self.inner.has);
         *lock(&self.inner.agreed) = Some(Arc::new(agreed.clone()));
         let welcome = Welcome {
