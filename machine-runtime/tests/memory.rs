@@ -50,13 +50,13 @@ const STALLED: u32 = 100;
 const QUESTIONS: u64 = 20_000;
 
 /// How many mutations are sent at once.
-const BATCH: u32 = 32;
+const BATCH: u32 = 16;
 
 /// How many fill a ring.
 const MANY: u32 = 8192;
 
 /// How often a batch is sent, between two looks at the memory.
-const ROUNDS: u32 = 16;
+const ROUNDS: u32 = 8;
 
 /// How many looks it takes until buffers are as large as they get: they grow by doubling, and what is
 /// sent is random.

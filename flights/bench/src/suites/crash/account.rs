@@ -21,7 +21,7 @@ pub(super) struct Account {
     steps_back: u64,
     retries: u64,
     events: u64,
-    snapshots: u64,
+    snapshots: BTreeMap<String, u64>,
     told: Vec<String>,
 }
 
@@ -30,7 +30,7 @@ impl Account {
         shared: &Shared,
         acks: Vec<Ack>,
         (end, ticks): (Position, u64),
-        snapshots: u64,
+        snapshots: BTreeMap<String, u64>,
     ) -> Self {
         let load = |count: &std::sync::atomic::AtomicU64| count.load(Ordering::Relaxed);
         let told = shared.told.lock().unwrap_or_else(PoisonError::into_inner);
@@ -106,8 +106,8 @@ impl Account {
     /// What else there is to know of the run.
     pub(super) fn beside(&self) -> String {
         format!(
-            "{} answers were asked for again, {} positions were shown to readers, {} snapshots instead \
-             of what a follower of the root missed",
+            "{} answers were asked for again, {} positions were shown to readers; snapshots in place of \
+             what followers of the root missed, by reason: {:?}",
             self.retries, self.events, self.snapshots
         )
     }
@@ -156,7 +156,7 @@ mod tests {
             steps_back: 0,
             retries: 0,
             events: 0,
-            snapshots: 0,
+            snapshots: BTreeMap::new(),
             told: Vec::new(),
         };
         account.settle(start, acks.to_vec(), end, ticks);

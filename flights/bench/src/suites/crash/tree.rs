@@ -1,5 +1,6 @@
 //! The processes: a durable root, and nodes that follow it.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::net::{SocketAddr, TcpListener};
 use std::process::{Child, Stdio};
@@ -133,14 +134,17 @@ impl Tree {
         leaves.map(|leaf| leaf.at.http.to_string()).collect()
     }
 
-    /// How often those that follow the root took a snapshot instead of what they missed.
-    pub(super) async fn resyncs(&self) -> anyhow::Result<u64> {
-        let mut resyncs = 0;
+    /// What those that follow the root took instead of what they missed: why, and how often.
+    pub(super) async fn resyncs(&self) -> anyhow::Result<BTreeMap<String, u64>> {
+        let mut resyncs = BTreeMap::new();
         for node in &self.first {
-            resyncs += snapshots(node.at.http).await?;
+            for (reason, count) in snapshots(node.at.http).await? {
+                *resyncs.entry(reason).or_default() += count;
+            }
         }
         // Each has begun with one.
-        Ok(resyncs.saturating_sub(self.first.len() as u64))
+        resyncs.retain(|reason, count| reason != "first" && *count > 0);
+        Ok(resyncs)
     }
 }
 
@@ -175,17 +179,16 @@ pub(super) async fn ticks(addr: &str, revision: u64) -> anyhow::Result<u64> {
     tick.with_context(|| format!("{addr} has no ticks"))
 }
 
-/// How many snapshots a node took from its parent.
-async fn snapshots(addr: SocketAddr) -> anyhow::Result<u64> {
+/// The snapshots that a node took from its parent, by reason.
+async fn snapshots(addr: SocketAddr) -> anyhow::Result<Vec<(String, u64)>> {
     let answer = machine_node::client::get(&addr.to_string(), "/metrics", "*/*").await?;
     let text = String::from_utf8_lossy(&answer.body).into_owned();
     let counts = text.lines().filter(|line| line.contains("resyncs_total{"));
-    let counts = counts.filter_map(|line| line.rsplit_once(' '));
-    let counts = counts.filter_map(|(_, count)| count.parse::<f64>().ok());
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "a count"
-    )]
-    Ok(counts.sum::<f64>() as u64)
+    let counts = counts.filter_map(|line| {
+        let (labels, count) = line.rsplit_once(' ')?;
+        let (_, reason) = labels.split_once("reason=\"")?;
+        let (reason, _) = reason.split_once('"')?;
+        Some((reason.to_owned(), count.parse().ok()?))
+    });
+    Ok(counts.collect())
 }
