@@ -80,8 +80,10 @@ pub(super) struct Teller {
     last: Option<Last>,
     /// Up to where all was told before a loss.
     before: Option<Last>,
-    /// How many events were lost, as far as that was told.
+    /// How many events were lost that a key made up for.
     lost: u64,
+    /// How many events were lost, as far as that was told.
+    counted: u64,
     /// How many events were lost when a key was asked for.
     lost_asked: u64,
     /// How many changes were taken since a loss, which cannot be told before the next key.
@@ -114,6 +116,7 @@ impl Teller {
             last: None,
             before: None,
             lost: 0,
+            counted: 0,
             lost_asked: 0,
             skipped: 0,
             since_key: 0,
@@ -184,10 +187,10 @@ impl Teller {
                 self.tell_key();
             }
         }
-        let lost = self.observer.lost().saturating_sub(self.lost);
+        let lost = self.observer.lost().saturating_sub(self.counted);
         if self.before.is_some() || (lost > 0 && self.last.is_some()) {
             // No key comes any more that would make up for it.
-            self.lost += lost;
+            self.counted += lost;
             self.before = None;
             let dropped = Body::Dropped((lost + self.skipped).max(1));
             self.out.push_back((self.clocks.now(), dropped));
@@ -262,28 +265,29 @@ impl Teller {
         if begins {
             self.wanted = false;
         }
+        let missed = self.observer.lost();
         if let Some(before) = self.before.take() {
-            let missed = self.observer.lost();
-            let unseen = missed.saturating_sub(self.lost);
             let dropped = match self.subject.role() {
-                Role::Root => last.sequence.saturating_sub(before.sequence).max(unseen),
-                // Its steps are not counted.
-                Role::Replicant => unseen + skipped,
+                Role::Root => last.sequence.saturating_sub(before.sequence),
+                // Its steps have no numbers.
+                Role::Replicant => {
+                    let unseen = missed.saturating_sub(self.counted);
+                    self.counted = missed;
+                    unseen + skipped
+                }
             };
-            let dropped = dropped.max(1);
-            self.lost = missed;
-            self.out.push_back((now, Body::Dropped(dropped)));
+            self.out.push_back((now, Body::Dropped(dropped.max(1))));
         }
         if begins {
             // The key has what was lost before it was asked for. One that loses nothing can only lack what
             // was done before it was attached.
             let is_lossless = self.room == usize::MAX;
-            let missed = self.observer.lost();
             self.lost = if is_lossless {
                 missed
             } else {
                 self.lost.max(self.lost_asked)
             };
+            self.counted = self.counted.max(self.lost);
         }
         self.out.push_back((now, Body::Key(Box::new(key))));
         self.last = Some(last);
@@ -364,10 +368,14 @@ impl Teller {
 
 #[cfg(test)]
 mod tests {
+    use tokio::time::timeout;
+
     use super::*;
     use crate::debug::samples::Node;
     use crate::handlers::Cause;
+    use crate::mutation::Mutation;
     use crate::observe::{Followed, TickChanges};
+    use crate::state::DynState;
 
     fn followed(told: Position, from: u64) -> Event {
         let at = |revision| Position { revision, ..told };
@@ -382,6 +390,57 @@ mod tests {
             trace: None,
             released: 0,
         })
+    }
+
+    /// Changes a state so many times.
+    async fn change(node: &Node, times: usize) {
+        for _ in 0..times {
+            let toggle = Mutation::toggle(DynState(1));
+            let _ = node.handle.mutate(toggle).await.unwrap();
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_lost_behind_a_key_that_is_on_its_way_is_made_up_for_and_counted_once() {
+        for is_wanted in [false, true] {
+            let node = Node::new();
+            let observer = node.observers.attach("test", interest(), 4);
+            let mut teller = Teller::new(node.subject("root"), observer, Clocks::new(), 4);
+            let (_, Body::Key(first)) = teller.next().await else {
+                panic!("it does not begin with a key");
+            };
+            // Four wait, six are lost.
+            change(&node, 10).await;
+            let (mut told, mut dropped) = (0, 0);
+            if is_wanted {
+                teller.want_key();
+            } else {
+                while told < 4 {
+                    told += u64::from(matches!(teller.next().await.1, Body::Transition(_)));
+                }
+            }
+            let mut next = Box::pin(teller.next());
+            assert!(futures_util::poll!(&mut next).is_pending());
+            if !is_wanted {
+                tokio::time::advance(KEY_PAUSE).await;
+                assert!(futures_util::poll!(&mut next).is_pending());
+            }
+            drop(next);
+            assert!(teller.asked.is_some());
+            change(&node, 10).await;
+            let last = node.handle.checkpoint().await.unwrap().sequence;
+            let mut sequence = 0;
+            while sequence < last {
+                let next = timeout(KEY_PAUSE * 100, teller.next()).await;
+                match next.expect("what was lost last is not made up for").1 {
+                    Body::Transition(t) => (sequence, told) = (t.sequence, told + 1),
+                    Body::Key(key) => sequence = key.sequence,
+                    Body::Dropped(n) => dropped += n,
+                    _ => {}
+                }
+            }
+            assert_eq!(first.sequence + told + dropped, last);
+        }
     }
 
     #[tokio::test(start_paused = true)]
