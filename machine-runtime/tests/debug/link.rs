@@ -8,7 +8,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
 use crate::debugger::Debugger;
-use crate::fixtures::{dials, report, root, tied};
+use crate::fixtures::{PATIENCE, dials, report, root, tied};
 
 #[tokio::test]
 async fn a_debugger_is_told_of_a_machine_and_of_its_replicas() {
@@ -188,7 +188,10 @@ async fn a_connection_that_breaks_leaves_no_gap() {
 async fn what_a_slow_debugger_does_not_take_is_dropped_counted_and_made_up_for() {
     let root = root();
     let mut debugger = Debugger::new().await;
-    let _reporting = report(debugger.addr, dials(), [root.subject()]);
+    let mut options = dials();
+    // However long that takes here, it is not given up.
+    options.stall = PATIENCE;
+    let _reporting = report(debugger.addr, options, [root.subject()]);
     debugger.has_reached(1, &root).await;
     // It takes nothing: sockets, what is kept, and the observer's room run full one after the other.
     let mut seed = 10;
@@ -199,6 +202,7 @@ async fn what_a_slow_debugger_does_not_take_is_dropped_counted_and_made_up_for()
     debugger.has_reached(1, &root).await;
     root.work(9, 100).await;
     debugger.has_reached(1, &root).await;
+    assert_eq!(debugger.book.hellos, 1);
     let machine = &debugger.book.machines[&1];
     assert!(
         machine.dropped >= root.observers.lost()[0].1,
