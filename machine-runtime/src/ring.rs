@@ -51,7 +51,8 @@ pub(crate) fn summed(mut changes: Vec<Change>) -> Vec<Change> {
     changes.dedup_by(|next, kept| {
         let same = next.state == kept.state;
         if same {
-            kept.ticks += next.ticks;
+            // Of one that counts further than numbers go the digest is wrong, too.
+            kept.ticks = kept.ticks.wrapping_add(next.ticks);
         }
         same
     });

@@ -297,8 +297,11 @@ impl Shared {
     #[cfg(feature = "replica")]
     pub(crate) fn freshen(&self, age: Duration) {
         let fresh = nanos(self.now().saturating_sub(age));
-        self.fresh.fetch_max(fresh, Ordering::Relaxed);
-        self.freshened.notify_waiters();
+        let before = self.fresh.fetch_max(fresh, Ordering::Relaxed);
+        // Less is no news: two nodes that follow each other would tell each other so for ever.
+        if fresh.saturating_sub(before) >= nanos(Duration::from_millis(1)) {
+            self.freshened.notify_waiters();
+        }
     }
 
     /// Notes that what is about to be shown, and does not follow from what was, was the root's newest `age`

@@ -529,6 +529,41 @@ async fn an_answer_that_was_long_under_way_is_old_news() {
     assert!(leaf.view.age() < Duration::from_millis(200));
 }
 
+/// A host that falls silent as soon as somebody has connected.
+struct Silencing(Host);
+
+impl Connect for Silencing {
+    type Io = DuplexStream;
+
+    async fn connect(&mut self) -> io::Result<DuplexStream> {
+        let io = self.0.connect().await?;
+        self.0.silence(true);
+        Ok(io)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_welcome_that_was_long_under_way_is_old_news() {
+    let mut nodes = Nodes::default();
+    let (root, source) = nodes.root(1);
+    let position = add(&root, "Lamp1").await;
+    let host = Host::new(&source);
+    let (view, follower) = Follower::new::<DynState>(schema(), options("rep-1"));
+    let mut tasks = JoinSet::new();
+    tasks.spawn(follower.run(vec![Silencing(host.clone())], pending()));
+    let under_way = Duration::from_secs(4);
+    tokio::time::sleep(under_way).await;
+    host.silence(false);
+    let mut positions = view.positions();
+    let reached = positions.wait_for(|now| now.is_some_and(|now| now.has_reached(position)));
+    reached.await.unwrap();
+    let age = view.age();
+    assert!(age >= under_way, "{age:?}");
+    // The next answer is quick.
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    assert!(view.age() < Duration::from_millis(200));
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_an_interval_holds_back_is_as_old_as_what_is_shown_instead() {
     let mut nodes = Nodes::default();
@@ -591,6 +626,37 @@ async fn who_has_to_show_an_earlier_life_says_how_old_that_is() {
     let age = leaf.view.age();
     assert!(age >= Duration::from_secs(5), "{age:?}");
     assert!(leaf.view.is_stale());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_held_back_while_the_parent_comes_to_show_less_is_not_taken_for_all() {
+    let mut nodes = Nodes::default();
+    let (root, source) = nodes.root(1);
+    let mut wants = options("rep-1");
+    wants.selection = Some(selection("Lamp1"));
+    let some = nodes.follow(wants, &[&Host::new(&source)]);
+    let hosts = [Host::down(), Host::new(&source)];
+    let mut wants = options("rep-2");
+    wants.prefer_every = Duration::from_millis(500);
+    let middle = nodes.follow(wants, &[&hosts[0], &hosts[1]]);
+    let mut wants = options("rep-2-1");
+    wants.push_interval = Duration::from_secs(1);
+    let leaf = nodes.follow(wants, &[&Host::new(&middle.source)]);
+    let position = add(&root, "Lamp1").await;
+    leaf.reaches(position).await;
+    // This waits for its turn when the parent begins to follow one that shows less.
+    let held_back = add(&root, "Lamp2").await;
+    middle.reaches(held_back).await;
+    some.reaches(held_back).await;
+    hosts[0].start(&some.source);
+    leaf.reaches(held_back).await;
+    assert_eq!(middle.edge().index, 0);
+    assert_eq!(leaf.view.selection(), middle.view.selection());
+    assert!(
+        leaf.view
+            .selection()
+            .is_some_and(|has| !has.contains(state("Lamp2").0 as usize))
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -159,9 +159,13 @@ impl Checks {
     }
 
     fn fail_in(&self, inner: &mut Inner, check: Check, why: String) {
-        if inner.failure.is_none() {
-            let at = self.log.now();
-            inner.failure = Some(Failure { check, at, why });
+        let at = self.log.now();
+        let failure = Failure { check, at, why };
+        // Of those of one millisecond, which come in no order, it is always the same.
+        let place = |failure: &Failure| (failure.at, failure.check, failure.why.clone());
+        let known = inner.failure.as_ref();
+        if known.is_none_or(|known| place(&failure) < place(known)) {
+            inner.failure = Some(failure);
             self.failed.notify_one();
         }
     }
@@ -324,8 +328,11 @@ impl Checks {
                 let ticks = ticks.map(|(state, tick)| if has(state) { *tick } else { 0 });
                 let retained = moment.retained.iter();
                 let retained = retained.filter(|(state, _)| has(**state as usize));
-                if !ticks.eq(snapshot.ticks().iter().copied()) {
-                    Some("with other ticks".to_owned())
+                let mut other = ticks.zip(snapshot.ticks()).enumerate();
+                if let Some((state, (was, shown))) = other.find(|(_, (was, shown))| was != *shown) {
+                    Some(format!(
+                        "with tick {shown} of state {state}, which was {was}"
+                    ))
                 } else if !retained.eq(snapshot.retained()) {
                     Some("with other payloads".to_owned())
                 } else if selection.is_none() && moment.digest != snapshot.digest() {
@@ -336,7 +343,9 @@ impl Checks {
             }
         };
         if let Some(why) = why {
-            let why = format!("n{host} shows revision {revision} of life {life}, {why}");
+            let all = "all states".to_owned();
+            let of = selection.map_or(all, |selection| format!("{} states", selection.len()));
+            let why = format!("n{host} shows {of} of revision {revision} of life {life}, {why}");
             return self.fail_in(&mut inner, Check::History, why);
         }
         let before = been.0.insert(life, revision);

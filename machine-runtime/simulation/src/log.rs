@@ -34,6 +34,14 @@ impl fmt::Display for Note {
     }
 }
 
+impl Inner {
+    fn end_millisecond(&mut self) {
+        let (hash, count) = std::mem::take(&mut self.now);
+        self.before.0 = self.before.0.wrapping_add(hash);
+        self.before.1 += count;
+    }
+}
+
 /// Takes notes of a run. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Log {
@@ -43,8 +51,11 @@ pub struct Log {
 
 #[derive(Debug)]
 struct Inner {
-    hash: u64,
-    count: u64,
+    /// Hash and count of what happened up to the millisecond that is under way.
+    before: (u64, u64),
+    /// Those of what happened in it so far, and which it is.
+    now: (u64, u64),
+    millisecond: u64,
     last: VecDeque<Note>,
     /// Each note, where all of them are wanted.
     all: Option<Vec<Note>>,
@@ -54,8 +65,9 @@ impl Log {
     /// A log of a run that begins now; `all` keeps every note.
     pub fn new(all: bool) -> Self {
         let inner = Inner {
-            hash: 0,
-            count: 0,
+            before: (0, 0),
+            now: (0, 0),
+            millisecond: 0,
             last: VecDeque::with_capacity(KEPT),
             all: all.then(Vec::new),
         };
@@ -92,8 +104,12 @@ impl Log {
         for byte in what.bytes() {
             hash = mixed(hash, byte.into());
         }
-        inner.hash = inner.hash.wrapping_add(hash);
-        inner.count += 1;
+        if note.at > inner.millisecond {
+            inner.end_millisecond();
+            inner.millisecond = note.at;
+        }
+        inner.now.0 = inner.now.0.wrapping_add(hash);
+        inner.now.1 += 1;
         if inner.last.len() == KEPT {
             inner.last.pop_front();
         }
@@ -103,14 +119,24 @@ impl Log {
         }
     }
 
-    /// A number that says what happened: two runs of a seed have the same.
+    /// A number that says what happened before this millisecond: two runs of a seed have the same.
     pub fn hash(&self) -> u64 {
-        self.lock().hash
+        self.so_far().0
     }
 
-    /// How much happened.
+    /// How much happened before this millisecond.
     pub fn count(&self) -> u64 {
-        self.lock().count
+        self.so_far().1
+    }
+
+    fn so_far(&self) -> (u64, u64) {
+        let now = self.now();
+        let mut inner = self.lock();
+        if now > inner.millisecond {
+            inner.end_millisecond();
+            inner.millisecond = now;
+        }
+        inner.before
     }
 
     /// What happened last; or all of it, where that is kept.

@@ -133,7 +133,11 @@ impl World {
         let checks = self.checks.clone();
         let healed = tokio::select! {
             biased;
-            () = checks.failed() => None,
+            () = checks.failed() => {
+                // To the end of the millisecond, in which others may fail.
+                sleep(Duration::from_millis(1)).await;
+                None
+            }
             healed = self.story(&mut clients) => Some(healed),
         };
         self.panics(&mut clients);

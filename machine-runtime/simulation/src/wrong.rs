@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use machine_runtime::replica::tamper::{Told, refused};
+use machine_runtime::replica::tamper::{Moves, Told, refused};
 
 use crate::net::{Hop, Passed, Tamper, Way};
 use crate::talk::Talk;
@@ -146,10 +146,14 @@ impl Peer {
         }
         let count = self.before.len();
         let before = (count > 0).then(|| self.before[self.rng.usize(0..count)].clone());
-        if count == BEFORE {
+        if count > BEFORE {
             self.before.remove(0);
         }
-        self.before.push(told);
+        // A delta in which nothing moves fits everywhere: a digest does not cover the revision.
+        let moves = |moves: &Moves| !moves.changes.is_empty() || !moves.payloads.is_empty();
+        if !matches!(&told, Told::Deltas(deltas) if !deltas.iter().all(moves)) {
+            self.before.push(told);
+        }
         match before.filter(|_| now) {
             Some(before) => {
                 answer.tell(&before, selection.as_ref());

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -80,6 +81,8 @@ pub struct Store {
     wants_checkpoint: bool,
     /// Writes what is late.
     late: JoinSet<()>,
+    /// Whether it is about to.
+    timed: Arc<AtomicBool>,
 }
 
 impl Store {
@@ -270,6 +273,7 @@ impl Store {
             inner: Arc::new(Mutex::new(inner)),
             stats,
             late: JoinSet::new(),
+            timed: Arc::default(),
         }
     }
 
@@ -330,14 +334,26 @@ impl Store {
     /// Sees to it that what is pending is written in time.
     fn write_late(&mut self, within: Duration) {
         while self.late.try_join_next().is_some() {}
-        if !self.late.is_empty() {
+        if self.timed.swap(true, Ordering::AcqRel) {
             return;
         }
         let (inner, stats) = (Arc::clone(&self.inner), self.stats.clone());
+        let timed = Arc::clone(&self.timed);
         self.late.spawn(async move {
-            sleep(within).await;
-            if let Err(error) = Self::flush(&inner, &stats).await {
-                lock(&inner).fail(error);
+            loop {
+                sleep(within).await;
+                let flushed = Self::flush(&inner, &stats).await;
+                let mut inner = lock(&inner);
+                let failed = flushed.is_err();
+                if let Err(error) = flushed {
+                    inner.fail(error);
+                }
+                // Whatever came while it was written is waited for, too. Under the lock: what comes later
+                // finds that nobody does.
+                if failed || !inner.is_late() {
+                    timed.store(false, Ordering::Release);
+                    return;
+                }
             }
         });
     }

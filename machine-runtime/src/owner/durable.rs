@@ -11,7 +11,7 @@ use crate::position::Position;
 use crate::state::State;
 use crate::view::ViewOptions;
 
-use super::Owner;
+use super::{LAST, NotKept, Owner};
 
 impl<S: State, J: Journal> Owner<S, J> {
     /// Takes over a machine whose history `journal` keeps, and goes on with that. `recovered` is what
@@ -86,7 +86,8 @@ impl<S: State, J: Journal> Owner<S, J> {
             // What was refused since has moved the queue tick only.
             if self.machine.queue_tick() != self.kept_queue_tick {
                 let batch = self.finish_batch();
-                self.journal.commit(batch).await?;
+                let kept = tokio::time::timeout(LAST, self.journal.commit(batch)).await;
+                kept.unwrap_or_else(|_elapsed| Err(JournalError::new(NotKept)))?;
             }
             self.journal.end().await?;
         }

@@ -263,7 +263,7 @@ impl Follower {
                 let why = lost.to_string();
                 self.tell_link(LinkChange::Lost { why });
             }
-            if followed && !matches!(lost, Lost::Untrusted(_)) {
+            if followed && !matches!(lost, Lost::Untrusted(_) | Lost::Malformed(_)) {
                 failures = 0;
                 pause = self.options.retry_least;
             }

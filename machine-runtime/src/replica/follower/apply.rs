@@ -13,14 +13,15 @@ use crate::view::Snapshot;
 use crate::when::Now;
 
 impl Follower {
-    /// Applies an answer. What cannot be used makes the next question ask for a snapshot.
-    pub(super) fn take(&mut self, news: News) -> Result<(), Lost> {
-        self.take_late(news, Duration::ZERO)
-    }
-
-    /// Applies an answer that was under way for at least so long, and is so much older than it says.
-    pub(super) fn take_late(&mut self, news: News, late: Duration) -> Result<(), Lost> {
-        let age_ms = match unpack(news, self.max_frame())? {
+    /// Applies an answer that was under way for at least so long, and is so much older than it says. What
+    /// cannot be used makes the next question ask for a snapshot.
+    pub(super) fn take(&mut self, news: News, late: Duration) -> Result<(), Lost> {
+        let news = unpack(news, self.max_frame())?;
+        if self.resync.is_some() && !matches!(news, News::Snapshot { .. } | News::Closing) {
+            // It was asked for a snapshot, and this is none.
+            self.unusable += 1;
+        }
+        let age_ms = match news {
             News::Idle { age_ms } => age_ms,
             News::Delta { age_ms, delta } => {
                 self.apply(&[delta]);
@@ -172,6 +173,16 @@ impl Follower {
             && ours.revision > position.revision
         {
             // A parent that is itself behind, say one that just restarted: it will catch up.
+            self.resync = Some(reason);
+            return Err(Lost::NotReady);
+        }
+        if self
+            .position
+            .is_some_and(|ours| ours.epoch != position.epoch)
+            && age > self.publisher.shared().age()
+        {
+            // We know later than this that the root lives another life. Our age grows while nobody serves
+            // that, so whoever has news of the root is believed in a moment.
             self.resync = Some(reason);
             return Err(Lost::NotReady);
         }

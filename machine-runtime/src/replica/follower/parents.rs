@@ -27,6 +27,9 @@ const CONNECT: Duration = Duration::from_secs(3);
 /// How long a parent that is to be preferred may answer later than another.
 const HEAD_START: Duration = Duration::from_millis(250);
 
+/// How long a parent that shows our life of the root may answer later than one that shows another.
+const OTHER_LIFE: Duration = Duration::from_secs(1);
+
 /// For how long a parent that refuses us, or whose answers could not be used, comes last.
 const REFUSED: Duration = Duration::from_mins(1);
 
@@ -43,6 +46,17 @@ pub(super) struct Dial {
     pub(super) observers: Option<Observers>,
     /// The age from which on a parent is not taken for fresh.
     pub(super) worry: Duration,
+    /// When what we show was last known to be the root's newest, and when that was so long ago.
+    pub(super) age: (Duration, Instant),
+}
+
+impl Dial {
+    /// Whether a node that shows another life of the root, and was `age` old when it said so, can know it
+    /// later than we know ours.
+    fn is_later(&self, age: Duration) -> bool {
+        let (ours, since) = self.age;
+        age <= ours + since.elapsed()
+    }
 }
 
 /// How good a parent would be, the best first.
@@ -192,11 +206,18 @@ impl<C: Connect> Parents<C> {
                     },
                     () = sleep_until(settle.unwrap_or(now)), if settle.is_some() => break,
                 }
-                if let Some(best) = best.as_ref().filter(|best| best.rank == Rank::Same) {
-                    if open.iter().all(|other| *other > best.index) {
-                        break;
+                match best.as_ref().map(|best| (best.rank, best.index)) {
+                    Some((Rank::Same, index)) => {
+                        if open.iter().all(|other| *other > index) {
+                            break;
+                        }
+                        let soon = Instant::now() + HEAD_START;
+                        settle = Some(settle.map_or(soon, |settle: Instant| settle.min(soon)));
                     }
-                    settle = settle.or(Some(Instant::now() + HEAD_START));
+                    Some((Rank::Other, _)) => {
+                        settle = settle.or(Some(Instant::now() + OTHER_LIFE));
+                    }
+                    _ => {}
                 }
             }
             (best, error)
@@ -224,12 +245,16 @@ async fn look_at<C: Connect>(
         // A node of protocol 1 closes a connection on which it is asked what it does not know.
         None | Some(Probe { position: None, .. }) => Rank::Unknown,
         Some(probe) if Duration::from_millis(probe.age_ms.into()) > dial.worry => Rank::Stale,
-        Some(Probe { position, .. }) => {
+        Some(probe) => {
+            let position = probe.position;
             let theirs = position.map(|position| position.epoch);
+            let age = Duration::from_millis(probe.age_ms.into());
             if epoch.is_none() || theirs == epoch {
                 Rank::Same
-            } else {
+            } else if dial.is_later(age) {
                 Rank::Other
+            } else {
+                Rank::Unknown
             }
         }
     };

@@ -146,7 +146,7 @@ impl Follower {
             // process that stood still.
             let held = heartbeat + relay(heartbeat);
             let under_way = asked_at.elapsed().saturating_sub(held);
-            let taken = news.and_then(|news| self.take_late(news, under_way));
+            let taken = news.and_then(|news| self.take(news, under_way));
             if let Err(lost) = taken {
                 return End::Lost(lost);
             }
@@ -169,6 +169,7 @@ impl Follower {
             max_frame: self.max_frame(),
             observers: self.publisher.shared().observers().cloned(),
             worry: self.worry(),
+            age: (self.publisher.shared().age(), Instant::now()),
         }
     }
 
@@ -177,7 +178,7 @@ impl Follower {
         let wanted = self.options.selection.as_ref();
         let wanted = wanted.filter(|wanted| !wanted.is_all());
         let granularity = self.options.granularity;
-        let hello = Hello {
+        let mut hello = Hello {
             fingerprint: self.schema.fingerprint().0,
             node: self.options.name.clone(),
             position: self.position,
@@ -191,16 +192,21 @@ impl Follower {
             },
         };
         let mut protocol = PROTOCOL;
-        let body = loop {
+        let (asked_at, body) = loop {
             let body = hello.encode(protocol);
+            let asked_at = Instant::now();
             let answer = within(HANDSHAKE, |ctx| client.hello(ctx, protocol, body)).await??;
             match answer {
-                Ok(body) => break body,
+                Ok(body) => break (asked_at, body),
                 Err(Refusal::Protocol(older)) if (OLDEST_PROTOCOL..protocol).contains(&older) => {
                     if wanted.is_some() {
                         return Err(Lost::Refused(format!(
                             "the parent speaks protocol {older}, in which a link has no selection"
                         )));
+                    }
+                    if self.selection.is_some() {
+                        // It cannot be told of what we have, and would go on from there.
+                        hello.position = None;
                     }
                     protocol = older;
                 }
@@ -229,11 +235,12 @@ impl Follower {
         self.parent.clone_from(&welcome.node);
         let news = crate::replica::wire::unpack(welcome.news, self.max_frame())?;
         let is_snapshot = matches!(news, News::Snapshot { .. });
-        if self.position.is_some() && !is_snapshot && self.offered != self.selection {
+        if hello.position.is_some() && !is_snapshot && self.offered != self.selection {
             return Err(Lost::Untrusted("it goes on from other states than we have"));
         }
-        // Only a parent with something to give counts: any other is dialled with growing pauses.
-        self.take(news)?;
+        // Only a parent with something to give counts: any other is dialled with growing pauses. One that
+        // has it answers at once, so it was on its way for as long as that took.
+        self.take(news, asked_at.elapsed())?;
         self.publisher.shared().set_tier(tier);
         self.link.count_connect();
         tracing::info!(target: super::TARGET, node = self.options.name, parent = welcome.node, "following");

@@ -15,6 +15,13 @@ use crate::view::Snapshot;
 
 use super::*;
 
+impl Follower {
+    /// Takes an answer that came at once.
+    fn hears(&mut self, news: News) -> Result<(), Lost> {
+        self.take(news, Duration::ZERO)
+    }
+}
+
 fn follower() -> (View<DynState>, Follower) {
     let schema = Schema::builder("Two")
         .state(StateDef::new("A"))
@@ -73,7 +80,7 @@ async fn traces_that_are_none_or_of_what_does_not_come_are_not_told() {
     options.view.observers = Some(observers.clone());
     let schema = schema.build().unwrap().into();
     let (_view, mut follower) = Follower::new::<DynState>(schema, options);
-    follower.take(snapshot(1, 5, [0, 0, 0])).unwrap();
+    follower.hears(snapshot(1, 5, [0, 0, 0])).unwrap();
     let traced = |follower: &Follower, wrong, traces| {
         let News::Delta { age_ms, delta } = delta(follower, wrong) else {
             unreachable!("it is a delta");
@@ -94,17 +101,17 @@ async fn traces_that_are_none_or_of_what_does_not_come_are_not_told() {
         (u64::MAX, 1, 1, 1),
     ];
     let news = traced(&follower, 0, wrong);
-    follower.take(news).unwrap();
+    follower.hears(news).unwrap();
     assert_eq!(follower.position.unwrap().revision, 6);
     let news = traced(&follower, 1, vec![(7, 1, 1, 1)]);
-    follower.take(news).unwrap();
+    follower.hears(news).unwrap();
     follower.resync = None;
     let shared = Arc::clone(follower.publisher.shared());
     let after = follower.position.unwrap();
     assert!(told.try_next().is_none());
     assert_eq!(shared.traces().between(after, u64::MAX), []);
     let news = traced(&follower, 0, vec![(7, 1, 1, 1)]);
-    follower.take(news).unwrap();
+    follower.hears(news).unwrap();
     assert!(
         matches!(&*told.try_next().unwrap(), Event::Span(span) if span.traced.parent == Some(1))
     );
@@ -123,10 +130,10 @@ fn a_name_is_what_can_stand_in_a_line() {
 #[tokio::test]
 async fn a_delta_that_misses_its_digest_is_not_shown_and_heals() {
     let (view, mut follower) = follower();
-    follower.take(snapshot(1, 5, [0, 1, 0])).unwrap();
+    follower.hears(snapshot(1, 5, [0, 1, 0])).unwrap();
     let before = view.snapshot().unwrap();
 
-    follower.take(delta(&follower, 1)).unwrap();
+    follower.hears(delta(&follower, 1)).unwrap();
     assert_eq!(
         follower.resync,
         Some(Resync::Digest),
@@ -134,20 +141,20 @@ async fn a_delta_that_misses_its_digest_is_not_shown_and_heals() {
     );
     assert_eq!(view.snapshot().unwrap(), before);
 
-    follower.take(snapshot(1, 6, [0, 2, 0])).unwrap();
+    follower.hears(snapshot(1, 6, [0, 2, 0])).unwrap();
     assert_eq!(follower.resync, None);
     assert_eq!(follower.link.resyncs(Resync::Digest), 1);
     assert_eq!(view.snapshot().unwrap().ticks(), [0, 2, 0]);
-    follower.take(delta(&follower, 0)).unwrap();
+    follower.hears(delta(&follower, 0)).unwrap();
     assert_eq!(view.snapshot().unwrap().ticks(), [0, 3, 0]);
 }
 
 #[tokio::test]
 async fn a_malformed_delta_is_not_shown_and_heals() {
     let (view, mut follower) = follower();
-    follower.take(snapshot(1, 5, [0, 1, 0])).unwrap();
+    follower.hears(snapshot(1, 5, [0, 1, 0])).unwrap();
     follower
-        .take(News::Delta {
+        .hears(News::Delta {
             age_ms: 0,
             delta: Blob(vec![1, 2, 3]),
         })
@@ -159,12 +166,12 @@ async fn a_malformed_delta_is_not_shown_and_heals() {
 #[tokio::test]
 async fn deltas_before_a_bad_one_count() {
     let (view, mut follower) = follower();
-    follower.take(snapshot(1, 5, [0, 1, 0])).unwrap();
+    follower.hears(snapshot(1, 5, [0, 1, 0])).unwrap();
     let News::Delta { delta: good, .. } = delta(&follower, 0) else {
         unreachable!()
     };
     let deltas = vec![good, Blob(Vec::new())];
-    follower.take(News::Deltas { age_ms: 0, deltas }).unwrap();
+    follower.hears(News::Deltas { age_ms: 0, deltas }).unwrap();
     assert_eq!(follower.resync, Some(Resync::Malformed));
     assert_eq!(view.snapshot().unwrap().position().revision, 6);
 }
@@ -172,10 +179,10 @@ async fn deltas_before_a_bad_one_count() {
 #[tokio::test]
 async fn a_follower_never_goes_back_within_an_epoch() {
     let (view, mut follower) = follower();
-    follower.take(snapshot(1, 5, [0, 1, 0])).unwrap();
-    assert!(follower.take(snapshot(1, 4, [0, 0, 0])).is_err());
+    follower.hears(snapshot(1, 5, [0, 1, 0])).unwrap();
+    assert!(follower.hears(snapshot(1, 4, [0, 0, 0])).is_err());
     assert_eq!(view.snapshot().unwrap().position().revision, 5);
-    follower.take(snapshot(2, 1, [1, 0, 0])).unwrap();
+    follower.hears(snapshot(2, 1, [1, 0, 0])).unwrap();
     assert_eq!(view.snapshot().unwrap().ticks(), [1, 0, 0]);
 }
 
@@ -193,7 +200,7 @@ async fn a_snapshot_that_misses_its_digest_is_not_shown() {
     *snapshot.0.last_mut().unwrap() ^= 1;
     assert!(
         follower
-            .take(News::Snapshot {
+            .hears(News::Snapshot {
                 age_ms,
                 cause,
                 snapshot
@@ -207,16 +214,16 @@ async fn a_snapshot_that_misses_its_digest_is_not_shown() {
 async fn what_cannot_be_used_does_not_make_a_view_fresh() {
     tokio::time::pause();
     let (view, mut follower) = follower();
-    follower.take(snapshot(1, 5, [0, 1, 0])).unwrap();
+    follower.hears(snapshot(1, 5, [0, 1, 0])).unwrap();
     tokio::time::advance(Duration::from_secs(9)).await;
-    follower.take(delta(&follower, 1)).unwrap();
+    follower.hears(delta(&follower, 1)).unwrap();
     assert!(view.is_stale());
-    follower.take(News::Idle { age_ms: 0 }).unwrap();
+    follower.hears(News::Idle { age_ms: 0 }).unwrap();
     assert!(view.is_stale());
-    follower.take(snapshot(1, 6, [0, 2, 0])).unwrap();
+    follower.hears(snapshot(1, 6, [0, 2, 0])).unwrap();
     assert!(!view.is_stale());
     // A parent that is itself cut off says so.
     tokio::time::advance(Duration::from_secs(9)).await;
-    follower.take(News::Idle { age_ms: 5_000 }).unwrap();
+    follower.hears(News::Idle { age_ms: 5_000 }).unwrap();
     assert_eq!(view.age(), Duration::from_secs(5));
 }

@@ -204,10 +204,6 @@ impl Source {
         let mut draining = self.draining.subscribe();
         loop {
             positions.borrow_and_update();
-            if self.shared.selection() != agreed.shown {
-                // What we show is of other states than was agreed: that is agreed anew.
-                return News::Closing;
-            }
             let has_news = self.has_news(question.after);
             if let Some(after) = question.after.filter(|_| !has_news) {
                 lock().current = self.all_at(after);
@@ -227,7 +223,13 @@ impl Source {
                     return News::Idle { age_ms };
                 }
             }
-            if let Some(news) = self.look(question.after, question.resync, true, agreed, pace) {
+            let news = self.look(question.after, question.resync, true, agreed, pace);
+            // Looked at last: it changes before what is shown does.
+            if self.shared.selection() != agreed.shown {
+                // What we show is of other states than was agreed: that is agreed anew.
+                return News::Closing;
+            }
+            if let Some(news) = news {
                 return news;
             }
             // None of the branches holds anything that is lost with it.

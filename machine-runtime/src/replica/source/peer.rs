@@ -201,12 +201,16 @@ impl Replication for Peer {
             // The machine behind it has ended; what is shown will not change any more.
             return Err(Refusal::Closing);
         }
-        let agreed = self.agree(protocol, &hello);
-        let agreed = agreed.map_err(|refusal| self.refuse(refusal))?;
-        let fits = agreed.selection.as_ref().map(Selection::hash) == hello.wishes.has;
-        let pace = &self.inner.pace;
-        let news = source.look(hello.position, false, fits, &agreed, pace);
-        let news = news.unwrap_or_else(|| source.idle());
+        let (agreed, news) = loop {
+            let agreed = self.agree(protocol, &hello);
+            let agreed = agreed.map_err(|refusal| self.refuse(refusal))?;
+            let fits = agreed.selection.as_ref().map(Selection::hash) == hello.wishes.has;
+            let news = source.look(hello.position, false, fits, &agreed, &self.inner.pace);
+            // It changes before what is shown does.
+            if source.shared.selection() == agreed.shown {
+                break (agreed, news.unwrap_or_else(|| source.idle()));
+            }
+        };
         // What it has after this answer, as it says with its next question.
         let has = source.shared.current().map(|now| now.position());
         *lock(&self.inner.has) = has.or(hello.position);
