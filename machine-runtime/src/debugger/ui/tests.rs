@@ -59,13 +59,23 @@ fn carry_out(app: &mut App, message: Message) -> Vec<Effect> {
         match effect {
             Effect::Run(id, job) => {
                 let shared = Arc::clone(&app.store);
-                let done = job.run(&shared, &|| false);
+                let done = done(job, &shared);
                 open.extend(app.update(Message::Done(id, done)));
             }
             other => others.push(other),
         }
     }
     others
+}
+
+/// What comes of a job. No files are written here, whatever was typed.
+fn done(job: Job, shared: &Shared) -> Done {
+    match job {
+        Job::Export { path, .. } | Job::Draw { path, .. } => {
+            Done::Wrote(path.display().to_string())
+        }
+        job => job.run(shared, &|| false),
+    }
 }
 
 fn click(app: &mut App, column: u16, row: u16) {

@@ -134,7 +134,7 @@ fn whatever_is_typed_while_entries_come_and_go_it_goes_on() {
             if rng.u8(..3) == 0 {
                 for (id, job) in std::mem::take(&mut late) {
                     let shared = Arc::clone(&app.store);
-                    let done = job.run(&shared, &|| false);
+                    let done = done(job, &shared);
                     app.update(Message::Done(id, done));
                 }
                 app.update(Message::Tick);
