@@ -16,8 +16,8 @@ use crate::support::{Folder, run};
 mod servers;
 
 /// A root with random traffic and a chain of two replicants below it; `more` is for all of them.
-fn chain(more: &[&str]) -> (Node, Proxy, Node, Node) {
-    let root = Node::start("root", &[&["--random=20ms"], more].concat());
+fn chain(of_root: &[&str], more: &[&str]) -> (Node, Proxy, Node, Node) {
+    let root = Node::start("root", &[&["--random=20ms"], of_root, more].concat());
     let link = Proxy::to(&root.rpc);
     let parent = format!("--parent={}", link.addr);
     let first = Node::start("rep-1", &[&[parent.as_str()], more].concat());
@@ -140,7 +140,10 @@ async fn prometheus_takes_every_metric_scraped_and_pushed_and_answers_every_quer
     let gateway = Pushgateway::start().await;
     let push = format!("--push-gateway=http://{}", gateway.addr);
     let args = [push.as_str(), "--push-every=250ms", "--state-metrics=Ready"];
-    let (root, _link, first, second) = chain(&args);
+    // A disk takes no time where there is none.
+    let folder = Folder::new("prometheus-state");
+    let dir = format!("--state-dir={}", folder.path().display());
+    let (root, _link, first, second) = chain(&[dir.as_str()], &args);
     let nodes = [&root, &first, &second];
     for node in nodes {
         let answer = client::get(&node.http, "/metrics", "text/plain").await;
@@ -216,7 +219,7 @@ async fn the_trace_of_a_mutation_is_an_exemplar_of_how_long_it_took() {
 
 #[tokio::test]
 async fn alerts_fire_for_a_cut_link_and_a_killed_node_and_clear_afterwards() {
-    let (mut root, link, first, mut second) = chain(&[]);
+    let (mut root, link, first, mut second) = chain(&[], &[]);
     let nodes = [&root, &first, &second];
     let prometheus = Prometheus::start("prometheus-alerts", &nodes, None).await;
     prometheus.until_scraped(3).await;
