@@ -299,7 +299,11 @@ impl Events {
     async fn next(&mut self) -> String {
         loop {
             if let Some(end) = self.text.find("\n\n") {
-                return self.text.drain(..end + 2).collect();
+                let block: String = self.text.drain(..end + 2).collect();
+                if block.contains("event: ") {
+                    return block;
+                }
+                continue;
             }
             let frame = tokio::time::timeout(PATIENCE, self.body.frame()).await;
             let data = frame.unwrap().expect("it goes on").unwrap();
