@@ -71,7 +71,7 @@ fn unshare() -> Command {
                 return command;
             }
             Ok(output) => why += &String::from_utf8_lossy(&output.stderr),
-            Err(error) => why += &format!("unshare: {error}\n"),
+            Err(error) => why.extend(["unshare: ", &error.to_string(), "\n"]),
         }
     }
     panic!("hosts need namespaces: root, or a kernel that lets anybody make them, and `ip`:\n{why}")
