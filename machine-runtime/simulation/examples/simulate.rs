@@ -16,6 +16,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
+use machine_simulation::checks::{Check, Failure};
 use machine_simulation::planted::Planted;
 use machine_simulation::run::{Report, run};
 use machine_simulation::world::Plan;
@@ -44,6 +45,9 @@ struct Args {
     /// Runs the planted bugs, each until it is caught.
     #[arg(long, conflicts_with_all = ["hours", "seeds", "plant"])]
     planted: bool,
+    /// Runs each seed twice: it fails, too, if something else happens the second time.
+    #[arg(long)]
+    twice: bool,
     /// Plants this bug.
     #[arg(long)]
     plant: Option<String>,
@@ -146,12 +150,19 @@ fn each(
                         return;
                     }
                     // Each on a thread of its own: what a thread keeps is of one seed only.
-                    let ran = std::thread::spawn(move || run(seed, planted, false)).join();
-                    let Ok(report) = ran else {
+                    let alone = || std::thread::spawn(move || run(seed, planted, false)).join();
+                    let Ok(mut report) = alone() else {
                         println!("seed {seed}: the simulation itself panicked");
                         panicked.fetch_add(1, Ordering::Relaxed);
                         continue;
                     };
+                    if args.twice && alone().map(|again| again.hash).ok() != Some(report.hash) {
+                        report.failure.get_or_insert(Failure {
+                            check: Check::Replay,
+                            at: report.took,
+                            why: "something else happens in the second run".to_owned(),
+                        });
+                    }
                     if sender.send(report).is_err() {
                         return;
                     }

@@ -32,6 +32,8 @@ pub enum Check {
     Bounded,
     /// Nothing panics.
     Panic,
+    /// A seed leads to the same in every run.
+    Replay,
 }
 
 impl fmt::Display for Check {
@@ -46,6 +48,7 @@ impl fmt::Display for Check {
             Self::ReadYourWrites => "read your writes",
             Self::Bounded => "bounded",
             Self::Panic => "panic",
+            Self::Replay => "replay",
         })
     }
 }

@@ -497,10 +497,6 @@ impl Inner {
                 id,
             };
             let way = if side == 0 { Way::Up } else { Way::Down };
-            let frame = match way {
-                Way::Up => canonical(frame),
-                Way::Down => frame,
-            };
             let mut passed = Passed::default();
             let one = &mut self.hosts[hop.parent].tamper;
             match self.planted.as_mut().or(one.as_mut()) {
@@ -509,7 +505,7 @@ impl Inner {
                 None => passed.down.push(frame),
             }
             for frame in passed.up {
-                self.send(log, id, 0, &frame);
+                self.send(log, id, 0, &canonical(frame));
             }
             for frame in passed.down {
                 self.send(log, id, 1, &frame);

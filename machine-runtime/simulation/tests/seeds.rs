@@ -19,7 +19,7 @@ fn finds(bug: Planted) {
 
 #[test]
 fn what_is_replicated_is_right_whatever_happens() {
-    for seed in 0..12 {
+    for seed in 0..6 {
         let report = run_alone(seed, None);
         assert_eq!(report.failure, None, "seed {seed}");
         assert!(report.looks > 100, "seed {seed} looked at nothing");
@@ -29,7 +29,7 @@ fn what_is_replicated_is_right_whatever_happens() {
 
 #[test]
 fn a_seed_is_the_same_in_every_run() {
-    for seed in [2, 9, 16, 33] {
+    for seed in [2, 16] {
         let (one, other) = (run_alone(seed, None), run_alone(seed, None));
         assert_eq!(
             (one.hash, one.events),
@@ -59,7 +59,7 @@ fn bugs_of_links_stores_and_roots_are_found() {
 
 #[test]
 fn what_stands_between_and_has_no_bug_is_no_failure() {
-    for seed in 0..6 {
+    for seed in 0..3 {
         let report = run_alone(seed, Some(Planted::Nothing));
         assert_eq!(report.failure, None, "seed {seed}");
     }
