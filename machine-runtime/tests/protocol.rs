@@ -176,8 +176,8 @@ async fn record(version: u16) -> Vec<String> {
     write(&leaf).await;
     reach(&view, 2).await;
     settle().await;
-    let lines = lines.lock().unwrap().clone();
-    lines
+    let mut lines = lines.lock().unwrap();
+    std::mem::take(&mut *lines)
 }
 
 /// Lets everybody say what there is to say. On a paused clock that is when nobody has anything to do.
