@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use machine_runtime::replica::Selection;
 use machine_runtime::replica::tamper::{Moves, Told, refused};
 
 use crate::net::{Hop, Passed, Tamper, Way};
@@ -59,8 +60,8 @@ struct Peer {
     states: usize,
     rng: fastrand::Rng,
     talks: BTreeMap<Hop, Talk>,
-    /// What it told, to any follower.
-    before: Vec<Told>,
+    /// What it told before, and to whom: to those with which selection.
+    before: Vec<(Option<u64>, Told)>,
 }
 
 /// How much that it told is remembered.
@@ -144,6 +145,7 @@ impl Peer {
             }
             return answer.frame();
         }
+        let to = selection.as_ref().map(Selection::hash);
         let count = self.before.len();
         let before = (count > 0).then(|| self.before[self.rng.usize(0..count)].clone());
         if count > BEFORE {
@@ -152,10 +154,11 @@ impl Peer {
         // A delta in which nothing moves fits everywhere: a digest does not cover the revision.
         let moves = |moves: &Moves| !moves.changes.is_empty() || !moves.payloads.is_empty();
         if !matches!(&told, Told::Deltas(deltas) if !deltas.iter().all(moves)) {
-            self.before.push(told);
+            self.before.push((to, told));
         }
-        match before.filter(|_| now) {
-            Some(before) => {
+        // Nor does it cover which states travel: what was told of some would be right for all of them.
+        match before.filter(|(before, _)| now && *before == to) {
+            Some((_, before)) => {
                 answer.tell(&before, selection.as_ref());
                 answer.set_age(OLD);
                 answer.frame()
