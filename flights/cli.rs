@@ -75,7 +75,7 @@ Examples:
   flights node --addr :19700 --replay shipped --record recorded
                                                 a root that is recorded
   flights replay recorded                       whether the same comes of it once more
-  flights bench --quick                         what it all costs, in less than a minute
+  flights bench --quick                         what it all costs, in two minutes
 
 Exit codes: 0 success, 1 failure, 2 wrong usage, 3 a node, the root behind it, or Grafana, could \
 not be reached, 4 a mutation was canceled, 5 whether a mutation was run is unknown, 6 the history \

@@ -41,7 +41,7 @@ pub struct BenchArgs {
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
 
-    /// Measures for less than a minute: less exact, and without what has to be compiled for long
+    /// Measures for about two minutes: less exact, and without what has to be compiled for long
     #[arg(long)]
     pub quick: bool,
 
