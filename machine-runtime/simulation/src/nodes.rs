@@ -350,19 +350,20 @@ impl Nodes {
         let _ = stop.send(());
         // The machine ends what was sent before.
         sleep(DRAIN).await;
-        let again = {
+        let mut process = {
             let mut inner = self.lock();
             let process = inner.running[host].take_if(|process| process.stopping);
             let Some(mut process) = process else {
                 return;
             };
             self.look_for_panics(host, &mut process);
-            process.tasks.abort_all();
-            process.again
+            process
         };
+        // It is gone, and its file closed, before it is started again.
+        process.tasks.shutdown().await;
         self.net.crash(host, false);
         self.log.note(host, "has stopped", (0, 0));
-        if again {
+        if process.again {
             self.start(host);
         }
     }
