@@ -274,31 +274,37 @@ impl Ring {
         } else {
             vec![(start, end - 1)]
         };
-        // Digests are known from behind.
+        // Digests are known from behind; only of the first deltas more is wanted.
         let mut deltas = Vec::new();
-        for (first, last) in places.iter().rev() {
-            let mut delta = self.delta(*first, *last);
-            delta.digest = digest;
-            delta
-                .changes
-                .retain(|change| selection.contains(change.state as usize));
-            delta
-                .payloads
-                .retain(|(state, _)| selection.contains(*state as usize));
-            for change in &delta.changes {
-                let moved = factor(change.state as usize).wrapping_mul(change.ticks.into());
-                digest = digest.wrapping_sub(moved);
+        for (place, (first, last)) in places.iter().enumerate().rev() {
+            if place < most {
+                let mut delta = self.delta(*first, *last);
+                delta.digest = digest;
+                delta
+                    .changes
+                    .retain(|change| selection.contains(change.state as usize));
+                delta
+                    .payloads
+                    .retain(|(state, _)| selection.contains(*state as usize));
+                deltas.push(delta);
             }
-            let payloads = self.payloads_of(*first, *last);
-            let selected = payloads.filter(|retained| selection.contains(retained.state as usize));
-            digest = selected.fold(digest, |digest, retained| {
-                digest.wrapping_sub(retained.moved)
-            });
-            deltas.push(delta);
+            digest = digest.wrapping_sub(self.moved(*first, *last, selection));
         }
         deltas.reverse();
-        deltas.truncate(most);
         Since::Deltas(deltas)
+    }
+
+    /// By how much the entries from `first` to `last` move the digest of the selected states.
+    #[cfg(feature = "replica")]
+    fn moved(&self, first: usize, last: usize, selection: &Selection) -> u64 {
+        let changes = self.changes_of(first, last);
+        let changes = changes.filter(|change| selection.contains(change.state as usize));
+        let ticks = changes
+            .map(|change| factor(change.state as usize).wrapping_mul(u64::from(change.ticks)));
+        let payloads = self.payloads_of(first, last);
+        let payloads = payloads.filter(|retained| selection.contains(retained.state as usize));
+        let payloads = payloads.map(|retained| retained.moved);
+        ticks.chain(payloads).fold(0, u64::wrapping_add)
     }
 
     /// What moved from `after` to `until`, change by change, if both are revisions to resume
@@ -336,24 +342,35 @@ impl Ring {
     }
 
     /// What the entries from `first` to `last` come to, not summed yet.
-    fn delta(&self, first: usize, last_place: usize) -> Delta {
-        let before = if first == 0 {
-            self.base
-        } else {
-            self.entries[first - 1]
-        };
-        let payloads = self.payloads_of(first, last_place);
-        let last = self.entries[last_place];
-        let changes = self.place(before.changes)..self.place(last.changes);
+    fn delta(&self, first: usize, last: usize) -> Delta {
+        let Entry {
+            revision, digest, ..
+        } = self.entries[last];
+        let payloads = self.payloads_of(first, last);
         Delta {
-            base: before.revision,
-            revision: last.revision,
-            digest: last.digest,
-            changes: self.changes.range(changes).copied().collect(),
+            base: self.before(first).revision,
+            revision,
+            digest,
+            changes: self.changes_of(first, last).copied().collect(),
             payloads: payloads
                 .map(|retained| (retained.state, retained.payload.clone()))
                 .collect(),
         }
+    }
+
+    /// The entry before that at `first`.
+    fn before(&self, first: usize) -> Entry {
+        if first == 0 {
+            self.base
+        } else {
+            self.entries[first - 1]
+        }
+    }
+
+    /// The changes of the entries from `first` to `last`.
+    fn changes_of(&self, first: usize, last: usize) -> impl Iterator<Item = &Change> {
+        let places = self.place(self.before(first).changes)..self.place(self.entries[last].changes);
+        self.changes.range(places)
     }
 
     /// The payloads of the entries from `first` to `last`.
@@ -361,13 +378,8 @@ impl Ring {
         let place = |count: u64| {
             usize::try_from(count - self.base.payloads).expect("what the ring holds is few")
         };
-        let before = if first == 0 {
-            self.base
-        } else {
-            self.entries[first - 1]
-        };
-        self.payloads
-            .range(place(before.payloads)..place(self.entries[last].payloads))
+        let places = place(self.before(first).payloads)..place(self.entries[last].payloads);
+        self.payloads.range(places)
     }
 }
 
