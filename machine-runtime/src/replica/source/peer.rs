@@ -45,7 +45,6 @@ pub(super) struct Agreed {
 /// One connection. Nothing awaits under any of its locks.
 #[derive(Clone)]
 pub(super) struct Peer {
-    source: Source,
     inner: Arc<Inner>,
 }
 
@@ -82,14 +81,13 @@ impl Peer {
             has: Arc::default(),
         };
         Self {
-            source: source.clone(),
             inner: Arc::new(inner),
         }
     }
 
     /// Resolves when the follower said nothing for too long.
     pub(super) fn quiet(&self) -> impl Future<Output = ()> + use<> {
-        let idle = self.source.options.idle;
+        let idle = self.inner.source.options.idle;
         let inner = Arc::downgrade(&self.inner);
         async move {
             loop {
@@ -111,8 +109,10 @@ impl Peer {
 
     fn refuse(&self, refusal: Refusal) -> Refusal {
         let why = format!("{refusal:?}");
-        self.source.tell(String::new(), LinkChange::Refused { why });
-        self.source.stats.count_refusal();
+        self.inner
+            .source
+            .tell(String::new(), LinkChange::Refused { why });
+        self.inner.source.stats.count_refusal();
         tracing::warn!(target: super::TARGET, ?refusal, "refused a follower");
         refusal
     }
@@ -120,7 +120,7 @@ impl Peer {
     /// What holds on the link with a follower that says this.
     fn agree(&self, protocol: u16, hello: &Hello) -> Result<Agreed, Refusal> {
         let wishes = &hello.wishes;
-        let shared = &self.source.shared;
+        let shared = &self.inner.source.shared;
         let shown = shared.selection();
         let states = shared.schema().len();
         let wanted = wishes.selection.as_ref().map(|bits| {
@@ -141,7 +141,7 @@ impl Peer {
         let asked = Duration::from_millis(wishes.push_interval_ms.into());
         Ok(Agreed {
             protocol,
-            interval: self.source.options.push_interval.max(asked),
+            interval: self.inner.source.options.push_interval.max(asked),
             heartbeat: (protocol > 1).then(|| Duration::from_millis(wishes.heartbeat_ms.into())),
             granularity: Granularity::of(wishes.every),
             compress: wishes.compress,
@@ -152,13 +152,13 @@ impl Peer {
     }
 
     async fn run(self, write: Blob, within: Duration) -> WriteAnswer {
-        let Some(handle) = &self.source.writes else {
+        let Some(handle) = &self.inner.source.writes else {
             return Err(MutateError::Refused).into();
         };
-        let Ok(mut write) = decode_write(&write, self.source.shared.schema().len()) else {
+        let Ok(mut write) = decode_write(&write, self.inner.source.shared.schema().len()) else {
             return Err(MutateError::Refused).into();
         };
-        let observers = self.source.shared.observers();
+        let observers = self.inner.source.shared.observers();
         let hop = Observers::hop(observers, SpanKind::Server, &mut write);
         if within.is_zero() {
             let may_have_run = false;
@@ -180,7 +180,7 @@ impl Replication for Peer {
         }
         let hello = Hello::decode(&body, protocol);
         let hello = hello.map_err(|_malformed| self.refuse(Refusal::Malformed))?;
-        let source = &self.source;
+        let source = &self.inner.source;
         let ours = source.shared.schema().fingerprint();
         if hello.fingerprint != ours.0 {
             return Err(self.refuse(Refusal::Fingerprint(ours.0)));
@@ -253,13 +253,16 @@ impl Replication for Peer {
             resync: watch.resync,
             hold: Duration::from_millis(watch.hold_ms.into()).min(LONGEST_HOLD),
         };
-        let answer = self.source.answer(&question, &agreed, &self.inner.pace);
+        let answer = self
+            .inner
+            .source
+            .answer(&question, &agreed, &self.inner.pace);
         answer.await
     }
 
     async fn schema(self, _: Context, from: u32) -> Vec<StateShape> {
         self.hear();
-        let schema = self.source.shared.schema();
+        let schema = self.inner.source.shared.schema();
         let end = from.saturating_add(SCHEMA_PAGE).min(as_index(schema.len()));
         (from..end)
             .map(|state| schema.shape(state as usize))
@@ -283,7 +286,7 @@ impl Replication for Peer {
 
     async fn probe(self, _: Context) -> Probe {
         self.hear();
-        let source = &self.source;
+        let source = &self.inner.source;
         let gives = !source.is_draining() && source.shared.positions().has_changed().is_ok();
         let now = source.shared.current().filter(|_| gives);
         Probe {
