@@ -112,6 +112,19 @@ async fn a_new_epoch_begins_where_it_is_asked_for() {
 }
 
 #[tokio::test]
+async fn a_history_that_begins_is_a_new_epoch_that_is_not_asked_for_again() {
+    let dir = Dir::new();
+    std::fs::create_dir_all(&dir.0).unwrap();
+    let asked = dir.0.join("new-epoch");
+    std::fs::write(&asked, "").unwrap();
+    let root = Root::open(&dir);
+    let begun = root.epoch;
+    assert!(!asked.exists());
+    root.stop().await;
+    assert_eq!(Root::open(&dir).epoch, begun);
+}
+
+#[tokio::test]
 async fn two_processes_do_not_share_a_directory() {
     let dir = Dir::new();
     let (store, _) = Store::open(&dir.0, &schema(), StoreOptions::default()).unwrap();

@@ -85,6 +85,27 @@ async fn a_relaxed_root_that_is_killed_says_that_its_history_begins_anew() {
     assert_eq!(root.get("/v1/states").await["epoch"], epoch.as_str());
 }
 
+#[tokio::test]
+async fn a_history_that_is_damaged_is_exit_code_7_and_says_what_to_do() {
+    let folder = Folder::new("damaged");
+    let dir = format!("--state-dir={}", folder.path().display());
+    let root = Node::start("root", &[&dir]);
+    mutate(&root.http, &["add", "Heartbeat"]);
+    assert!(root.program.interrupt().success());
+    let file = folder.path().join("history.redb");
+    let mut bytes = std::fs::read(&file).unwrap();
+    // All but what says that it is a database.
+    bytes[64..].fill(0);
+    std::fs::write(&file, &bytes).unwrap();
+    let ended = run(&["node", "--addr=127.0.0.1:0", &dir]);
+    assert_eq!(ended.code, Some(7), "{ended:?}");
+    assert!(
+        ended.stderr.contains("Restore the file from a copy"),
+        "{ended:?}"
+    );
+    assert_eq!(std::fs::read(&file).unwrap(), bytes, "it is left as it is");
+}
+
 #[test]
 fn a_folder_that_cannot_be_used_is_exit_code_6_and_named() {
     let folder = Folder::new("unusable");

@@ -227,3 +227,35 @@ async fn what_cannot_be_used_does_not_make_a_view_fresh() {
     follower.hears(News::Idle { age_ms: 5_000 }).unwrap();
     assert_eq!(view.age(), Duration::from_secs(5));
 }
+
+#[tokio::test]
+async fn who_answers_a_question_for_a_snapshot_otherwise_cannot_be_used() {
+    let (_view, mut follower) = follower();
+    follower.hears(snapshot(1, 5, [0, 1, 0])).unwrap();
+    follower.hears(delta(&follower, 1)).unwrap();
+    assert_eq!(
+        (follower.resync, follower.unusable),
+        (Some(Resync::Digest), 1)
+    );
+    follower.hears(News::Idle { age_ms: 0 }).unwrap();
+    assert_eq!(follower.unusable, 2);
+    follower.hears(snapshot(1, 6, [0, 2, 0])).unwrap();
+    follower.hears(delta(&follower, 0)).unwrap();
+    assert_eq!(follower.unusable, 0);
+}
+
+#[tokio::test]
+async fn another_life_is_taken_only_from_who_knows_later_of_it() {
+    tokio::time::pause();
+    let (view, mut follower) = follower();
+    let late = Duration::from_secs(2);
+    follower
+        .take(snapshot(1, 5, [0, 1, 0]), Duration::ZERO)
+        .unwrap();
+    assert!(follower.take(snapshot(2, 1, [1, 0, 0]), late).is_err());
+    assert_eq!(view.position().unwrap().epoch, Epoch(1));
+    tokio::time::advance(Duration::from_secs(3)).await;
+    follower.take(snapshot(2, 1, [1, 0, 0]), late).unwrap();
+    assert_eq!(view.position().unwrap().epoch, Epoch(2));
+    assert_eq!(view.age(), late);
+}
