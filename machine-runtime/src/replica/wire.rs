@@ -108,7 +108,8 @@ pub(super) struct Watch {
 pub(super) enum News {
     /// One delta, encoded.
     Delta { age_ms: u32, delta: Blob },
-    /// Nothing new: a heartbeat. The follower is where the parent is.
+    /// Nothing that is to be told now: a heartbeat. The follower has all that the parent has, or what it has was
+    /// the root's newest so long ago.
     Idle { age_ms: u32 },
     /// A snapshot, encoded, and why.
     Snapshot {
