@@ -37,7 +37,6 @@ async fn an_answer_that_was_long_under_way_is_old_news() {
 }
 
 /// A host that falls silent as soon as somebody has connected.
-
 struct Silencing(Host);
 
 impl Connect for Silencing {
