@@ -19,8 +19,12 @@
 //! takes the first, leaves one that is itself cut off or says nothing, and goes on from its position at
 //! the next. A link can carry a [`Selection`] of the states; then it does so for everybody behind it.
 //!
+//! Whom a source admits, and which states those may change, an [`Admission`] says; without one it is everybody
+//! and all.
+//!
 //! What goes over the wire, and how it may change, is in `wire`.
 
+mod admission;
 mod caller;
 mod codec;
 mod connect;
@@ -34,6 +38,7 @@ mod uplink;
 mod wire;
 
 pub use crate::selection::{InvalidSelection, Selection};
+pub use admission::{Admission, Changes, Credentials, Denied, Grant, Token};
 pub use codec::largest_snapshot;
 pub use connect::{Connect, Tcp};
 pub use follower::{Follower, FollowerOptions, Granularity, PREFER_EVERY};

@@ -19,6 +19,7 @@ use tokio::time::timeout;
 use crate::debugging::{Debugging, Subject};
 use crate::disk::{Disk, Opened, Unkept};
 use crate::http::Http;
+use crate::limits::Limits;
 use crate::links::{LinkConfig, Links};
 use crate::log;
 use crate::observe::{Exports, ObserveConfig, Observed};
@@ -44,6 +45,8 @@ pub struct NodeConfig {
     pub disk: Option<Disk>,
     /// How its links are.
     pub link: LinkConfig,
+    /// How much of it strangers can take.
+    pub limits: Limits,
     /// To whom it reports.
     pub observe: ObserveConfig,
     /// What the program's exporters have told: those of the log and of spans are of all its nodes.
@@ -67,6 +70,7 @@ impl NodeConfig {
             origin,
             disk: None,
             link: LinkConfig::default(),
+            limits: Limits::default(),
             observe,
             exports: Exports::default(),
             debugging: Debugging::default(),
