@@ -1,26 +1,7 @@
 //! The macros of `machine_runtime`: `states!` and the attribute `handlers`. Use them from there.
 //!
-//! A call of `states!` goes through these modules, one after the other: `carrier` (which sets are inherited),
-//! `input` and `attributes` (what is written), `counts`, `template` and `names` (which states there
-//! are, and where), `resolve` and `check` (what their relations are, and whether they can be), and
-//! `expand` with `accessors`, or `fallback` beside errors. `handlers` has modules of its own.
-//! `diagnostics` has every message.
-
-mod accessors;
-mod attributes;
-mod carrier;
-mod check;
-mod counts;
-mod diagnostics;
-mod expand;
-mod fallback;
-mod handlers;
-mod input;
-mod model;
-mod names;
-mod pipeline;
-mod resolve;
-mod template;
+//! What they do is in `machine-expand`, as functions that tests and fuzzers can call: a crate of macros
+//! exports nothing else.
 
 /// Generates an enum of states, and everything that a machine of them needs, from a template.
 ///
@@ -157,7 +138,7 @@ mod template;
 /// is still generated, without relations, so that code which uses it compiles.
 #[proc_macro]
 pub fn states(tokens: proc_macro::TokenStream) -> proc_macro::TokenStream {
-    pipeline::run(tokens.into()).into()
+    machine_expand::states(tokens.into()).into()
 }
 
 /// Binds methods to states: writes `machine_runtime::Handlers` for the type of an `impl` block.
@@ -290,5 +271,5 @@ pub fn handlers(
     arguments: proc_macro::TokenStream,
     item: proc_macro::TokenStream,
 ) -> proc_macro::TokenStream {
-    handlers::run(arguments.into(), item.into()).into()
+    machine_expand::handlers(arguments.into(), item.into()).into()
 }

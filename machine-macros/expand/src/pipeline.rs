@@ -7,7 +7,7 @@ use crate::accessors::accessors;
 use crate::attributes::{Marks, Payload};
 use crate::carrier::{self, Call};
 use crate::check::check;
-use crate::counts::{self, Resolved};
+use crate::counts::{self, Read, Resolved};
 use crate::diagnostics::Errors;
 use crate::expand::expand;
 use crate::fallback;
@@ -17,16 +17,20 @@ use crate::resolve::resolve;
 use crate::template::{Set, Template};
 
 /// The only place where errors become tokens.
-pub(crate) fn run(tokens: TokenStream) -> TokenStream {
+pub(crate) fn run(tokens: TokenStream, read: &Read<'_>) -> TokenStream {
     let mut errors = Errors::default();
-    let expansion = expansion(tokens, &mut errors);
+    let expansion = expansion(tokens, read, &mut errors);
     let mut output = errors.to_tokens();
     output.extend(expansion);
     output
 }
 
 /// Expands a call as far as its mistakes allow.
-pub(crate) fn expansion(tokens: TokenStream, errors: &mut Errors) -> Option<TokenStream> {
+pub(crate) fn expansion(
+    tokens: TokenStream,
+    read: &Read<'_>,
+    errors: &mut Errors,
+) -> Option<TokenStream> {
     let call = Call::parse(tokens)
         .map_err(|error| errors.push(error))
         .ok()?;
@@ -36,7 +40,7 @@ pub(crate) fn expansion(tokens: TokenStream, errors: &mut Errors) -> Option<Toke
         *errors = Errors::default();
         return Some(question);
     }
-    let counts = counts::resolve(&input.counts, &counts::used(&input.items), errors);
+    let counts = counts::resolve(&input.counts, &counts::used(&input.items), read, errors);
     let bodies: Vec<Vec<Item>> = call
         .sets
         .iter()

@@ -10,7 +10,8 @@ use crate::diagnostics::Errors;
 fn expand(template: &str) -> (String, Vec<String>) {
     let mut errors = Errors::default();
     let tokens = TokenStream::from_str(template).unwrap();
-    let expansion = expansion(tokens, &mut errors).map(|tokens| tokens.to_string());
+    let expansion =
+        expansion(tokens, &crate::counts::read, &mut errors).map(|tokens| tokens.to_string());
     (expansion.unwrap_or_default(), errors.messages())
 }
 

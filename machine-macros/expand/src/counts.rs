@@ -60,8 +60,16 @@ pub(crate) fn used(items: &[Item]) -> Vec<&Ident> {
     idents
 }
 
+/// What the file that a path names says, or why that is not known.
+pub(crate) type Read<'a> = dyn Fn(&LitStr) -> Result<String, String> + 'a;
+
 /// Finds the value of every count in `used`. A mistake is reported and the count taken as 1.
-pub(crate) fn resolve(counts: &Counts, used: &[&Ident], errors: &mut Errors) -> Resolved {
+pub(crate) fn resolve(
+    counts: &Counts,
+    used: &[&Ident],
+    read: &Read<'_>,
+    errors: &mut Errors,
+) -> Resolved {
     let before = errors.len();
     let mut resolved = Resolved::default();
     let (given, place) = match counts {
@@ -151,7 +159,7 @@ fn checked(name: &str, value: Option<i64>, text: &str) -> Result<u32, String> {
 }
 
 /// The text of the file at `path`, which is relative to the file that the literal stands in.
-fn read(path: &LitStr) -> Result<String, String> {
+pub(crate) fn read(path: &LitStr) -> Result<String, String> {
     let file = proc_macro::is_available()
         .then(|| path.span().unwrap().local_file())
         .flatten();
