@@ -200,6 +200,17 @@ impl<'a> Template<'a> {
                     }
                 }
                 Item::Loop(looped) => {
+                    let name = looped.variable.to_string();
+                    if self.variables(&scope.path).any(|outer| outer == name) {
+                        let at = scope
+                            .set
+                            .inherited
+                            .map_or(At::from(looped.variable.span()), |(_, span)| span.into());
+                        errors.at(at, say::variable_shadowed(&name));
+                        // Its lines are as good once in each round of the outer one.
+                        self.declare(&looped.body, scope, into, errors);
+                        continue;
+                    }
                     let id = self.declare_loop(looped, scope, errors);
                     let mut body = Vec::new();
                     scope.path.push(id);
@@ -295,9 +306,6 @@ impl<'a> Template<'a> {
             .set
             .inherited
             .map_or(At::from(looped.variable.span()), |(_, span)| span.into());
-        if self.variables(&scope.path).any(|outer| outer == name) {
-            errors.at(at, say::variable_shadowed(&name));
-        }
         let (first, last, count) = match &looped.range {
             None => (1, 1, None),
             Some((first, Last::Number(last))) => (*first, *last, None),

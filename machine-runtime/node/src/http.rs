@@ -35,6 +35,9 @@ mod routes;
 mod schema;
 mod server;
 mod similar;
+#[cfg(feature = "tamper")]
+#[doc(hidden)]
+pub mod tamper;
 mod traces;
 mod traffic;
 mod wait;

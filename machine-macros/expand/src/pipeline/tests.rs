@@ -57,6 +57,16 @@ fn an_expansion_is_the_same_every_time() {
 }
 
 #[test]
+fn a_group_in_a_loop_over_the_variable_of_an_outer_one_comes_to_an_end() {
+    check(
+        "for flight in 1..=flights {
+             exclusive Outer { A{flight}, for flight in 1..=flights { exclusive Inner { B{flight} } } }
+         }",
+        &["`flight` is already the variable of a loop around this one: take another name"],
+    );
+}
+
+#[test]
 fn unknown_targets_are_named_once_per_line() {
     check(
         "for flight in 1..=flights { #[require(Flight{flight}Departd, Moon)] Flight{flight}Departed }",
@@ -101,7 +111,6 @@ fn loop_variables_are_used_and_known() {
             "every `flight` would declare `Closed` again: put `{flight}` into the name, or move it out of the loop",
             "`fligth` is no variable of a loop around this, did you mean `flight`?",
             "`flight` is already the variable of a loop around this one: take another name",
-            "`flight` runs over 1..=2 here but over 1..=3 in another loop: one name, one range",
             "`flight` is no variable of a loop around this: write `for flight in 1..=count { … }`",
             "`gate` runs over 1..=7 here but over 1..=2 in another loop: one name, one range",
         ],
