@@ -30,6 +30,7 @@ mod codec;
 mod connect;
 mod follower;
 mod link;
+mod seldom;
 mod source;
 #[cfg(feature = "wire")]
 #[doc(hidden)]
@@ -43,7 +44,8 @@ pub use codec::largest_snapshot;
 pub use connect::{Connect, Tcp};
 pub use follower::{Follower, FollowerOptions, Granularity, PREFER_EVERY};
 pub use link::{Edge, Link, LinkState, Resync};
-pub use source::{IDLE, Served, Source, SourceOptions, SourceStats};
+pub use seldom::Seldom;
+pub use source::{FOLLOWERS, HELLO_WITHIN, IDLE, Served, Source, SourceOptions, SourceStats};
 pub use uplink::UPLINK;
 pub(crate) use uplink::Uplink;
 pub use wire::{OLDEST_PROTOCOL, PROTOCOL};

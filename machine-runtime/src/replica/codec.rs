@@ -5,16 +5,20 @@ use std::marker::PhantomData;
 use std::pin::Pin;
 
 use bytes::{Bytes, BytesMut};
+use futures_util::{Sink, Stream};
 use serde::{Deserialize, Serialize};
-use tarpc::serde_transport::{self, Transport};
-use tarpc::tokio_serde::{Deserializer, Serializer};
+use tarpc::tokio_serde::{self, Deserializer, Serializer};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_util::codec::LengthDelimitedCodec;
+use tokio_util::codec::{Decoder, Encoder, Framed, LengthDelimitedCodec};
 use tokio_util::io::{InspectReader, InspectWriter};
 
+use self::guard::check;
 use crate::mutation::MAX_PAYLOAD;
 use crate::observe::{Observers, Side};
 use crate::schema::Schema;
+use crate::write::WRITE_BYTES;
+
+mod guard;
 
 /// The least that the longest frame is, in bytes, unless told otherwise.
 const FRAME: usize = 1 << 20;
@@ -37,13 +41,22 @@ pub(super) fn frame(schema: &Schema) -> usize {
     largest_snapshot(schema).clamp(FRAME, MOST)
 }
 
-/// A tarpc transport over `io`, whose bytes are counted as those of `side` if anybody wants to know.
+/// The longest frame in bytes that a follower has a reason to send: a write, or a `hello` that selects among
+/// all states.
+pub(super) fn frame_of_followers(schema: &Schema) -> usize {
+    const REST: usize = 8 * 1024;
+    WRITE_BYTES.max(schema.len() / 8) + REST
+}
+
+/// A tarpc transport over `io`, whose bytes are counted as those of `side` if anybody wants to know. What
+/// comes in has at most `max_in` bytes a frame, what goes out `max_out`; on the side that is asked it is
+/// [checked](guard::check) before tarpc sees it.
 pub(super) fn transport<Item, SinkItem>(
     io: impl AsyncRead + AsyncWrite,
-    max_frame: usize,
+    (max_in, max_out): (usize, usize),
     side: Side,
     observers: Option<Observers>,
-) -> Transport<impl AsyncRead + AsyncWrite, Item, SinkItem, Postcard<Item, SinkItem>>
+) -> impl Stream<Item = io::Result<Item>> + Sink<SinkItem, Error = io::Error>
 where
     Item: for<'de> Deserialize<'de>,
     SinkItem: Serialize,
@@ -57,15 +70,52 @@ where
         }
     };
     let io = InspectReader::new(InspectWriter::new(io, count(true)), count(false));
-    let framed = LengthDelimitedCodec::builder()
-        .length_field_length(3)
-        .max_frame_length(max_frame)
-        .new_framed(io);
-    serde_transport::new(framed, Postcard(PhantomData))
+    let frames = |most| {
+        LengthDelimitedCodec::builder()
+            .length_field_length(3)
+            .max_frame_length(most)
+            .new_codec()
+    };
+    let frames = Frames {
+        read: frames(max_in),
+        write: frames(max_out),
+    };
+    let postcard = Postcard {
+        is_asked: side == Side::Down,
+        kinds: PhantomData,
+    };
+    tokio_serde::Framed::new(Framed::new(io, frames), postcard)
+}
+
+/// Frames of which those that come in may be shorter at most than those that go out.
+struct Frames {
+    read: LengthDelimitedCodec,
+    write: LengthDelimitedCodec,
+}
+
+impl Decoder for Frames {
+    type Item = BytesMut;
+    type Error = io::Error;
+
+    fn decode(&mut self, bytes: &mut BytesMut) -> io::Result<Option<BytesMut>> {
+        self.read.decode(bytes)
+    }
+}
+
+impl Encoder<Bytes> for Frames {
+    type Error = io::Error;
+
+    fn encode(&mut self, frame: Bytes, bytes: &mut BytesMut) -> io::Result<()> {
+        self.write.encode(frame, bytes)
+    }
 }
 
 /// Postcard for `tokio_serde`.
-pub(super) struct Postcard<Item, SinkItem>(PhantomData<fn(SinkItem) -> Item>);
+struct Postcard<Item, SinkItem> {
+    /// Whether what comes in are calls.
+    is_asked: bool,
+    kinds: PhantomData<fn(SinkItem) -> Item>,
+}
 
 impl<Item, SinkItem: Serialize> Serializer<SinkItem> for Postcard<Item, SinkItem> {
     type Error = io::Error;
@@ -82,6 +132,9 @@ where
     type Error = io::Error;
 
     fn deserialize(self: Pin<&mut Self>, bytes: &BytesMut) -> io::Result<Item> {
+        if self.is_asked {
+            check(bytes)?;
+        }
         postcard::from_bytes(bytes).map_err(invalid)
     }
 }

@@ -124,6 +124,8 @@ enum Lost {
     Closing,
     #[error("the parent has nothing to show yet")]
     NotReady,
+    #[error("the parent has as many followers as it takes")]
+    Full,
     #[error("{0}")]
     Refused(String),
     #[error("the parent cannot be trusted: {0}")]

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{FutureExt, StreamExt, TryStreamExt};
+use tarpc::ChannelError;
 use tarpc::server::{BaseChannel, Channel};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
@@ -19,12 +20,13 @@ use crate::observe::{LinkChange, Side};
 use crate::state::{DynState, State};
 use crate::view::{Shared, View};
 
-use super::codec::{frame, transport};
+use super::codec::{frame, frame_of_followers, transport};
+use super::seldom::Seldom;
 use super::uplink::UPLINK;
 use super::wire::Replication;
 
 pub(super) use self::answer::relay;
-use self::peer::Peer;
+use self::peer::{Peer, Quiet};
 pub(super) use self::peer::millis;
 use self::room::Room;
 pub use self::stats::{Served, SourceStats};
@@ -52,6 +54,17 @@ const ACCEPT_REST: Duration = Duration::from_millis(100);
 /// times as long as a question is held at most.
 pub const IDLE: Duration = Duration::from_mins(1);
 
+/// How long a follower may take to say hello, unless told otherwise.
+pub const HELLO_WITHIN: Duration = Duration::from_secs(10);
+
+/// How many followers are served at a time, unless told otherwise.
+pub const FOLLOWERS: usize = 4096;
+
+/// How often at most a line says that connections are closed for what comes over them, each kind.
+static GARBAGE: Seldom = Seldom::new();
+static GREEDY: Seldom = Seldom::new();
+static SILENT: Seldom = Seldom::new();
+
 /// How a node serves its followers.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
@@ -65,6 +78,10 @@ pub struct SourceOptions {
     pub max_frame: Option<usize>,
     /// After how long without a word from a follower its connection is closed.
     pub idle: Duration,
+    /// How many followers are served at a time. Who says hello beyond that is refused.
+    pub followers: usize,
+    /// How long a follower may take to say hello before its connection is closed.
+    pub hello_within: Duration,
 }
 
 impl SourceOptions {
@@ -75,6 +92,8 @@ impl SourceOptions {
             push_interval: Duration::ZERO,
             max_frame: None,
             idle: IDLE,
+            followers: FOLLOWERS,
+            hello_within: HELLO_WITHIN,
         }
     }
 }
@@ -164,8 +183,9 @@ impl Source {
         }
     }
 
-    /// Serves one follower over `io`, until either side closes it, nothing was heard of it for too long, or
-    /// it asks on and on and does not take its answers.
+    /// Serves one follower over `io`, until either side closes it, nothing was heard of it for too long, it
+    /// does not say hello in time, it sends what cannot be read, or it asks on and on and does not take its
+    /// answers.
     pub async fn serve_connection<T: AsyncRead + AsyncWrite + Send + 'static>(&self, io: T) {
         let peer = Peer::new(self);
         let quiet = peer.quiet();
@@ -175,15 +195,16 @@ impl Source {
         };
         let max_frame = self.options.max_frame;
         let max_frame = max_frame.unwrap_or_else(|| frame(self.shared.schema()));
+        let max_in = max_frame.min(frame_of_followers(self.shared.schema()));
         let observers = self.shared.observers().cloned();
-        let transport = transport(io, max_frame, Side::Down, observers);
+        let transport = transport(io, (max_in, max_frame), Side::Down, observers);
         let channel = BaseChannel::new(config, transport);
         let room = Room::new();
         let served = channel
             .max_concurrent_requests(CALLS)
             .requests()
             .map(|request| {
-                let request = request.map_err(|_broken| Ended::Broken)?;
+                let request = request.map_err(|error| Ended::of(&error))?;
                 let taken = room.take(&request.get().message);
                 taken.map(|room| (request, room)).ok_or(Ended::Greedy)
             })
@@ -197,14 +218,33 @@ impl Source {
             });
         tokio::select! {
             biased;
-            ended = served => if matches!(ended, Err(Ended::Greedy)) {
-                self.stats.count_dropped();
-                tracing::warn!(node = self.options.name, "dropped a follower that does not take its answers");
+            ended = served => match ended {
+                Ok(()) | Err(Ended::Broken) => {}
+                Err(Ended::Garbage(why)) => {
+                    self.stats.count_garbage();
+                    GARBAGE.say(|more| tracing::warn!(
+                        node = self.options.name, why, more, "closed a link over which came what cannot be read"
+                    ));
+                }
+                Err(Ended::Greedy) => {
+                    self.stats.count_dropped();
+                    GREEDY.say(|more| tracing::warn!(
+                        node = self.options.name, more, "dropped a follower that does not take its answers"
+                    ));
+                }
             },
-            () = quiet => {
-                self.stats.count_dropped();
-                tracing::info!(node = self.options.name, "dropped a follower that says nothing");
-            }
+            quiet = quiet => match quiet {
+                Quiet::Silent => {
+                    self.stats.count_dropped();
+                    tracing::info!(node = self.options.name, "dropped a follower that says nothing");
+                }
+                Quiet::NoHello => {
+                    self.stats.count_no_hello();
+                    SILENT.say(|more| tracing::info!(
+                        node = self.options.name, more, "closed a link on which nobody said hello"
+                    ));
+                }
+            },
         }
     }
 
@@ -216,12 +256,25 @@ impl Source {
 }
 
 /// Why a follower is served no more.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 enum Ended {
-    /// What it sends cannot be read.
+    /// The connection broke.
     Broken,
+    /// What it sends cannot be read, and why.
+    Garbage(String),
     /// It asks for more than it takes.
     Greedy,
+}
+
+impl Ended {
+    fn of(error: &ChannelError<io::Error>) -> Self {
+        match error {
+            ChannelError::Read(error) if error.kind() == io::ErrorKind::InvalidData => {
+                Self::Garbage(error.to_string())
+            }
+            _ => Self::Broken,
+        }
+    }
 }
 
 /// Whether an error of `accept` concerns the one connection only.

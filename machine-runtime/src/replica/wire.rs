@@ -87,6 +87,11 @@ pub(super) enum Refusal {
     Closing,
     /// The parent shows none of the states that the follower selects. From version 2 on.
     NothingSelected,
+    // Full: begin.
+    /// The parent has as many followers as it takes. From version 2 on; one of version 1 is told that the
+    /// parent closes.
+    Full,
+    // Full: end.
 }
 
 /// A question of a follower.

@@ -112,7 +112,7 @@ impl<C: Connect> Parents<C> {
     pub(super) fn avoid(&mut self, index: usize, lost: &Lost) {
         let time = match lost {
             Lost::Refused(_) | Lost::Untrusted(_) | Lost::Malformed(_) => Some(REFUSED),
-            Lost::NotReady | Lost::Closing | Lost::Timeout => Some(NOT_READY),
+            Lost::NotReady | Lost::Full | Lost::Closing | Lost::Timeout => Some(NOT_READY),
             Lost::Connect(_) | Lost::Rpc(_) => None,
         };
         self.list[index].avoid = time.map(|time| Instant::now() + time);
@@ -278,7 +278,7 @@ async fn open<C: Connect>(
         Ok(Err(error)) => return Err(Lost::Connect(error)),
         Err(_elapsed) => return Err(Lost::Timeout),
     };
-    let transport = transport(io, dial.max_frame, Side::Up, dial.observers.clone());
+    let transport = transport(io, (dial.max_frame, dial.max_frame), Side::Up, dial.observers.clone());
     let mut config = client::Config::default();
     // Calls that were dropped count until that has been written. Our own question goes into the
     // same line, so it must not be full of writes.

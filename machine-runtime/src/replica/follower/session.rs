@@ -288,6 +288,7 @@ impl Follower {
         Ok(match refusal {
             Refusal::NotReady => Lost::NotReady,
             Refusal::Closing => Lost::Closing,
+            Refusal::Full => Lost::Full,
             Refusal::Malformed => Lost::Refused("the parent could not read our hello".to_owned()),
             Refusal::Protocol(theirs) => Lost::Refused(format!(
                 "we speak protocols {OLDEST_PROTOCOL} to {PROTOCOL}, the parent {theirs}; their releases \

@@ -1,6 +1,7 @@
 //! One connection of a follower.
 
 use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -9,10 +10,12 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::Source;
 use super::answer::{Pace, Question};
+use super::stats::{Full, Seen};
 use crate::observe::{LinkChange, Observers, SpanKind};
 use crate::position::Position;
 use crate::replica::follower::Granularity;
 use crate::replica::link::tidy_name;
+use crate::replica::seldom::Seldom;
 use crate::replica::uplink::LATE;
 use crate::replica::wire::{
     Blob, Hello, News, OLDEST_PROTOCOL, PROTOCOL, Probe, Refusal, Replication, SCHEMA_PAGE, Terms,
@@ -24,6 +27,21 @@ use crate::write::{MutateError, Until, WRITE_LONGEST};
 
 /// The longest that a question is held, whatever the follower asks for.
 const LONGEST_HOLD: Duration = Duration::from_secs(20);
+
+/// How long a `hello` is held at most, for us to have something to show.
+const READY_WITHIN: Duration = Duration::from_secs(5);
+
+/// How often at most a line says that followers are refused.
+static REFUSED: Seldom = Seldom::new();
+
+/// Why nothing is expected of a follower any more.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Quiet {
+    /// It said nothing for too long.
+    Silent,
+    /// It did not say hello in time, or none that was answered with a welcome.
+    NoHello,
+}
 
 /// What holds on a connection since the handshake.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -53,6 +71,8 @@ struct Inner {
     id: u64,
     agreed: Mutex<Option<Arc<Agreed>>>,
     pace: Mutex<Pace>,
+    /// Whether the follower has said hello.
+    greeted: AtomicBool,
     /// When the follower last said something.
     heard: Mutex<Instant>,
     /// The position that the follower has last asked beyond.
@@ -77,6 +97,7 @@ impl Peer {
             id: source.stats.next(),
             agreed: Mutex::default(),
             pace: Mutex::default(),
+            greeted: AtomicBool::default(),
             heard: Mutex::new(Instant::now()),
             has: Arc::default(),
         };
@@ -85,20 +106,35 @@ impl Peer {
         }
     }
 
-    /// Resolves when the follower said nothing for too long.
-    pub(super) fn quiet(&self) -> impl Future<Output = ()> + use<> {
-        let idle = self.inner.source.options.idle;
+    /// Resolves when the follower said nothing for too long, or did not say hello in time.
+    pub(super) fn quiet(&self) -> impl Future<Output = Quiet> + use<> {
+        let options = &self.inner.source.options;
+        let (idle, hello_within) = (options.idle, options.hello_within);
+        let opened = Instant::now();
         let inner = Arc::downgrade(&self.inner);
         async move {
             loop {
                 // Once the connection ends the other branch does, too.
-                let Some(heard) = inner.upgrade().map(|inner| *lock(&inner.heard)) else {
+                let Some(inner) = inner.upgrade() else {
                     return std::future::pending().await;
                 };
-                if heard.elapsed() >= idle {
-                    return;
+                let silent = *lock(&inner.heard) + idle;
+                let mut end = (silent, Quiet::Silent);
+                if lock(&inner.agreed).is_none() {
+                    // One that comes in time has the time of an answer, however often it is said.
+                    let greeted = inner.greeted.load(Ordering::Relaxed);
+                    let more = if greeted { READY_WITHIN } else { Duration::ZERO };
+                    let no_hello = opened + hello_within + more;
+                    if no_hello < silent {
+                        end = (no_hello, Quiet::NoHello);
+                    }
                 }
-                sleep_until(heard + idle).await;
+                drop(inner);
+                let (time, quiet) = end;
+                if time <= Instant::now() {
+                    return quiet;
+                }
+                sleep_until(time).await;
             }
         }
     }
@@ -113,8 +149,20 @@ impl Peer {
             .source
             .tell(String::new(), LinkChange::Refused { why });
         self.inner.source.stats.count_refusal();
-        tracing::warn!(target: super::TARGET, ?refusal, "refused a follower");
+        REFUSED.say(|more| {
+            tracing::warn!(target: super::TARGET, ?refusal, more, "refused a follower");
+        });
         refusal
+    }
+
+    /// The refusal of one for whom there is no room, in words that it knows.
+    fn refuse_full(&self, protocol: u16) -> Refusal {
+        self.refuse(Refusal::Full);
+        if protocol < 2 {
+            Refusal::Closing
+        } else {
+            Refusal::Full
+        }
     }
 
     /// What holds on the link with a follower that says this.
@@ -175,6 +223,7 @@ impl Peer {
 impl Replication for Peer {
     async fn hello(self, _: Context, protocol: u16, body: Vec<u8>) -> Result<Vec<u8>, Refusal> {
         self.hear();
+        self.inner.greeted.store(true, Ordering::Relaxed);
         if !(OLDEST_PROTOCOL..=PROTOCOL).contains(&protocol) {
             return Err(self.refuse(Refusal::Protocol(PROTOCOL)));
         }
@@ -185,13 +234,16 @@ impl Replication for Peer {
         if hello.fingerprint != ours.0 {
             return Err(self.refuse(Refusal::Fingerprint(ours.0)));
         }
+        let most = source.options.followers;
+        let has_room = source.stats.has_room(self.inner.id, most);
+        has_room.map_err(|Full| self.refuse_full(protocol))?;
         // A follower may come before we have anything ourselves.
         let mut positions = source.shared.positions();
         let mut draining = source.draining.subscribe();
         tokio::select! {
             biased;
             _ = draining.wait_for(|draining| *draining) => return Err(Refusal::Closing),
-            ready = timeout(LONGEST_HOLD / 4, positions.wait_for(Option::is_some)) => match ready {
+            ready = timeout(READY_WITHIN, positions.wait_for(Option::is_some)) => match ready {
                 Ok(Ok(_)) => {}
                 Ok(Err(_closed)) => return Err(Refusal::Closing),
                 Err(_elapsed) => return Err(Refusal::NotReady),
@@ -216,7 +268,14 @@ impl Replication for Peer {
         *lock(&self.inner.has) = has.or(hello.position);
         let name = tidy_name(&hello.node);
         tracing::debug!(target: super::TARGET, follower = name, "follower came");
-        let has = Arc::clone(&self.inner.has);
+        let seen = Seen {
+            name: name.clone(),
+            agreed: agreed.clone(),
+            has: Arc::clone(&self.inner.has),
+        };
+        // Another may have come while this one waited.
+        let is_new = source.stats.add(self.inner.id, seen, most);
+        let is_new = is_new.map_err(|Full| self.refuse_full(protocol))?;
         *lock(&self.inner.agreed) = Some(Arc::new(agreed.clone()));
         let welcome = Welcome {
             node: source.options.name.clone(),
@@ -228,7 +287,7 @@ impl Replication for Peer {
             },
         };
         // Who says hello once more has been told of.
-        if source.stats.add(self.inner.id, name.clone(), agreed, has) {
+        if is_new {
             source.tell(name, LinkChange::Connected);
         }
         Ok(welcome.encode(protocol))

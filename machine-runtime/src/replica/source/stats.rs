@@ -24,6 +24,9 @@ struct Stats {
     snapshots: AtomicU64,
     refusals: AtomicU64,
     dropped: AtomicU64,
+    full: AtomicU64,
+    no_hello: AtomicU64,
+    garbage: AtomicU64,
     // Touched when a follower comes or goes, never while one is served.
     followers: Mutex<BTreeMap<u64, Seen>>,
     /// How many followers there are.
@@ -33,12 +36,16 @@ struct Stats {
 
 /// A follower that is served.
 #[derive(Debug)]
-struct Seen {
-    name: String,
-    agreed: Agreed,
+pub(super) struct Seen {
+    pub(super) name: String,
+    pub(super) agreed: Agreed,
     /// The position that it has last asked beyond. Nothing awaits under it.
-    has: Arc<Mutex<Option<Position>>>,
+    pub(super) has: Arc<Mutex<Option<Position>>>,
 }
+
+/// There is no room for another follower.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Full;
 
 /// A follower that is served, and on which terms.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -117,6 +124,21 @@ impl SourceStats {
         self.inner.dropped.load(Ordering::Relaxed)
     }
 
+    /// How many handshakes were refused because there was no room for another follower.
+    pub fn full(&self) -> u64 {
+        self.inner.full.load(Ordering::Relaxed)
+    }
+
+    /// How many connections were closed because nobody said hello on them in time.
+    pub fn no_hello(&self) -> u64 {
+        self.inner.no_hello.load(Ordering::Relaxed)
+    }
+
+    /// How many connections were closed because what came over them could not be read.
+    pub fn garbage(&self) -> u64 {
+        self.inner.garbage.load(Ordering::Relaxed)
+    }
+
     /// Resolves when no follower is served.
     pub(super) async fn deserted(&self) {
         let mut count = self.inner.count.subscribe();
@@ -129,19 +151,30 @@ impl SourceStats {
         self.inner.connections.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Puts a follower on the list. Whether it was not on it before.
-    pub(super) fn add(
-        &self,
-        connection: u64,
-        name: String,
-        agreed: Agreed,
-        has: Arc<Mutex<Option<Position>>>,
-    ) -> bool {
+    /// Puts a follower on the list, unless there are `most` others. Whether it was not on it before.
+    ///
+    /// # Errors
+    ///
+    /// [`Full`] if there is no room.
+    pub(super) fn add(&self, connection: u64, seen: Seen, most: usize) -> Result<bool, Full> {
         let mut table = self.table();
-        let seen = Seen { name, agreed, has };
+        if table.len() >= most && !table.contains_key(&connection) {
+            self.inner.full.fetch_add(1, Ordering::Relaxed);
+            return Err(Full);
+        }
         let is_new = table.insert(connection, seen).is_none();
         self.inner.count.send_replace(table.len());
-        is_new
+        Ok(is_new)
+    }
+
+    /// Whether a connection would find room on the list, on which there are at most so many.
+    pub(super) fn has_room(&self, connection: u64, most: usize) -> Result<(), Full> {
+        let table = self.table();
+        if table.len() < most || table.contains_key(&connection) {
+            return Ok(());
+        }
+        self.inner.full.fetch_add(1, Ordering::Relaxed);
+        Err(Full)
     }
 
     /// Strikes one off the list; returns its name if it was on it.
@@ -163,6 +196,14 @@ impl SourceStats {
 
     pub(super) fn count_refusal(&self) {
         self.inner.refusals.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn count_garbage(&self) {
+        self.inner.garbage.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn count_no_hello(&self) {
+        self.inner.no_hello.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(super) fn count_dropped(&self) {

@@ -233,6 +233,7 @@ fn version_1_of_the_handshake_is_these_bytes() {
         (Refusal::Closing, vec![4]),
         // From version 2 on.
         (Refusal::NothingSelected, vec![5]),
+        (Refusal::Full, vec![6]),
     ];
     for (refusal, bytes) in refusals {
         assert_eq!(postcard::to_stdvec(&refusal).unwrap(), bytes);
