@@ -80,6 +80,9 @@ mod replay;
 mod stats;
 mod store;
 mod survey;
+#[cfg(feature = "wire")]
+#[doc(hidden)]
+pub mod tamper;
 mod verdict;
 
 /// What a [`Store`] [stands on](Store::on): the trait and types of the database under it.

@@ -151,7 +151,7 @@ pub(super) fn unseal<T: DeserializeOwned>(key: &[u8], bytes: &[u8]) -> Option<Se
     })
 }
 
-fn checksum(key: &[u8], sealed: &[u8]) -> u64 {
+pub(super) fn checksum(key: &[u8], sealed: &[u8]) -> u64 {
     xxh3_64_with_seed(sealed, xxh3_64(key))
 }
 

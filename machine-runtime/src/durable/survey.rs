@@ -50,7 +50,9 @@ impl Survey {
             Err(error) => {
                 let unverified = unless_panics(|| {
                     let database = open(disk, false).ok()?;
-                    Some(Self::read(&database))
+                    let survey = Self::read(&database);
+                    leave(database);
+                    Some(survey)
                 });
                 let mut survey = unverified
                     .flatten()
@@ -177,6 +179,17 @@ fn from_behind(table: &redb::ReadOnlyTable<u64, &'static [u8]>, all: &mut Rows) 
         }
     }
     all.rows.extend(behind.into_iter().rev());
+}
+
+/// Closes a database that may be damaged. It would write what it knows of its pages, and can panic over that
+/// where nothing can be caught; while a panic unwinds it does not.
+fn leave(database: Database) {
+    // This calls no hook: nobody is told of a panic.
+    unless_panics(move || {
+        let _closed = database;
+        std::panic::resume_unwind(Box::new(()))
+    })
+    .unwrap_or_default()
 }
 
 /// What a look at pages comes to that nobody has verified.

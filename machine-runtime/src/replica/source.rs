@@ -26,8 +26,8 @@ use super::uplink::UPLINK;
 use super::wire::Replication;
 
 pub(super) use self::answer::relay;
-use self::peer::{Peer, Quiet};
 pub(super) use self::peer::millis;
+use self::peer::{Peer, Quiet};
 use self::room::Room;
 pub use self::stats::{Served, SourceStats};
 

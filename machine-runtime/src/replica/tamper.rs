@@ -428,3 +428,9 @@ impl Whole {
 fn encode<T: Serialize + for<'a> Deserialize<'a>>(message: &T) -> Vec<u8> {
     postcard::to_stdvec(message).expect("what was read can be written")
 }
+
+/// Reads a write that a follower passes on, of a schema of `states` states: how many states its mutations call.
+pub fn read_write(bytes: &[u8], states: usize) -> Option<usize> {
+    let write = super::wire::decode_write(&Blob(bytes.to_vec()), states).ok()?;
+    Some(write.calls.iter().map(|call| call.called.len()).sum())
+}

@@ -278,7 +278,12 @@ async fn open<C: Connect>(
         Ok(Err(error)) => return Err(Lost::Connect(error)),
         Err(_elapsed) => return Err(Lost::Timeout),
     };
-    let transport = transport(io, (dial.max_frame, dial.max_frame), Side::Up, dial.observers.clone());
+    let transport = transport(
+        io,
+        (dial.max_frame, dial.max_frame),
+        Side::Up,
+        dial.observers.clone(),
+    );
     let mut config = client::Config::default();
     // Calls that were dropped count until that has been written. Our own question goes into the
     // same line, so it must not be full of writes.

@@ -123,7 +123,11 @@ impl Peer {
                 if lock(&inner.agreed).is_none() {
                     // One that comes in time has the time of an answer, however often it is said.
                     let greeted = inner.greeted.load(Ordering::Relaxed);
-                    let more = if greeted { READY_WITHIN } else { Duration::ZERO };
+                    let more = if greeted {
+                        READY_WITHIN
+                    } else {
+                        Duration::ZERO
+                    };
                     let no_hello = opened + hello_within + more;
                     if no_hello < silent {
                         end = (no_hello, Quiet::NoHello);
