@@ -17,14 +17,16 @@ fn main() {
 
 /// The commit that is built, where there is git and this is the top of its checkout.
 fn commit() -> Option<String> {
-    let head = Path::new(".git/HEAD");
-    if !head.exists() {
+    // A folder, or in a further worktree a file.
+    if !Path::new(".git").exists() {
         return None;
     }
-    println!("cargo::rerun-if-changed=.git/HEAD");
-    // Grows with each commit, wherever the branch itself is kept.
-    if Path::new(".git/logs/HEAD").exists() {
-        println!("cargo::rerun-if-changed=.git/logs/HEAD");
+    // The second one grows with each commit, wherever the branch itself is kept.
+    for file in ["HEAD", "logs/HEAD"] {
+        let file = git(&["rev-parse", "--git-path", file])?;
+        if Path::new(&file).exists() {
+            println!("cargo::rerun-if-changed={file}");
+        }
     }
     git(&["rev-parse", "--short=12", "HEAD"])
 }
