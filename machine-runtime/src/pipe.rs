@@ -541,7 +541,8 @@ impl<'a, B: State> Out<'a, B> {
                     MutateError::Busy { .. }
                     | MutateError::Unreachable { .. }
                     | MutateError::Expired { .. }
-                    | MutateError::Refused,
+                    | MutateError::Refused
+                    | MutateError::Forbidden { .. },
                 ) => false,
             };
             self.progress.retries.fetch_add(1, Ordering::Relaxed);

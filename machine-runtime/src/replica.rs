@@ -39,7 +39,7 @@ mod uplink;
 mod wire;
 
 pub use crate::selection::{InvalidSelection, Selection};
-pub use admission::{Admission, Changes, Credentials, Denied, Grant, Token};
+pub use admission::{Admission, Bearer, Changes, Credentials, Denied, Forbidden, Grant, Token};
 pub use codec::largest_snapshot;
 pub use connect::{Connect, Tcp};
 pub use follower::{Follower, FollowerOptions, Granularity, PREFER_EVERY};

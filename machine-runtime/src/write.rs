@@ -208,6 +208,12 @@ pub enum MutateError {
     /// The parent takes no writes, or could not read this one.
     #[error("the parent does not take the write")]
     Refused,
+    /// A node on the way up does not let the one below it call a state.
+    #[error("the parent does not let this node call state {state}")]
+    Forbidden {
+        /// The index of the state.
+        state: u32,
+    },
 }
 
 impl MutateError {
@@ -219,7 +225,7 @@ impl MutateError {
             | Self::Unreachable { may_have_run }
             | Self::Expired { may_have_run }
             | Self::EpochChanged { may_have_run } => may_have_run,
-            Self::KeyReused | Self::TooLarge | Self::Refused => false,
+            Self::KeyReused | Self::TooLarge | Self::Refused | Self::Forbidden { .. } => false,
         }
     }
 }

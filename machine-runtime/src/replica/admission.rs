@@ -1,6 +1,7 @@
 //! Who may follow a source, and what followers may change.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio::sync::watch;
@@ -15,12 +16,31 @@ pub struct Credentials {
     pub names: Arc<[String]>,
     /// Its bearer token.
     pub token: Option<Token>,
+    /// Where it is, for those who read logs.
+    pub address: Option<SocketAddr>,
 }
 
 impl Credentials {
     /// Those of a peer whose certificate has these names.
     pub fn of_certificate(names: Arc<[String]>) -> Self {
-        Self { names, token: None }
+        Self {
+            names,
+            ..Self::default()
+        }
+    }
+
+    /// The same of a peer at this address.
+    #[must_use]
+    pub fn at(mut self, address: SocketAddr) -> Self {
+        self.address = Some(address);
+        self
+    }
+
+    /// The same of a peer that shows this token besides.
+    #[must_use]
+    pub fn with_token(mut self, token: Option<Token>) -> Self {
+        self.token = token;
+        self
     }
 }
 
@@ -98,6 +118,48 @@ pub enum Denied {
     NotAllowed,
 }
 
+/// What a source did not let a peer do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Forbidden {
+    /// To follow.
+    Follow(Denied),
+    /// To change anything.
+    Changes,
+    /// To call the state with this index.
+    State(usize),
+}
+
+/// Where a follower has its token from: it is looked at whenever one is to be shown, so it can be another
+/// while the follower runs.
+#[derive(Clone, Debug, Default)]
+pub struct Bearer(Option<watch::Receiver<Option<Token>>>);
+
+impl Bearer {
+    /// The token that `tokens` holds.
+    pub fn new(tokens: watch::Receiver<Option<Token>>) -> Self {
+        Self(Some(tokens))
+    }
+
+    /// The token, if there is one now.
+    pub fn token(&self) -> Option<Token> {
+        self.0.as_ref().and_then(|tokens| tokens.borrow().clone())
+    }
+}
+
+/// Two are the same that have their token from the same place.
+impl PartialEq for Bearer {
+    fn eq(&self, other: &Self) -> bool {
+        match (&self.0, &other.0) {
+            (Some(ours), Some(theirs)) => ours.same_channel(theirs),
+            (None, None) => true,
+            _ => false,
+        }
+    }
+}
+
+impl Eq for Bearer {}
+
 /// Decides who may follow.
 pub trait Admission: fmt::Debug + Send + Sync + 'static {
     /// What a peer that shows this may do.
@@ -110,4 +172,9 @@ pub trait Admission: fmt::Debug + Send + Sync + 'static {
     /// Counts the changes of what [`Admission::admit`] says: a source asks it again for each of its followers
     /// after every change, and closes those that are denied now or may do something else.
     fn generation(&self) -> watch::Receiver<u64>;
+
+    /// Is told what was not let a peer that shows this do; `who` it is, where it was admitted.
+    fn forbade(&self, peer: &Credentials, who: Option<&str>, what: Forbidden) {
+        let _ = (peer, who, what);
+    }
 }

@@ -6,10 +6,11 @@ use std::time::Duration;
 use tarpc::client::{Channel, RpcError};
 use tarpc::context::Context;
 
+use super::admission::Token;
 use super::source::millis;
 use super::wire::{
     Blob, News, PROTOCOL, Probe, Refusal, ReplicationRequest as Request,
-    ReplicationResponse as Response, Watch, WriteAnswer,
+    ReplicationResponse as Response, Secret, Watch, WriteAnswer,
 };
 use crate::schema::StateShape;
 
@@ -78,6 +79,15 @@ impl Caller {
     pub(super) async fn probe(&self, ctx: Context) -> Result<Probe, Failed> {
         match self.channel.call(ctx, Request::Probe {}).await? {
             Response::Probe(probe) => Ok(probe),
+            _ => Err(Failed::Wrong),
+        }
+    }
+
+    /// Shows a token; whether it admits us.
+    pub(super) async fn show(&self, ctx: Context, token: &Token) -> Result<bool, Failed> {
+        let token = Secret(token.secret().to_owned());
+        match self.channel.call(ctx, Request::Show { token }).await? {
+            Response::Show(admitted) => Ok(admitted),
             _ => Err(Failed::Wrong),
         }
     }

@@ -19,6 +19,7 @@ use crate::selection::Selection;
 use crate::state::State;
 use crate::view::{View, ViewOptions};
 
+use super::admission::Bearer;
 use super::caller::Failed;
 use super::codec::frame;
 use super::connect::Connect;
@@ -88,6 +89,8 @@ pub struct FollowerOptions {
     pub retry_most: Duration,
     /// The longest frame in bytes; by default what a snapshot of the schema can take.
     pub max_frame: Option<usize>,
+    /// The token that it shows its parents.
+    pub token: Bearer,
 }
 
 impl FollowerOptions {
@@ -105,6 +108,7 @@ impl FollowerOptions {
             retry_least: Duration::from_millis(20),
             retry_most: Duration::from_secs(2),
             max_frame: None,
+            token: Bearer::default(),
         }
     }
 }

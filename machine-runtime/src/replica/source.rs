@@ -20,6 +20,7 @@ use crate::observe::{LinkChange, Side};
 use crate::state::{DynState, State};
 use crate::view::{Shared, View};
 
+use super::admission::{Admission, Credentials};
 use super::codec::{frame, frame_of_followers, transport};
 use super::seldom::Seldom;
 use super::uplink::UPLINK;
@@ -32,6 +33,7 @@ use self::room::Room;
 pub use self::stats::{Served, SourceStats};
 
 mod answer;
+mod gate;
 mod peer;
 mod room;
 mod stats;
@@ -105,6 +107,7 @@ pub struct Source {
     options: Arc<SourceOptions>,
     stats: SourceStats,
     writes: Option<Handle<DynState>>,
+    admission: Option<Arc<dyn Admission>>,
     /// Whether followers are sent away.
     draining: Arc<watch::Sender<bool>>,
 }
@@ -125,6 +128,7 @@ impl Source {
             options: Arc::new(options),
             stats: SourceStats::default(),
             writes: None,
+            admission: None,
             draining: Arc::default(),
         }
     }
@@ -133,6 +137,14 @@ impl Source {
     #[must_use]
     pub fn with_writes<S: State>(mut self, handle: &Handle<S>) -> Self {
         self.writes = Some(handle.untyped());
+        self
+    }
+
+    /// Has `admission` say who may follow, and what followers may change; without it that is everybody and
+    /// all.
+    #[must_use]
+    pub fn with_admission(mut self, admission: Arc<dyn Admission>) -> Self {
+        self.admission = Some(admission);
         self
     }
 
@@ -169,10 +181,13 @@ impl Source {
                 accepted = listener.accept() => accepted,
                 Some(_) = connections.join_next() => continue,
             };
-            match accepted.and_then(|(stream, _)| stream.set_nodelay(true).map(|()| stream)) {
-                Ok(stream) => {
+            match accepted
+                .and_then(|(stream, from)| stream.set_nodelay(true).map(|()| (stream, from)))
+            {
+                Ok((stream, from)) => {
                     let source = self.clone();
-                    connections.spawn(async move { source.serve_connection(stream).await });
+                    let shown = Credentials::default().at(from);
+                    connections.spawn(async move { source.serve_peer(stream, shown).await });
                 }
                 Err(error) if is_of_connection(&error) => {}
                 Err(error) => {
@@ -187,8 +202,17 @@ impl Source {
     /// does not say hello in time, it sends what cannot be read, or it asks on and on and does not take its
     /// answers.
     pub async fn serve_connection<T: AsyncRead + AsyncWrite + Send + 'static>(&self, io: T) {
-        let peer = Peer::new(self);
-        let quiet = peer.quiet();
+        self.serve_peer(io, Credentials::default()).await;
+    }
+
+    /// As [`Source::serve_connection`], of a follower that has shown these `credentials`, to which it may add
+    /// its token. It ends as well once the follower is not admitted any more, or may do something else.
+    pub async fn serve_peer<T>(&self, io: T, credentials: Credentials)
+    where
+        T: AsyncRead + AsyncWrite + Send + 'static,
+    {
+        let peer = Peer::new(self, credentials);
+        let (quiet, revoked) = (peer.quiet(), peer.revoked());
         let config = tarpc::server::Config {
             // Bounds what a follower that does not read makes us keep.
             pending_response_buffer: ANSWERS,
@@ -245,6 +269,7 @@ impl Source {
                     ));
                 }
             },
+            () = revoked => self.stats.count_revoked(),
         }
     }
 

@@ -13,6 +13,7 @@
 //! The bytes of each version that is spoken are recorded in tests.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -61,6 +62,21 @@ pub(super) trait Replication {
 
     /// How the parent does, for a follower that chooses between some. From version 2 on.
     async fn probe() -> Probe;
+
+    /// Shows the follower's token before it probes; `hello` shows it again. Whether it is admitted. Only who
+    /// has a token asks so.
+    async fn show(token: Secret) -> bool;
+}
+
+/// A token on its way. `Debug` does not print it.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(super) struct Secret(pub(super) String);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret")
+    }
 }
 
 /// How a node does that could be a parent.
@@ -87,11 +103,11 @@ pub(super) enum Refusal {
     Closing,
     /// The parent shows none of the states that the follower selects. From version 2 on.
     NothingSelected,
-    // Full: begin.
     /// The parent has as many followers as it takes. From version 2 on; one of version 1 is told that the
     /// parent closes.
     Full,
-    // Full: end.
+    /// The parent does not admit the follower: whether it knows who that is. From version 2 on.
+    Denied(bool),
 }
 
 /// A question of a follower.

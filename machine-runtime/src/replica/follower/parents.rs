@@ -15,6 +15,7 @@ use super::Lost;
 use super::session::{Opened, within};
 use crate::observe::{Observers, Side};
 use crate::position::Epoch;
+use crate::replica::admission::{Bearer, Token};
 use crate::replica::caller::Caller;
 use crate::replica::codec::transport;
 use crate::replica::connect::Connect;
@@ -43,6 +44,8 @@ pub(super) type Scouting = Pin<Box<dyn Future<Output = Option<Opened>> + Send>>;
 #[derive(Clone)]
 pub(super) struct Dial {
     pub(super) max_frame: usize,
+    /// What it shows to be told how a parent does.
+    pub(super) token: Bearer,
     pub(super) observers: Option<Observers>,
     /// The age from which on a parent is not taken for fresh.
     pub(super) worry: Duration,
@@ -238,7 +241,7 @@ async fn look_at<C: Connect>(
     let probe = tokio::select! {
         biased;
         _ended = &mut opened.dispatch => None,
-        probe = within(CONNECT, |ctx| client.probe(ctx)) => Some(probe??),
+        probe = probe(&client, dial.token.token()) => Some(probe?),
     };
     let rank = match &probe {
         _ if avoided => Rank::Avoided,
@@ -264,6 +267,15 @@ async fn look_at<C: Connect>(
         index,
         opened,
     })
+}
+
+/// Asks how the node does, once it has seen our token.
+async fn probe(client: &Caller, token: Option<Token>) -> Result<Probe, Lost> {
+    if let Some(token) = token {
+        // A parent that does not admit us has nothing to tell, and tells that.
+        within(CONNECT, |ctx| client.show(ctx, &token)).await??;
+    }
+    Ok(within(CONNECT, |ctx| client.probe(ctx)).await??)
 }
 
 /// Opens a connection.

@@ -167,6 +167,7 @@ impl Follower {
     fn dial(&self) -> Dial {
         Dial {
             max_frame: self.max_frame(),
+            token: self.options.token.clone(),
             observers: self.publisher.shared().observers().cloned(),
             worry: self.worry(),
             age: (self.publisher.shared().age(), Instant::now()),
@@ -190,6 +191,7 @@ impl Follower {
                 every: granularity == Granularity::Every,
                 compress: self.options.compress,
             },
+            token: self.options.token.token(),
         };
         let mut protocol = PROTOCOL;
         let (asked_at, body) = loop {
@@ -297,6 +299,7 @@ impl Follower {
             Refusal::NothingSelected => {
                 Lost::Refused("the parent shows none of the states that we select".to_owned())
             }
+            Refusal::Denied(known) => Lost::Refused(self.denied(known)),
             Refusal::Fingerprint(theirs) => {
                 let difference = self.difference(client).await?;
                 let difference = difference.map_or_else(
@@ -310,6 +313,18 @@ impl Follower {
                 ))
             }
         })
+    }
+
+    /// Why a parent does not admit us.
+    fn denied(&self, known: bool) -> String {
+        let why = match (known, self.options.token.token()) {
+            (true, _) => "it knows who this is, whom it does not let follow",
+            (false, Some(_)) => {
+                "it does not know the token, nor a certificate, that this node shows"
+            }
+            (false, None) => "this node shows no token, and no certificate that it knows",
+        };
+        format!("the parent does not admit this node: {why}")
     }
 
     /// Where our schema and the parent's differ first.

@@ -10,16 +10,18 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::Source;
 use super::answer::{Pace, Question};
+use super::gate::Gate;
 use super::stats::{Full, Seen};
 use crate::observe::{LinkChange, Observers, SpanKind};
 use crate::position::Position;
+use crate::replica::admission::{Credentials, Denied, Token};
 use crate::replica::follower::Granularity;
 use crate::replica::link::tidy_name;
 use crate::replica::seldom::Seldom;
 use crate::replica::uplink::LATE;
 use crate::replica::wire::{
-    Blob, Hello, News, OLDEST_PROTOCOL, PROTOCOL, Probe, Refusal, Replication, SCHEMA_PAGE, Terms,
-    Watch, Welcome, WriteAnswer, decode_write,
+    Blob, Hello, News, OLDEST_PROTOCOL, PROTOCOL, Probe, Refusal, Replication, SCHEMA_PAGE, Secret,
+    Terms, Watch, Welcome, WriteAnswer, decode_write,
 };
 use crate::schema::{StateShape, as_index};
 use crate::selection::Selection;
@@ -69,6 +71,7 @@ pub(super) struct Peer {
 struct Inner {
     source: Source,
     id: u64,
+    gate: Gate,
     agreed: Mutex<Option<Arc<Agreed>>>,
     pace: Mutex<Pace>,
     /// Whether the follower has said hello.
@@ -91,10 +94,11 @@ impl Drop for Inner {
 }
 
 impl Peer {
-    pub(super) fn new(source: &Source) -> Self {
+    pub(super) fn new(source: &Source, shown: Credentials) -> Self {
         let inner = Inner {
             source: source.clone(),
             id: source.stats.next(),
+            gate: Gate::new(source, shown),
             agreed: Mutex::default(),
             pace: Mutex::default(),
             greeted: AtomicBool::default(),
@@ -140,6 +144,29 @@ impl Peer {
                 }
                 sleep_until(time).await;
             }
+        }
+    }
+
+    /// Resolves when the follower is not admitted any more, or may do something else than it was told.
+    pub(super) fn revoked(&self) -> impl Future<Output = ()> + use<> {
+        let generation = self.inner.gate.generation();
+        let inner = Arc::downgrade(&self.inner);
+        async move {
+            if let Some(mut generation) = generation {
+                while generation.changed().await.is_ok() {
+                    match inner.upgrade() {
+                        Some(inner) if inner.gate.holds() => {}
+                        Some(inner) => {
+                            let node = &inner.source.options.name;
+                            tracing::info!(target: super::TARGET, node, "what a follower may do has changed");
+                            return;
+                        }
+                        None => break,
+                    }
+                }
+            }
+            // Once the connection ends the other branches do, too.
+            std::future::pending().await
         }
     }
 
@@ -207,9 +234,16 @@ impl Peer {
         let Some(handle) = &self.inner.source.writes else {
             return Err(MutateError::Refused).into();
         };
-        let Ok(mut write) = decode_write(&write, self.inner.source.shared.schema().len()) else {
+        if !self.inner.gate.is_open() {
+            return Err(MutateError::Refused).into();
+        }
+        let states = self.inner.source.shared.schema().len();
+        let Ok(mut write) = decode_write(&write, states) else {
             return Err(MutateError::Refused).into();
         };
+        if let Some(state) = self.inner.gate.forbidden(&write, states) {
+            return Err(MutateError::Forbidden { state }).into();
+        }
         let observers = self.inner.source.shared.observers();
         let hop = Observers::hop(observers, SpanKind::Server, &mut write);
         if within.is_zero() {
@@ -227,13 +261,20 @@ impl Peer {
 impl Replication for Peer {
     async fn hello(self, _: Context, protocol: u16, body: Vec<u8>) -> Result<Vec<u8>, Refusal> {
         self.hear();
-        self.inner.greeted.store(true, Ordering::Relaxed);
         if !(OLDEST_PROTOCOL..=PROTOCOL).contains(&protocol) {
             return Err(self.refuse(Refusal::Protocol(PROTOCOL)));
         }
         let hello = Hello::decode(&body, protocol);
         let hello = hello.map_err(|_malformed| self.refuse(Refusal::Malformed))?;
         let source = &self.inner.source;
+        // Before anything is told of what there is.
+        if let Err(denied) = self.inner.gate.admit(hello.token.clone()) {
+            return Err(match protocol {
+                1 => Refusal::Closing,
+                _ => Refusal::Denied(denied == Denied::NotAllowed),
+            });
+        }
+        self.inner.greeted.store(true, Ordering::Relaxed);
         let ours = source.shared.schema().fingerprint();
         if hello.fingerprint != ours.0 {
             return Err(self.refuse(Refusal::Fingerprint(ours.0)));
@@ -274,6 +315,7 @@ impl Replication for Peer {
         tracing::debug!(target: super::TARGET, follower = name, "follower came");
         let seen = Seen {
             name: name.clone(),
+            who: self.inner.gate.who(),
             agreed: agreed.clone(),
             has: Arc::clone(&self.inner.has),
         };
@@ -299,7 +341,8 @@ impl Replication for Peer {
 
     async fn watch(self, _: Context, watch: Watch) -> News {
         self.hear();
-        let Some(mut agreed) = lock(&self.inner.agreed).clone() else {
+        let agreed = lock(&self.inner.agreed).clone();
+        let Some(mut agreed) = agreed.filter(|_| self.inner.gate.is_open()) else {
             // Nobody asks who has not said hello.
             return News::Closing;
         };
@@ -325,6 +368,9 @@ impl Replication for Peer {
 
     async fn schema(self, _: Context, from: u32) -> Vec<StateShape> {
         self.hear();
+        if !self.inner.gate.is_open() {
+            return Vec::new();
+        }
         let schema = self.inner.source.shared.schema();
         let end = from.saturating_add(SCHEMA_PAGE).min(as_index(schema.len()));
         (from..end)
@@ -338,7 +384,9 @@ impl Replication for Peer {
             .deadline
             .saturating_duration_since(std::time::Instant::now())
             .saturating_sub(LATE);
-        self.run(write, left).await
+        let answer = self.run(write, left).await;
+        // Version 1 has no word for it.
+        answer.without_forbidden()
     }
 
     async fn write(self, _: Context, write: Blob, within_ms: u32) -> WriteAnswer {
@@ -350,12 +398,21 @@ impl Replication for Peer {
     async fn probe(self, _: Context) -> Probe {
         self.hear();
         let source = &self.inner.source;
-        let gives = !source.is_draining() && source.shared.positions().has_changed().is_ok();
+        // A certificate speaks for itself; a token has been shown.
+        let admitted = self.inner.gate.is_open() || self.inner.gate.admit(None).is_ok();
+        let gives =
+            admitted && !source.is_draining() && source.shared.positions().has_changed().is_ok();
         let now = source.shared.current().filter(|_| gives);
         Probe {
             position: now.map(|now| now.position()),
-            age_ms: source.age_ms(),
+            age_ms: if admitted { source.age_ms() } else { u32::MAX },
         }
+    }
+
+    async fn show(self, _: Context, token: Secret) -> bool {
+        self.hear();
+        let Secret(token) = token;
+        self.inner.gate.admit(Some(Token::new(token))).is_ok()
     }
 }
 

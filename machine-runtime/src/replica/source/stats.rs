@@ -27,6 +27,8 @@ struct Stats {
     full: AtomicU64,
     no_hello: AtomicU64,
     garbage: AtomicU64,
+    denials: AtomicU64,
+    revoked: AtomicU64,
     // Touched when a follower comes or goes, never while one is served.
     followers: Mutex<BTreeMap<u64, Seen>>,
     /// How many followers there are.
@@ -38,6 +40,7 @@ struct Stats {
 #[derive(Debug)]
 pub(super) struct Seen {
     pub(super) name: String,
+    pub(super) who: Option<Arc<str>>,
     pub(super) agreed: Agreed,
     /// The position that it has last asked beyond. Nothing awaits under it.
     pub(super) has: Arc<Mutex<Option<Position>>>,
@@ -53,6 +56,8 @@ pub(super) struct Full;
 pub struct Served {
     /// Its name, as it says.
     pub name: String,
+    /// Whom it was admitted as, where that is asked.
+    pub who: Option<Arc<str>>,
     /// The position that it has last asked beyond.
     pub position: Option<Position>,
     /// How many revisions of what is shown now it has not asked beyond yet.
@@ -86,6 +91,7 @@ impl SourceStats {
             });
             Served {
                 name: seen.name.clone(),
+                who: seen.who.clone(),
                 position,
                 lag,
                 protocol: seen.agreed.protocol,
@@ -137,6 +143,16 @@ impl SourceStats {
     /// How many connections were closed because what came over them could not be read.
     pub fn garbage(&self) -> u64 {
         self.inner.garbage.load(Ordering::Relaxed)
+    }
+
+    /// How often somebody was not admitted, or not let call a state.
+    pub fn denials(&self) -> u64 {
+        self.inner.denials.load(Ordering::Relaxed)
+    }
+
+    /// How many followers were closed because what they may do had changed.
+    pub fn revoked(&self) -> u64 {
+        self.inner.revoked.load(Ordering::Relaxed)
     }
 
     /// Resolves when no follower is served.
@@ -208,6 +224,14 @@ impl SourceStats {
 
     pub(super) fn count_dropped(&self) {
         self.inner.dropped.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn count_denial(&self) {
+        self.inner.denials.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn count_revoked(&self) {
+        self.inner.revoked.fetch_add(1, Ordering::Relaxed);
     }
 
     fn table(&self) -> MutexGuard<'_, BTreeMap<u64, Seen>> {

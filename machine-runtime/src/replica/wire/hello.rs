@@ -4,6 +4,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{Blob, Malformed, News};
 use crate::position::Position;
+use crate::replica::admission::Token;
+
+/// The longest token that is read.
+const TOKEN: usize = 1024;
 
 /// What a follower says of itself and wants.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -16,6 +20,9 @@ pub(in crate::replica) struct Hello {
     pub(in crate::replica) position: Option<Position>,
     /// The rest, of which version 1 knows nothing.
     pub(in crate::replica) wishes: Wishes,
+    /// Its token, which stands behind all else where there is one. From version 2 on.
+    #[serde(skip)]
+    pub(in crate::replica) token: Option<Token>,
 }
 
 /// What a follower can wish for from version 2 on. By default what one of version 1 gets.
@@ -69,23 +76,36 @@ impl Hello {
         if protocol == 1 {
             encode(&(self.fingerprint, &self.node, self.position))
         } else {
-            encode(self)
+            let mut body = encode(self);
+            if let Some(token) = &self.token {
+                body.extend(encode(&Some(token.secret())));
+            }
+            body
         }
     }
 
     /// Reads the body of a version that is spoken.
     pub(in crate::replica) fn decode(body: &[u8], protocol: u16) -> Result<Self, Malformed> {
         if protocol == 1 {
-            let (fingerprint, node, position): Hello1 = decode(body, "hello")?;
+            let ((fingerprint, node, position), _): (Hello1, _) = decode(body, "hello")?;
             let wishes = Wishes::default();
             return Ok(Self {
                 fingerprint,
                 node,
                 position,
                 wishes,
+                token: None,
             });
         }
-        decode(body, "hello")
+        let (mut hello, behind): (Self, _) = decode(body, "hello")?;
+        if !behind.is_empty() {
+            let (token, _later): (Option<&str>, _) = decode(behind, "token")?;
+            if token.is_some_and(|token| token.len() > TOKEN) {
+                return Err(Malformed("token"));
+            }
+            hello.token = token.map(Token::new);
+        }
+        Ok(hello)
     }
 }
 
@@ -102,7 +122,7 @@ impl Welcome {
     /// Reads the body of a version that is spoken.
     pub(in crate::replica) fn decode(body: &[u8], protocol: u16) -> Result<Self, Malformed> {
         if protocol == 1 {
-            let (node, tier, news): Welcome1 = decode(body, "welcome")?;
+            let ((node, tier, news), _): (Welcome1, _) = decode(body, "welcome")?;
             let terms = Terms::default();
             return Ok(Self {
                 node,
@@ -111,7 +131,8 @@ impl Welcome {
                 terms,
             });
         }
-        decode(body, "welcome")
+        let (welcome, _later) = decode(body, "welcome")?;
+        Ok(welcome)
     }
 }
 
@@ -119,9 +140,10 @@ fn encode<T: Serialize>(body: &T) -> Vec<u8> {
     postcard::to_stdvec(body).expect("numbers and bytes can always be encoded")
 }
 
-/// What stands behind is of a later release, and left.
-fn decode<'a, T: Deserialize<'a>>(body: &'a [u8], what: &'static str) -> Result<T, Malformed> {
-    let read = postcard::take_from_bytes(body);
-    let (read, _later) = read.map_err(|_malformed| Malformed(what))?;
-    Ok(read)
+/// What is read, and what stands behind it: that of a later release is left.
+fn decode<'a, T: Deserialize<'a>>(
+    body: &'a [u8],
+    what: &'static str,
+) -> Result<(T, &'a [u8]), Malformed> {
+    postcard::take_from_bytes(body).map_err(|_malformed| Malformed(what))
 }

@@ -70,6 +70,7 @@ fn hello() -> Hello {
             every: true,
             compress: true,
         },
+        token: None,
     }
 }
 
@@ -90,7 +91,7 @@ fn version_2_of_the_handshake_is_these_bytes() {
     let bytes = [1, 1, b'a', 0, 1, 1, 6, 1, 0xac, 2, 10, 0xe8, 7, 1, 1];
     assert_eq!(hello().encode(2), bytes);
     assert_eq!(Hello::decode(&bytes, 2), Ok(hello()));
-    let later = [&bytes[..], b"more"].concat();
+    let later = [&bytes[..], b"\0more"].concat();
     assert_eq!(Hello::decode(&later, 2), Ok(hello()), "of a later release");
     assert!(Hello::decode(&bytes[..14], 2).is_err());
     let bytes = [1, b'b', 2, 1, 0xc8, 1, 1, 1, 2, 20];

@@ -64,6 +64,8 @@ pub(in crate::replica) enum Failure {
     TooLarge,
     /// The node takes no writes, or could not read this one.
     Refused,
+    /// Who sent it may not call this state. From version 2 on.
+    Forbidden { state: u32 },
 }
 
 /// Encodes a write that has a key, for a life of the root.
@@ -174,6 +176,7 @@ impl From<Written> for WriteAnswer {
             MutateError::KeyReused => Failure::KeyReused,
             MutateError::TooLarge => Failure::TooLarge,
             MutateError::Refused => Failure::Refused,
+            MutateError::Forbidden { state } => Failure::Forbidden { state },
         };
         let may_have_run = error.may_have_run();
         Self::Failed {
@@ -184,6 +187,16 @@ impl From<Written> for WriteAnswer {
 }
 
 impl WriteAnswer {
+    /// The same in version 1, which cannot tell a state that may not be called from a write that is not taken.
+    pub(in crate::replica) fn without_forbidden(mut self) -> Self {
+        if let Self::Failed { failure, .. } = &mut self
+            && matches!(failure, Failure::Forbidden { .. })
+        {
+            *failure = Failure::Refused;
+        }
+        self
+    }
+
     /// What came of a write of `calls` mutations to a machine of `states` states. `sent`: whether
     /// it may have been run before it was sent to who answers. Who does not take a write cannot
     /// know what came of that: then nobody who does could be reached.
@@ -213,7 +226,10 @@ impl WriteAnswer {
             } => (failure, may_have_run || sent),
         };
         Ok(Err(match failure {
-            Failure::TooLarge | Failure::Refused if may_have_run => {
+            Failure::Forbidden { state } if state as usize >= states => {
+                return Err(Malformed("receipt"));
+            }
+            Failure::TooLarge | Failure::Refused | Failure::Forbidden { .. } if may_have_run => {
                 MutateError::Unreachable { may_have_run }
             }
             Failure::Closing => MutateError::Closed { may_have_run },
@@ -224,6 +240,7 @@ impl WriteAnswer {
             Failure::KeyReused => MutateError::KeyReused,
             Failure::TooLarge => MutateError::TooLarge,
             Failure::Refused => MutateError::Refused,
+            Failure::Forbidden { state } => MutateError::Forbidden { state },
         }))
     }
 }
