@@ -1,0 +1,218 @@
+//! Files that a node goes by and that others write: certificates, keys, who may do what.
+//!
+//! Whoever reads such files notes what is in them first, and then has itself called whenever that changes:
+//!
+//! ```no_run
+//! # fn example(tasks: &machine_node::shutdown::Tasks) -> anyhow::Result<()> {
+//! use machine_node::files::Watch;
+//!
+//! let path = std::path::PathBuf::from("access.toml");
+//! let watch = Watch::new("access", vec![path.clone()]);
+//! let text = std::fs::read_to_string(&path)?;
+//! // … what is made of it, and then:
+//! let reloads = watch.run_on(tasks, move || {
+//!     let text = std::fs::read_to_string(&path)?;
+//!     // … swapped in whole, or an error and all stays as it was.
+//!     Ok(())
+//! });
+//! # drop((text, reloads));
+//! # Ok(())
+//! # }
+//! ```
+
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::spawn_blocking;
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::shutdown::Tasks;
+
+/// How often files are looked at.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Files whose content was noted, to be looked at again. A file is what its path leads to, so one that is
+/// renamed into place, and a link that is turned elsewhere, are changes as well.
+#[derive(Debug)]
+pub struct Watch {
+    what: &'static str,
+    paths: Vec<PathBuf>,
+    content: u64,
+    reloads: Reloads,
+}
+
+impl Watch {
+    /// Notes what is in the files at `paths` now. `what` they are is said in logs and counted by.
+    pub fn new(what: &'static str, paths: Vec<PathBuf>) -> Self {
+        let content = content(&paths);
+        Self {
+            what,
+            paths,
+            content,
+            reloads: Reloads {
+                what,
+                counts: Arc::default(),
+            },
+        }
+    }
+
+    /// Looks at the files each second, and at `SIGHUP`, until `tasks` are stopped; whatever changed since
+    /// they were noted has `on_change` called. It reads them itself, on a thread where that may take its
+    /// time. An error is logged and counted, and `on_change` is called again once the files are others.
+    pub fn run_on(
+        self,
+        tasks: &Tasks,
+        on_change: impl FnMut() -> anyhow::Result<()> + Send + 'static,
+    ) -> Reloads {
+        let reloads = self.reloads.clone();
+        let hangup = hangup();
+        tasks.spawn_until_stopped(self.run(hangup, on_change));
+        reloads
+    }
+
+    async fn run<F>(mut self, mut hangup: Option<Signal>, mut on_change: F)
+    where
+        F: FnMut() -> anyhow::Result<()> + Send + 'static,
+    {
+        let mut look = interval(LOOK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = look.tick() => {}
+                () = next(&mut hangup) => {}
+            }
+            // A file system may keep a reader waiting, and a node has one thread.
+            let looked = spawn_blocking(move || {
+                self.look(&mut on_change);
+                (self, on_change)
+            });
+            match looked.await {
+                Ok(again) => (self, on_change) = again,
+                Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+            }
+        }
+    }
+
+    fn look(&mut self, on_change: &mut impl FnMut() -> anyhow::Result<()>) {
+        let content = content(&self.paths);
+        if content == self.content {
+            return;
+        }
+        self.content = content;
+        let what = self.what;
+        match on_change() {
+            Ok(()) => {
+                self.reloads.count(true);
+                tracing::info!("the files of {what} have changed and hold from now on");
+            }
+            Err(error) => {
+                self.reloads.count(false);
+                tracing::error!(
+                    "the files of {what} have changed and cannot be used, what was before holds: {error:#}"
+                );
+            }
+        }
+    }
+}
+
+/// How often files were read again. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Reloads {
+    what: &'static str,
+    counts: Arc<[AtomicU64; 2]>,
+}
+
+impl Reloads {
+    /// What the files are.
+    pub fn what(&self) -> &'static str {
+        self.what
+    }
+
+    /// How often they held from then on, and how often they could not be used.
+    pub fn read(&self) -> [(&'static str, u64); 2] {
+        let [done, failed] = &*self.counts;
+        [("done", done), ("failed", failed)]
+            .map(|(result, count)| (result, count.load(Ordering::Relaxed)))
+    }
+
+    fn count(&self, done: bool) {
+        self.counts[usize::from(!done)].fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Has `SIGHUP` end this process no more: a service manager sends it for a reload, which is no end where
+/// no file is looked at either.
+pub fn outlive_hangups() {
+    // Once listened for it is never again what it was.
+    drop(hangup());
+}
+
+/// Listens for `SIGHUP`, if the operating system lets us; files are looked at each second anyway.
+fn hangup() -> Option<Signal> {
+    let listening = signal(SignalKind::hangup());
+    let listening = listening.inspect_err(|error| tracing::warn!(%error, "SIGHUP goes unheard"));
+    listening.ok()
+}
+
+async fn next(hangup: &mut Option<Signal>) {
+    match hangup {
+        Some(signal) => drop(signal.recv().await),
+        None => std::future::pending().await,
+    }
+}
+
+/// A hash of what is in the files, or of why it cannot be read.
+fn content(paths: &[PathBuf]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for path in paths {
+        match std::fs::read(path) {
+            Ok(bytes) => (0_u8, bytes).hash(&mut hasher),
+            Err(error) => (1_u8, error.kind()).hash(&mut hasher),
+        }
+    }
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc::unbounded_channel;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_change_is_told_once_and_one_that_cannot_be_used_is_counted() {
+        let dir = std::env::temp_dir().join(format!("node-files-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let (path, other) = (dir.join("a"), dir.join("b"));
+        std::fs::write(&path, "1").unwrap();
+        let watch = Watch::new("test", vec![path.clone(), other.clone()]);
+        // What changes while it is read for the first time is not overlooked.
+        std::fs::write(&path, "2").unwrap();
+        let (tell, mut told) = unbounded_channel();
+        let tasks = Tasks::default();
+        let read = path.clone();
+        let reloads = watch.run_on(&tasks, move || {
+            let text = std::fs::read_to_string(&read)?;
+            tell.send(text.clone()).unwrap();
+            anyhow::ensure!(text != "bad", "it is bad");
+            Ok(())
+        });
+        assert_eq!(told.recv().await.unwrap(), "2");
+        std::fs::write(&path, "bad").unwrap();
+        assert_eq!(told.recv().await.unwrap(), "bad");
+        std::fs::write(&path, "3").unwrap();
+        assert_eq!(told.recv().await.unwrap(), "3");
+        // A file that was not there is one as well.
+        std::fs::write(&other, "").unwrap();
+        assert_eq!(told.recv().await.unwrap(), "3");
+        tokio::time::sleep(5 * LOOK).await;
+        assert!(told.try_recv().is_err());
+        assert_eq!(reloads.read(), [("done", 3), ("failed", 1)]);
+        assert_eq!(tasks.finish(Duration::from_secs(5)).await, 0);
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
+}
