@@ -14,6 +14,7 @@ use std::sync::Arc;
 use machine_runtime::{DynState, Handle, State, UnknownState, View};
 use tokio::net::TcpListener;
 
+use crate::access::Access;
 use crate::links::Links;
 use crate::observe::Observed;
 use crate::vitals::Vitals;
@@ -22,12 +23,14 @@ mod accept;
 mod answer;
 mod ask;
 mod connection;
+mod cors;
 mod etag;
 mod events;
 mod graph;
 mod links;
 mod metrics;
 mod pages;
+mod permit;
 mod problem;
 mod query;
 mod render;
@@ -43,9 +46,11 @@ mod traffic;
 mod wait;
 mod write;
 
+pub use self::cors::{Origin, Origins, WrongOrigin};
 use self::graph::Drawers;
 use self::metrics::{Format, Metrics};
 use self::pages::Pages;
+pub(crate) use self::similar::similar;
 pub use self::traces::Traces;
 use self::traffic::Traffic;
 
@@ -67,6 +72,17 @@ struct Site {
     traffic: Arc<Traffic>,
     traces: Traces,
     metrics: Metrics,
+    access: Access,
+    origins: Origins,
+}
+
+/// Who may ask a node for what.
+#[derive(Clone, Debug, Default)]
+pub struct Guard {
+    /// Who may do what.
+    pub access: Access,
+    /// Whose pages may read from within a browser.
+    pub origins: Origins,
 }
 
 /// Who answers.
@@ -93,6 +109,25 @@ impl Http {
         vitals: Vitals,
         observed: Observed,
     ) -> Result<Self, UnknownState> {
+        let guard = Guard::default();
+        Self::guarded(name, version, handle, links, vitals, observed, guard)
+    }
+
+    /// As [`Http::new`], but not for everybody.
+    ///
+    /// # Errors
+    ///
+    /// As [`Http::new`].
+    pub fn guarded<S: State>(
+        name: &str,
+        version: &'static str,
+        handle: &Handle<S>,
+        links: Links,
+        vitals: Vitals,
+        observed: Observed,
+        guard: Guard,
+    ) -> Result<Self, UnknownState> {
+        let Guard { access, origins } = guard;
         let traces = Traces::new(&observed.observers, observed.config.trace_ratio);
         let role = if links.up.is_some() {
             "replicant"
@@ -107,7 +142,8 @@ impl Http {
         let handle = handle.untyped();
         let view = handle.view().clone();
         let traffic = Arc::new(Traffic::default());
-        let metrics = Metrics::new(&node, &handle, &links, &vitals, &traffic, observed)?;
+        let denials = access.denials();
+        let metrics = Metrics::new(&node, &handle, &links, &vitals, &traffic, observed, denials)?;
         let pages = Pages::default();
         Ok(Self {
             site: Arc::new(Site {
@@ -121,6 +157,8 @@ impl Http {
                 traffic,
                 traces,
                 metrics,
+                access,
+                origins,
             }),
         })
     }

@@ -7,7 +7,7 @@
 //!   starts those again that end.
 //! * [`client`] asks nodes over HTTP, [`top`] shows how they do, [`random`] is traffic for a root.
 //! * [`links`] says how a node is linked, [`vitals`] how it is, [`disk`] where a root keeps its history.
-//! * [`limits`] says how much of a node strangers can take; [`files`] has those read again that change.
+//! * [`access`] says who may do what, [`limits`] says how much of a node strangers can take; [`files`] has those read again that change.
 //! * [`observe`] says to whom a node reports, [`metrics`] which metrics it has, [`log`] what of it is
 //!   logged; `otlp` sends traces. [`health`] is a root's pulse, and [`dashboard`] makes pictures and
 //!   alerts of metrics.
@@ -15,6 +15,7 @@
 //! * [`shutdown`], [`telemetry`], [`status`] and [`terminal`] are how a program of nodes ends,
 //!   logs, and shows how it goes; [`systemd`] tells a service manager.
 
+pub mod access;
 pub mod client;
 pub mod dashboard;
 pub mod debugging;

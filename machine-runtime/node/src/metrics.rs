@@ -231,6 +231,9 @@ catalogue! {
     HTTP_WRITING = Metric::gauge("http_writing", "Mutations under way for HTTP clients");
     /// Who found no room.
     HTTP_CONNECTIONS_REFUSED = Metric::counter("http_connections_refused", "HTTP connections that there was no room for");
+    /// Who may not.
+    DENIED = Metric::counter("denied", "What was denied to readers, writers and followers, by the role that it takes (observe, follow, mutate, admin) and why: nobody is known (unknown), who is known has not the role (not_allowed), or may not change that state (state)")
+        .by(&["what", "why"]);
 
     /// What observers missed.
     OBSERVER_DROPPED = Metric::counter("observer_dropped", "Events that an observer (log, otlp, debug) had no room for")

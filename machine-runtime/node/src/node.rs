@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use machine_runtime::observe::Observers;
-use machine_runtime::replica::{Follower, Link, LinkState, Source, Tcp};
+use machine_runtime::replica::{Bearer, Follower, Link, LinkState, Source, Tcp};
 use machine_runtime::{
     DynState, Epoch, Handle, Machine, MutateError, Mutation, Owner, Schema, States, View,
     ViewOptions,
@@ -16,9 +16,10 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
+use crate::access::Access;
 use crate::debugging::{Debugging, Subject};
 use crate::disk::{Disk, Opened, Unkept};
-use crate::http::Http;
+use crate::http::{Guard, Http, Origins};
 use crate::limits::Limits;
 use crate::links::{LinkConfig, Links};
 use crate::log;
@@ -47,6 +48,12 @@ pub struct NodeConfig {
     pub link: LinkConfig,
     /// How much of it strangers can take.
     pub limits: Limits,
+    /// Who may do what on it.
+    pub access: Access,
+    /// Whose pages may read it from within a browser.
+    pub origins: Origins,
+    /// The token that it shows its parents.
+    pub token: Bearer,
     /// To whom it reports.
     pub observe: ObserveConfig,
     /// What the program's exporters have told: those of the log and of spans are of all its nodes.
@@ -71,6 +78,9 @@ impl NodeConfig {
             disk: None,
             link: LinkConfig::default(),
             limits: Limits::default(),
+            access: Access::open(),
+            origins: Origins::default(),
+            token: Bearer::default(),
             observe,
             exports: Exports::default(),
             debugging: Debugging::default(),
@@ -229,6 +239,7 @@ impl Node {
                 config.observe.check(&schema)?;
                 let observers = Observers::new();
                 let mut options = config.link.follower(name, &schema)?;
+                options.token = config.token;
                 options.view.observers = Some(observers.clone());
                 log::attach(&observers, &schema, name, Role::Replicant, tasks);
                 let (_, follower) = Follower::new::<DynState>(schema, options);
@@ -246,7 +257,11 @@ impl Node {
         let mut observed = Observed::new(config.observe, observers);
         observed.exports = config.exports.of_node();
         let reports = observed.clone();
-        let source = Source::new(handle.view(), config.link.source(name)).with_writes(&handle);
+        let access = config.access.of_node(name);
+        let mut source = Source::new(handle.view(), config.link.source(name)).with_writes(&handle);
+        if !access.is_open() {
+            source = source.with_admission(Arc::new(access.clone()));
+        }
         let links = Links {
             config: config.link,
             parents,
@@ -254,13 +269,18 @@ impl Node {
             down: source.stats().clone(),
         };
         let (link, drain_within) = (links.up.clone(), links.config.drain_within);
-        let http = Http::new(
+        let guard = Guard {
+            access,
+            origins: config.origins,
+        };
+        let http = Http::guarded(
             name,
             config.version,
             &handle,
             links,
             vitals.clone(),
             observed,
+            guard,
         )?;
         if let Some(gateway) = gateway {
             let (http, client) = (http.clone(), outbound::client()?);

@@ -1,7 +1,7 @@
 //! Who may follow a source, and what followers may change.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use tokio::sync::watch;
@@ -17,7 +17,7 @@ pub struct Credentials {
     /// Its bearer token.
     pub token: Option<Token>,
     /// Where it is, for those who read logs.
-    pub address: Option<SocketAddr>,
+    pub address: Option<IpAddr>,
 }
 
 impl Credentials {
@@ -31,7 +31,7 @@ impl Credentials {
 
     /// The same of a peer at this address.
     #[must_use]
-    pub fn at(mut self, address: SocketAddr) -> Self {
+    pub fn at(mut self, address: IpAddr) -> Self {
         self.address = Some(address);
         self
     }

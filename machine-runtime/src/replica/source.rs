@@ -186,7 +186,7 @@ impl Source {
             {
                 Ok((stream, from)) => {
                     let source = self.clone();
-                    let shown = Credentials::default().at(from);
+                    let shown = Credentials::default().at(from.ip());
                     connections.spawn(async move { source.serve_peer(stream, shown).await });
                 }
                 Err(error) if is_of_connection(&error) => {}

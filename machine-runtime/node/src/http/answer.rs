@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, VARY};
-use hyper::{Method, StatusCode};
+use hyper::{Method, Request, StatusCode};
 use machine_runtime::Snapshot;
 use machine_runtime::replica::{Link, Selection};
 use serde::Serialize;
@@ -14,17 +14,20 @@ use warp::reply::Response;
 
 use super::Site;
 use super::accept::Representation;
+use super::cors::harden;
 use super::events;
 use super::graph::Drawing;
 use super::metrics::Format;
 use super::pages::{AGE, POSITION, Page, STALE, ascii, put_fresh, set_age, tagged};
+use super::permit::{Asker, Hold, has_token};
 use super::problem::Problem;
 use super::query::{self, Query};
 use super::render::{self, Scene, json_line};
-use super::routes::{Call, Target, Usual};
+use super::routes::{Call, Target, Usual, Wishes};
 use super::similar::similar;
 use super::traffic::{Gauge, Route};
 use super::wait::Wait;
+use crate::access::Role;
 
 /// What may be done where states are shown: nothing but looking.
 const METHODS: [&str; 2] = ["GET", "HEAD"];
@@ -68,16 +71,44 @@ impl Site {
         Answer::Now(response)
     }
 
-    /// Answers the usual request, counts it and times a sample; None if there is nothing to show.
-    pub(super) fn usual(&self, Usual(route, representation): Usual) -> Option<Response> {
+    /// Answers the usual request, counts it and times a sample; None if there is nothing to show, or not to
+    /// `asker`.
+    pub(super) fn usual(
+        &self,
+        Usual(route, representation): Usual,
+        asker: Option<&Asker>,
+    ) -> Option<Response> {
+        if !self.access.is_open() && !asker?.may(Role::Observe) {
+            return None;
+        }
         let began = self.traffic.is_sampled(route).then(Instant::now);
         let mut response = whole(&*self.page(representation)?);
         self.show_age(response.headers_mut());
+        self.origins.allow(None, &mut response);
         self.traffic.count(route, StatusCode::OK);
         if let Some(began) = began {
             self.traffic.time(route, began);
         }
         Some(response)
+    }
+
+    /// Answers, and counts, what is not looked at any further, whoever asks: a browser that asks first, and a
+    /// token where it does not belong.
+    pub(super) fn at_the_gate<B>(&self, request: &Request<B>, wishes: &Wishes) -> Option<Response> {
+        let preflight = self.origins.preflight(request);
+        let response = preflight.or_else(|| {
+            let wrong = has_token(&wishes.params).then(Problem::token_in_query)?;
+            Some(self.finish(wrong.into_response(), wishes.origin.as_ref()))
+        })?;
+        self.traffic.count(Route::Other, response.status());
+        Some(response)
+    }
+
+    /// What every answer has besides, to a page of `origin` if one asks.
+    pub(super) fn finish(&self, mut response: Response, origin: Option<&HeaderValue>) -> Response {
+        harden(response.headers_mut());
+        self.origins.allow(origin, &mut response);
+        response
     }
 
     /// Waits, answers and counts.
@@ -97,7 +128,8 @@ impl Site {
             wait,
         } = later;
         let inside = self.traffic.enter(Gauge::Waiting);
-        let waited = self.wait(wait, stopping).await;
+        let hold = Hold::new(&self.access, &call, Role::Observe);
+        let waited = self.wait(wait, hold, stopping).await;
         drop(inside);
         let response = waited
             .and_then(|()| self.show(&call, &query, representation))
@@ -125,6 +157,7 @@ impl Site {
         call: Call,
         stopping: &CancellationToken,
     ) -> Result<Answer, Problem> {
+        self.permit_call(&call)?;
         if call.target == Target::Mutations {
             return Err(Problem::method_not_allowed(&WRITING));
         }
@@ -171,9 +204,9 @@ impl Site {
                 Ok(match call.target {
                     Target::Schema => send(&self.schema_page(), call),
                     Target::Links => volatile(self.links_page(), "application/json"),
-                    Target::Ready => self.ready(),
+                    Target::Ready => self.ready(self.may(call, Role::Observe)),
                     Target::Metrics => self.scrape(call),
-                    _ => self.alive(),
+                    _ => self.alive(self.may(call, Role::Observe)),
                 })
             }
             Target::Root | Target::States | Target::Graph | Target::Mutations | Target::Nothing => {
@@ -206,8 +239,9 @@ impl Site {
 
     /// The response to a problem, with where the node is.
     pub(super) fn explain(&self, problem: Problem) -> Response {
+        let tells = !problem.is_denial();
         let mut response = problem.into_response();
-        if let Some(position) = self.view.position() {
+        if let Some(position) = self.view.position().filter(|_| tells) {
             let headers = response.headers_mut();
             headers.insert(&POSITION, ascii(&position.to_string()));
             put_fresh(headers);
@@ -281,11 +315,20 @@ impl Site {
         };
         Ok(match call.wishes().method {
             Method::HEAD => events::response(futures_util::stream::empty()),
-            _ => events::response(events::stream(Arc::clone(self), resume, stopping.clone())),
+            _ => {
+                let hold = Hold::new(&self.access, call, Role::Observe);
+                events::response(events::stream(
+                    Arc::clone(self),
+                    resume,
+                    hold,
+                    stopping.clone(),
+                ))
+            }
         })
     }
 
-    fn alive(&self) -> Response {
+    /// `tells`: whether who asks may know why not.
+    fn alive(&self, tells: bool) -> Response {
         #[derive(Serialize)]
         struct Liveness {
             alive: bool,
@@ -294,10 +337,12 @@ impl Site {
         }
         let why = self.vitals.why_dead();
         let alive = why.is_none();
+        let why = why.filter(|_| tells);
         available(&Liveness { alive, why }, alive)
     }
 
-    fn ready(&self) -> Response {
+    /// `tells`: whether who asks may know why not.
+    fn ready(&self, tells: bool) -> Response {
         #[derive(Serialize)]
         struct Readiness {
             ready: bool,
@@ -306,6 +351,7 @@ impl Site {
         }
         let why = self.why_not_ready();
         let ready = why.is_none();
+        let why = why.filter(|_| tells);
         available(&Readiness { ready, why }, ready)
     }
 

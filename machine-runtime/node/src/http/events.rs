@@ -23,6 +23,7 @@ use warp::reply::Response;
 
 use super::Site;
 use super::accept::Representation;
+use super::permit::{Hold, lost};
 use super::render::json_line;
 use super::traffic::{Gauge, Inside};
 
@@ -42,6 +43,9 @@ const GREETING: &[u8] = b"retry: 1000\n\n";
 /// The last event of a stream that the node ends: whoever reads it may go elsewhere at once.
 const END: &[u8] = b"event: end\ndata: {\"why\":\"the node stops\"}\n\n";
 
+/// The same of a stream whose client may not have it any more.
+const REVOKED: &[u8] = b"event: end\ndata: {\"why\":\"what this client may do has changed\"}\n\n";
+
 /// The response whose body is `stream`.
 pub(super) fn response<S>(stream: S) -> Response
 where
@@ -56,10 +60,12 @@ where
     response
 }
 
-/// The events of a site after `resume`, or from a snapshot on, until it stops.
+/// The events of a site after `resume`, or from a snapshot on, until it stops or who has it on `hold` may not any
+/// more.
 pub(super) fn stream(
     site: Arc<Site>,
     resume: Option<Position>,
+    hold: Option<Hold>,
     stopping: CancellationToken,
 ) -> impl Stream<Item = Result<Bytes, Infallible>> + Send + Sync + 'static {
     let now = Instant::now();
@@ -67,6 +73,7 @@ pub(super) fn stream(
         positions: site.view.positions(),
         _inside: site.traffic.enter(Gauge::Streams),
         site,
+        hold,
         told: resume,
         stale: false,
         patience: now + CATCH_UP,
@@ -84,6 +91,7 @@ pub(super) fn stream(
 struct Events {
     site: Arc<Site>,
     positions: watch::Receiver<Option<Position>>,
+    hold: Option<Hold>,
     /// The position that the client was last told of.
     told: Option<Position>,
     /// Whether it was last told that the node is stale.
@@ -118,6 +126,10 @@ impl Events {
             self.ended = tokio::select! {
                 biased;
                 () = stopping.cancelled() => true,
+                () = lost(&mut self.hold) => {
+                    self.ended = true;
+                    return Some(Bytes::from_static(REVOKED));
+                }
                 changed = self.positions.changed() => changed.is_err(),
                 () = sleep_until(wake) => false,
             };

@@ -37,6 +37,8 @@ impl Site {
                 snapshots: down.snapshots(),
                 refused: down.refusals(),
                 dropped: down.dropped(),
+                denied: down.denials(),
+                revoked: down.revoked(),
                 followers: served.iter().map(Follower::new).collect(),
             },
             ring: Ring {
@@ -145,12 +147,17 @@ struct Downstream<'a> {
     snapshots: u64,
     refused: u64,
     dropped: u64,
+    denied: u64,
+    revoked: u64,
     followers: Vec<Follower<'a>>,
 }
 
 #[derive(Serialize)]
 struct Follower<'a> {
     name: &'a str,
+    /// Whom it was admitted as.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    who: Option<&'a str>,
     position: Option<String>,
     lag: u64,
     protocol: u16,
@@ -166,6 +173,7 @@ impl<'a> Follower<'a> {
         let selection = served.selection.as_ref();
         Self {
             name: &served.name,
+            who: served.who.as_deref(),
             position: served.position.map(|position| position.to_string()),
             lag: served.lag,
             protocol: served.protocol,

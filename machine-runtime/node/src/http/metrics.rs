@@ -18,6 +18,7 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, text};
 use prometheus_client::registry::Registry;
 
+use crate::access::Denials;
 use crate::disk::Disk;
 use crate::links::Links;
 use crate::metrics::{self as catalogue, COMMON, Metric, PREFIX};
@@ -79,6 +80,7 @@ impl Metrics {
         vitals: &Vitals,
         traffic: &Arc<Traffic>,
         observed: Observed,
+        denials: &Denials,
     ) -> Result<Self, UnknownState> {
         let config = &observed.config;
         let service = config.service.clone();
@@ -92,6 +94,7 @@ impl Metrics {
             source: links.down.clone(),
             vitals: vitals.clone(),
             traffic: Arc::clone(traffic),
+            denials: denials.clone(),
             watched,
             observed,
         };
@@ -158,6 +161,7 @@ struct Figures {
     source: SourceStats,
     vitals: Vitals,
     traffic: Arc<Traffic>,
+    denials: Denials,
     watched: Vec<usize>,
     observed: Observed,
 }
@@ -388,7 +392,10 @@ impl Figures {
         ] {
             out.one(metric, traffic.gauge(gauge))?;
         }
-        out.one(&catalogue::HTTP_CONNECTIONS_REFUSED, traffic.refused())
+        out.one(&catalogue::HTTP_CONNECTIONS_REFUSED, traffic.refused())?;
+        let denied = self.denials.read();
+        let denied = denied.map(|(what, why, count)| ([what.name(), why.name()], count));
+        out.each(&catalogue::DENIED, denied)
     }
 
     fn write_reports(&self, out: &mut Writer<'_>) -> fmt::Result {

@@ -13,6 +13,7 @@ use machine_runtime::replica::Selection;
 
 use super::Site;
 use super::accept::Representation;
+use super::cors::harden;
 use super::render::{self, Scene};
 use super::schema;
 
@@ -53,13 +54,14 @@ impl Page {
             Representation::Html => ("text/plain; charset=utf-8", 'h'),
         };
         let position = position.to_string();
-        let mut headers = HeaderMap::with_capacity(7);
+        let mut headers = HeaderMap::with_capacity(9);
         put_fresh(&mut headers);
         headers.insert(&POSITION, ascii(&position));
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
         headers.insert(ETAG, ascii(&format!("\"{position}-{letter}{suffix}\"")));
         headers.insert(VARY, HeaderValue::from_static("accept"));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+        harden(&mut headers);
         Self {
             key: None,
             headers,

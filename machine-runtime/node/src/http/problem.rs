@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use hyper::StatusCode;
-use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use hyper::header::{
+    ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
+};
 use machine_runtime::replica::Selection;
 use machine_runtime::{MutateError, Position};
 use serde::Serialize;
@@ -55,6 +57,75 @@ impl Problem {
             "there is nothing at this path",
         )
         .allowing(routes.iter().copied())
+    }
+
+    /// Nobody is known who may ask for this.
+    pub(super) fn unauthenticated(role: &str) -> Self {
+        let message = format!(
+            "this takes the role {role}, and nobody is known by what the request shows: a token, as in \
+             `Authorization: Bearer fl_…`, or a client certificate"
+        );
+        Self::new(StatusCode::UNAUTHORIZED, "unauthenticated", message)
+    }
+
+    /// What stands in the header is no token.
+    pub(super) fn no_token() -> Self {
+        let message =
+            "the header Authorization is no `Bearer` and a token, which `flights token` makes";
+        Self::new(StatusCode::UNAUTHORIZED, "unauthenticated", message)
+    }
+
+    /// It is not said by whom the request is.
+    pub(super) fn several_authorizations() -> Self {
+        let message = "the header Authorization is given twice";
+        Self::new(StatusCode::BAD_REQUEST, "bad_header", message)
+    }
+
+    /// A token is where everybody on the way logs it.
+    pub(super) fn token_in_query() -> Self {
+        let message = "a token in an address is not taken, and may be in logs now: it belongs into the header \
+                       Authorization";
+        Self::new(StatusCode::BAD_REQUEST, "bad_query", message)
+    }
+
+    /// Who asks is known, and may not.
+    pub(super) fn forbidden(who: &str, role: &str) -> Self {
+        let message = format!("this takes the role {role}, which {who} does not have");
+        Self::new(StatusCode::FORBIDDEN, "forbidden", message)
+    }
+
+    /// Who asks may change other states. `sets`: all that they do not name would end.
+    pub(super) fn forbidden_state(who: &str, state: &str, sets: bool) -> Self {
+        let ends = if sets {
+            ", which a set ends unless it is named"
+        } else {
+            ""
+        };
+        let message = format!("{who} may not change {state}{ends}");
+        Self::new(StatusCode::FORBIDDEN, "forbidden", message)
+    }
+
+    /// A node on the way to the root does not let the one below it do this.
+    pub(super) fn forbidden_above(state: &str) -> Self {
+        let message = format!("a node on the way to the root does not let this one change {state}");
+        Self::new(StatusCode::FORBIDDEN, "forbidden", message)
+    }
+
+    /// What somebody was given over time has been taken from them.
+    pub(super) fn revoked() -> Self {
+        let message = "what this client may do has changed while it waited";
+        Self::new(StatusCode::FORBIDDEN, "forbidden", message)
+    }
+
+    /// A page of a site that may not read.
+    pub(super) fn foreign_page() -> Self {
+        let message = "pages of this site may not ask for this here";
+        Self::new(StatusCode::FORBIDDEN, "forbidden", message)
+    }
+
+    /// Whether it says no more than that somebody may not.
+    pub(super) fn is_denial(&self) -> bool {
+        [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN].contains(&self.status)
     }
 
     /// The path is there, but not for this method.
@@ -279,6 +350,10 @@ impl Problem {
         match self.status {
             StatusCode::SERVICE_UNAVAILABLE => {
                 headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+            }
+            StatusCode::UNAUTHORIZED => {
+                let how = HeaderValue::from_static("Bearer realm=\"machine\"");
+                headers.insert(WWW_AUTHENTICATE, how);
             }
             StatusCode::METHOD_NOT_ALLOWED => {
                 let allow = self.allowed.join(", ");

@@ -4,12 +4,13 @@ use std::borrow::Cow;
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use hyper::header::{ACCEPT, HeaderName, IF_NONE_MATCH};
+use hyper::header::{ACCEPT, HeaderName, HeaderValue, IF_NONE_MATCH, ORIGIN};
 use hyper::{Method, Request};
 use warp::Filter;
 
 use super::accept::{Accept, Representation};
 use super::etag::IfNoneMatch;
+use super::permit::Asker;
 use super::traffic::Route;
 
 /// Where an event stream is to go on.
@@ -19,6 +20,8 @@ static LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Call {
     pub(super) target: Target,
+    /// Who sends it; None where nobody is asked who they are.
+    pub(super) asker: Option<Arc<Asker>>,
     /// None where the request says nothing but its path.
     wishes: Option<Arc<Wishes>>,
 }
@@ -27,8 +30,11 @@ impl Call {
     /// A GET of a path and nothing else.
     #[cfg(test)]
     pub(super) fn plain(target: Target) -> Self {
-        let wishes = None;
-        Self { target, wishes }
+        Self {
+            target,
+            asker: None,
+            wishes: None,
+        }
     }
 
     /// What the request says beside its path.
@@ -45,6 +51,8 @@ pub(super) struct Wishes {
     pub(super) if_none_match: Option<IfNoneMatch>,
     pub(super) last_event: Option<String>,
     pub(super) params: Vec<(String, String)>,
+    /// The site of the page that asks, if a browser says so.
+    pub(super) origin: Option<HeaderValue>,
 }
 
 /// A GET of a path and nothing else.
@@ -54,18 +62,24 @@ static NONE: Wishes = Wishes {
     if_none_match: None,
     last_event: None,
     params: Vec::new(),
+    origin: None,
 };
 
 impl Wishes {
     /// Reads a request. A header that is not ASCII is no wish that we could understand.
     pub(super) fn read<B>(request: &Request<B>) -> Self {
         let [mut accept, mut if_none_match, mut last_event] = [const { None }; 3];
+        let mut origin = None;
         // One walk over the few that there are costs less than to look for each.
         for (name, value) in request.headers() {
             let list = match name {
                 _ if name == ACCEPT => &mut accept,
                 _ if name == IF_NONE_MATCH => &mut if_none_match,
                 _ if name == LAST_EVENT_ID => &mut last_event,
+                _ if name == ORIGIN => {
+                    origin = Some(value.clone());
+                    continue;
+                }
                 _ => continue,
             };
             let Ok(value) = value.to_str() else { continue };
@@ -86,6 +100,7 @@ impl Wishes {
             if_none_match: if_none_match.map(|tags| IfNoneMatch::read(&tags)),
             last_event: last_event.map(Cow::into_owned),
             params: request.uri().query().map_or_else(Vec::new, params),
+            origin,
         }
     }
 
@@ -170,7 +185,12 @@ pub(super) fn calls()
 -> impl Filter<Extract = (Call,), Error = Infallible> + Copy + Send + Sync + 'static {
     targets()
         .and(warp::ext::optional())
-        .map(|target, wishes| Call { target, wishes })
+        .and(warp::ext::optional())
+        .map(|target, asker, wishes| Call {
+            target,
+            asker,
+            wishes,
+        })
 }
 
 /// The routes, the busiest first.

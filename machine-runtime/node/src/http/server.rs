@@ -25,6 +25,7 @@ use warp::reply::Response;
 use super::Site;
 use super::answer::Answer;
 use super::connection::{self, Control};
+use super::permit::{self, Gate};
 use super::problem::Problem;
 use super::routes::{self, Call, Usual, Wishes};
 use super::traffic::Gauge;
@@ -86,8 +87,8 @@ pub(super) async fn serve(site: &Arc<Site>, listener: TcpListener, stop: impl Fu
                 continue;
             }
         };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
+        let (stream, from) = match accepted {
+            Ok(accepted) => accepted,
             Err(error) if is_of_connection(&error) => continue,
             Err(error) => {
                 tracing::warn!(%error, "cannot accept readers");
@@ -98,10 +99,12 @@ pub(super) async fn serve(site: &Arc<Site>, listener: TcpListener, stop: impl Fu
         connections.forget_ended();
         if connections.len() < MOST_CONNECTIONS {
             let (site, routes) = (Arc::clone(site), RefCell::new(service.clone()));
+            let gate = Gate::new(&site.access, Arc::default(), Some(from.ip()));
             let inside = site.traffic.enter(Gauge::Connections);
             connections.spawn(|control| async move {
                 let service = PerConnection {
                     site,
+                    gate,
                     control: Arc::clone(&control),
                     routes,
                 };
@@ -211,18 +214,20 @@ fn answer(
     serving: &Arc<Serving>,
     call: Call,
 ) -> Either<Ready<Response>, impl Future<Output = Response> + Send + use<>> {
+    let origin = call.wishes().origin.clone();
     let answer = serving.site.answer(call, &serving.stopping);
     if let Answer::Now(response) = answer {
-        return Either::Left(ready(response));
+        return Either::Left(ready(serving.site.finish(response, origin.as_ref())));
     }
     let serving = Arc::clone(serving);
     Either::Right(Box::pin(async move {
         let site = &serving.site;
-        match answer {
+        let response = match answer {
             Answer::Now(response) => response,
             Answer::Later(later) => site.answer_later(*later, &serving.stopping).await,
             Answer::Drawing(drawing) => site.answer_drawn(*drawing).await,
-        }
+        };
+        site.finish(response, origin.as_ref())
     }))
 }
 
@@ -242,6 +247,7 @@ type Writing = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>
 /// two places at once; to clone it per request instead would cost two reference counts.
 struct PerConnection<S> {
     site: Arc<Site>,
+    gate: Gate,
     control: Arc<Control>,
     routes: RefCell<S>,
 }
@@ -257,17 +263,25 @@ where
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         self.control.note();
         let wishes = Wishes::read(&request);
+        let asker = self.gate.asker(request.headers());
         // What nearly everybody asks for is not worth being routed.
         if let Some(usual) = Usual::of(&request, &wishes)
-            && let Some(response) = self.site.usual(usual)
+            && let Some(response) = self.site.usual(usual, asker.as_deref())
         {
+            return Either::Left(ready(Ok(response)));
+        }
+        if let Some(response) = self.site.at_the_gate(&request, &wishes) {
             return Either::Left(ready(Ok(response)));
         }
         if routes::is_mutation(&request) {
             let site = Arc::clone(&self.site);
-            let writing = async move { Ok(site.write(request, &wishes.params).await) };
+            let writing = async move {
+                let response = site.write(request, &wishes.params, asker.as_deref()).await;
+                Ok(site.finish(response, wishes.origin.as_ref()))
+            };
             return Either::Right(Either::Right(Box::pin(writing)));
         }
+        permit::attach(asker, &mut request);
         wishes.attach(&mut request);
         Either::Right(Either::Left(self.routes.borrow_mut().call(request)))
     }

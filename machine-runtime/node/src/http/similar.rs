@@ -8,7 +8,7 @@ const LONGEST: usize = 64;
 
 /// The candidates that differ from `name` in few edits, the most similar first; all of them
 /// where there are only a few.
-pub(super) fn similar<'a>(
+pub(crate) fn similar<'a>(
     name: &str,
     candidates: impl Iterator<Item = &'a str> + Clone,
 ) -> Vec<&'a str> {

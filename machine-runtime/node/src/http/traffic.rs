@@ -63,7 +63,9 @@ impl Route {
 }
 
 /// The statuses that answers have; anything else is counted with the last.
-const STATUSES: [u16; 12] = [200, 304, 400, 404, 405, 408, 409, 413, 415, 503, 504, 500];
+const STATUSES: [u16; 14] = [
+    200, 304, 400, 401, 403, 404, 405, 408, 409, 413, 415, 503, 504, 500,
+];
 
 /// Bounds for what takes microseconds unless it writes.
 static BOUNDS: [Duration; 18] = [

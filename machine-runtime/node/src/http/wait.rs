@@ -7,6 +7,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::Site;
+use super::permit::{Hold, lost};
 use super::problem::Problem;
 
 /// What a request waits for, and how long at most.
@@ -53,6 +54,7 @@ impl Site {
     pub(super) async fn wait(
         &self,
         wait: Wait,
+        mut hold: Option<Hold>,
         stopping: &CancellationToken,
     ) -> Result<(), Problem> {
         let end = Instant::now() + wait.most;
@@ -72,6 +74,7 @@ impl Site {
                 changed = positions.changed() => if changed.is_err() {
                     return Err(Problem::stopping());
                 },
+                () = lost(&mut hold) => return Err(Problem::revoked()),
                 () = sleep_until(end) => break,
             }
         }

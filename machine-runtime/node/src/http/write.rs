@@ -20,6 +20,7 @@ use warp::reply::Response;
 use super::Site;
 use super::ask::Ask;
 use super::pages::{POSITION, ascii, put_fresh};
+use super::permit::Asker;
 use super::problem::Problem;
 use super::query;
 use super::render::json_line;
@@ -46,16 +47,22 @@ impl Site {
         &self,
         request: Request<B>,
         params: &[(String, String)],
+        asker: Option<&Asker>,
     ) -> Response
     where
         B: Body<Data = Bytes>,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let began = Instant::now();
+        if let Err(problem) = self.permit(asker, Route::Mutations) {
+            let response = self.explain(problem.of_write());
+            self.traffic.count(Route::Mutations, response.status());
+            return response;
+        }
         let inside = self.traffic.enter(Gauge::Writing);
         let span = self.traces.of_request(request.headers());
         let trace = span.as_ref().map(Requested::context);
-        let written = self.try_write(request, params, trace).await;
+        let written = self.try_write(request, params, asker, trace).await;
         drop(inside);
         let problem = written.as_ref().err().map(Problem::code);
         let mut response = written.unwrap_or_else(|problem| self.explain(problem.of_write()));
@@ -71,6 +78,7 @@ impl Site {
         &self,
         request: Request<B>,
         params: &[(String, String)],
+        asker: Option<&Asker>,
         trace: Option<TraceContext>,
     ) -> Result<Response, Problem>
     where
@@ -86,10 +94,14 @@ impl Site {
         let body = read(request).await?;
         let schema = self.view.schema();
         let Ask { mutation, options } = Ask::parse(&body, schema)?;
+        self.permit_changes(asker, &mutation)?;
         let mut options = options.with_time(within.unwrap_or(WRITE_WITHIN));
         options.trace = trace;
         let receipt = self.handle.mutate_with(mutation, options).await;
-        Ok(answer(&receipt.map_err(problem)?, schema))
+        Ok(answer(
+            &receipt.map_err(|error| problem(error, schema))?,
+            schema,
+        ))
     }
 }
 
@@ -229,7 +241,7 @@ impl fmt::Debug for Name<'_> {
 }
 
 /// Why there is no receipt.
-fn problem(error: MutateError) -> Problem {
+fn problem(error: MutateError, schema: &Schema) -> Problem {
     let problem = match error {
         MutateError::Closed { .. } => Problem::stopping(),
         MutateError::Busy { .. } => Problem::busy(error),
@@ -237,6 +249,9 @@ fn problem(error: MutateError) -> Problem {
         MutateError::Expired { .. } => Problem::expired(error),
         MutateError::EpochChanged { .. } => Problem::life_changed(error),
         MutateError::KeyReused => Problem::key_reused(error),
+        MutateError::Forbidden { state } => {
+            Problem::forbidden_above(schema.name_of(state as usize))
+        }
         MutateError::TooLarge => Problem::too_large_to_pass(WRITE_BYTES),
         _ => Problem::not_taken(error),
     };

@@ -29,7 +29,12 @@ impl Reader {
             epoch: Epoch(1),
             revision,
         });
-        let stream = Box::pin(stream(Arc::clone(&site), resume, CancellationToken::new()));
+        let stream = Box::pin(stream(
+            Arc::clone(&site),
+            resume,
+            None,
+            CancellationToken::new(),
+        ));
         Self {
             handle,
             site,
