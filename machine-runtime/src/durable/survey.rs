@@ -185,11 +185,10 @@ fn from_behind(table: &redb::ReadOnlyTable<u64, &'static [u8]>, all: &mut Rows) 
 /// where nothing can be caught; while a panic unwinds it does not.
 fn leave(database: Database) {
     // This calls no hook: nobody is told of a panic.
-    unless_panics(move || {
+    let _: Option<()> = unless_panics(move || {
         let _closed = database;
         std::panic::resume_unwind(Box::new(()))
-    })
-    .unwrap_or_default()
+    });
 }
 
 /// What a look at pages comes to that nobody has verified.

@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::codec::{Decoder, Encoder, Framed, LengthDelimitedCodec};
 use tokio_util::io::{InspectReader, InspectWriter};
 
-use self::guard::check;
+pub(super) use self::guard::check;
 use crate::mutation::MAX_PAYLOAD;
 use crate::observe::{Observers, Side};
 use crate::schema::Schema;

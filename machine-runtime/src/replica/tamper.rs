@@ -107,6 +107,7 @@ pub struct Question {
 
 /// Reads what a follower sent; None if that is no request.
 pub fn read_request(frame: &[u8]) -> Option<Question> {
+    super::codec::check(frame).ok()?;
     let message = postcard::from_bytes(frame).ok()?;
     matches!(message, ClientMessage::Request(_)).then_some(Question { message })
 }

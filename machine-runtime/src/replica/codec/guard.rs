@@ -17,7 +17,7 @@ const REQUEST: u64 = 0;
 /// # Errors
 ///
 /// If the deadline is none that a clock can have.
-pub(super) fn check(frame: &[u8]) -> io::Result<()> {
+pub(in crate::replica) fn check(frame: &[u8]) -> io::Result<()> {
     let Ok((REQUEST, rest)) = postcard::take_from_bytes::<u64>(frame) else {
         return Ok(());
     };
