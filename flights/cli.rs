@@ -18,12 +18,14 @@ use crate::graph::GraphArgs;
 mod debug;
 mod links;
 mod reports;
+mod security;
 mod values;
 
 pub(crate) use self::debug::size;
 pub use self::debug::{DEBUG_ADDR, DebugArgs, ReplayArgs, record_args};
 pub use self::links::{Durable, Each, LinkArgs, StateArgs, link_args};
 pub use self::reports::{LogArgs, ObserveArgs};
+pub use self::security::{SecurityArgs, TokenArgs};
 pub use self::values::{Addr, OptionalAddr, OptionalPeriod};
 use self::values::{interval, json, patience, period};
 use machine_node::top::Look;
@@ -75,6 +77,7 @@ Examples:
   flights node --addr :19700 --replay shipped --record recorded
                                                 a root that is recorded
   flights replay recorded                       whether the same comes of it once more
+  flights token tower                           a token for a client
   flights bench --quick                         what it all costs, in two minutes
 
 Exit codes: 0 success, 1 failure, 2 wrong usage, 3 a node, the root behind it, or Grafana, could \
@@ -195,6 +198,8 @@ pub enum Command {
     /// What `bench` starts
     #[command(hide = true)]
     BenchPart(PartArgs),
+    /// Makes a token for a client, and what is to stand in the file of who may do what
+    Token(TokenArgs),
     /// Prints completions for a shell
     Completions {
         /// The shell to print them for.
@@ -273,6 +278,10 @@ pub struct TreeArgs {
     #[command(flatten)]
     pub state: StateArgs,
 
+    /// Who may do what.
+    #[command(flatten)]
+    pub security: SecurityArgs,
+
     /// To whom nodes report.
     #[command(flatten)]
     pub observe: ObserveArgs,
@@ -344,6 +353,10 @@ pub struct NodeArgs {
     /// Where a root keeps its history.
     #[command(flatten)]
     pub state: StateArgs,
+
+    /// Who may do what.
+    #[command(flatten)]
+    pub security: SecurityArgs,
 
     /// To whom it reports.
     #[command(flatten)]

@@ -130,6 +130,7 @@ fn try_main() -> anyhow::Result<()> {
         Command::Replay(args) => replay::replay(&args),
         Command::Bench(args) => flights_bench::run(&args),
         Command::BenchPart(args) => flights_bench::part::run(args),
+        Command::Token(args) => run::token(&args),
         Command::Completions { shell } => {
             let mut command = Cli::command();
             let mut script = Vec::new();

@@ -23,8 +23,12 @@ use machine_node::terminal::Terminal;
 use machine_node::top;
 
 mod node;
+mod security;
+mod token;
 
 pub use self::node::node;
+pub(crate) use self::security::Security;
+pub use self::token::token;
 
 /// How soon after the first a second signal is the same one told twice: `timeout` and shells
 /// signal a process and its group.

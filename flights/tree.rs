@@ -25,7 +25,7 @@ use crate::cli::{
 };
 use crate::narrator::narrate;
 use crate::root::Root;
-use crate::run::{program, reports};
+use crate::run::{Security, program, reports};
 use crate::states::Flights;
 use crate::traffic::OVER;
 
@@ -57,6 +57,7 @@ impl Tree {
         let link = |place: &Place| link(args, place.tier);
         let tiers = places.iter().map(|place| place.tier).max().unwrap_or(0);
         check_links(args, tiers)?;
+        let security = Security::start(&args.security, tasks)?;
         let deepest = places.iter().map(|place| place.tier).max();
         let first_leaf = places.iter().position(|place| Some(place.tier) == deepest);
         let narrator = first_leaf.filter(|_| narrates);
@@ -89,6 +90,7 @@ impl Tree {
                             node_args(place, parents, *rpc, *http, narrator == Some(i), args),
                             link_args(&link(place)),
                             report_args(&observe),
+                            args.security.args(),
                             record_args(&debug),
                         ]
                         .concat(),
@@ -125,6 +127,7 @@ impl Tree {
             config.link = link(place);
             config.exports = logs.exports();
             config.debugging = debugging.clone();
+            security.apply(&mut config);
             let http = Some(http);
             let node = Node::start(config, Sockets { rpc, http }, tasks)?;
             if narrator == Some(i) {

@@ -13,7 +13,9 @@ use machine_node::terminal::Terminal;
 use machine_node::{health, systemd};
 use machine_runtime::{Handle, States};
 
-use super::{DISK_PATIENCE, INTERRUPTED, REPEAT, end, listen, panicked, program, reports};
+use super::{
+    DISK_PATIENCE, INTERRUPTED, REPEAT, Security, end, listen, panicked, program, reports,
+};
 use crate::cli::{NodeArgs, Usage, VERSION};
 use crate::narrator::narrate;
 use crate::root::Root;
@@ -32,6 +34,7 @@ pub async fn node(args: NodeArgs, logs: Logs) -> anyhow::Result<()> {
     let traffic = Traffic::new(&args.feed)?;
     let mut signals = Signals::listen()?;
     let tasks = Tasks::default();
+    let security = Security::start(&args.security, &tasks)?;
     let http_addr = args.http_addr.as_ref().and_then(|addr| addr.0.as_ref());
     let sockets = Sockets {
         rpc: listen(&args.addr).await?,
@@ -55,6 +58,7 @@ pub async fn node(args: NodeArgs, logs: Logs) -> anyhow::Result<()> {
     config.link = link;
     config.exports = logs.exports();
     config.debugging = debugging;
+    security.apply(&mut config);
     let followers = sockets.rpc.local_addr();
     let followers = followers.context("a socket without an address")?;
     let node = Node::start(config, sockets, &tasks)?;

@@ -25,6 +25,8 @@ use self::file::Book;
 pub use self::file::WrongAccess;
 pub use self::role::{Role, Roles};
 use self::token::Fingerprint;
+use crate::files::{Reloads, Watch};
+use crate::shutdown::Tasks;
 
 /// What those are called who show nothing that is known.
 pub const ANONYMOUS: &str = "anonymous";
@@ -114,6 +116,24 @@ impl Access {
         let path = path.into();
         let book = file::read(&path, schema)?;
         Ok(Self::by(By::File(path, Arc::clone(schema)), book))
+    }
+
+    /// As [`Access::load`], and whenever the file changes as it says then, until `tasks` are stopped.
+    ///
+    /// # Errors
+    ///
+    /// As [`Access::load`].
+    pub fn watch(
+        path: impl Into<PathBuf>,
+        schema: &Arc<Schema>,
+        tasks: &Tasks,
+    ) -> Result<(Self, Reloads), WrongAccess> {
+        let path = path.into();
+        let watch = Watch::new("access", vec![path.clone()]);
+        let access = Self::load(path, schema)?;
+        let again = access.clone();
+        let reloads = watch.run_on(tasks, move || Ok(again.reload()?));
+        Ok((access, reloads))
     }
 
     fn by(by: By, book: Book) -> Self {

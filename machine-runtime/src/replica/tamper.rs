@@ -7,15 +7,20 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tarpc::{ClientMessage, Response};
 
+use super::admission::Token;
 use super::wire::{
-    Blob, Hello, News, Refusal, ReplicationRequest, ReplicationResponse, SnapshotCause, Welcome,
-    WriteAnswer, decode_delta, decode_snapshot, encode_delta, encode_snapshot, unpack,
+    Blob, Hello, News, Refusal, ReplicationRequest, ReplicationResponse, Secret, SnapshotCause,
+    Watch, Welcome, Wishes, WriteAnswer, decode_delta, decode_snapshot, encode_delta,
+    encode_snapshot, encode_write, unpack,
 };
-use crate::position::Position;
+use crate::mutation::Op;
+use crate::position::{Epoch, Position};
+use crate::queue::Waiting;
 use crate::ring::Delta;
 use crate::selection::Selection;
 use crate::transition::Change;
 use crate::view::Snapshot;
+use crate::write::{Key, Write, WriteOptions};
 
 /// The longest answer that is unpacked.
 const MOST: usize = 1 << 24;
@@ -199,6 +204,87 @@ impl Question {
     }
 }
 
+/// A question that somebody asks who need not keep to any order.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Asks {
+    /// A hello.
+    Hello {
+        /// In this version.
+        protocol: u16,
+        /// With this fingerprint.
+        fingerprint: u128,
+        /// With this token.
+        token: Option<String>,
+    },
+    /// What came after a position, or a heartbeat at once.
+    Watch(Position),
+    /// The first page of the schema.
+    Schema,
+    /// To call states, as version 1 does.
+    Mutate(Op, Vec<u32>),
+    /// To call states.
+    Write(Op, Vec<u32>),
+    /// How the parent does.
+    Probe,
+    /// Whether this token is admitted.
+    Show(String),
+}
+
+/// The frame of a question. A write is for the epoch 7, and has a key of its own.
+pub fn ask(id: u64, asks: Asks) -> Vec<u8> {
+    let write = |op, called: Vec<u32>| {
+        let mut call = Waiting::default();
+        call.op = op;
+        call.called = called.into_iter().collect();
+        let key = Key::new(id.to_be_bytes()).expect("a key of eight bytes");
+        encode_write(&Write::new(vec![call], WriteOptions::new()), &key, Epoch(7))
+    };
+    let message = match asks {
+        Asks::Hello {
+            protocol,
+            fingerprint,
+            token,
+        } => {
+            let hello = Hello {
+                fingerprint,
+                node: "raw".to_owned(),
+                position: None,
+                wishes: Wishes::default(),
+                token: token.map(Token::new),
+            };
+            let body = hello.encode(protocol);
+            ReplicationRequest::Hello { protocol, body }
+        }
+        Asks::Watch(after) => ReplicationRequest::Watch {
+            watch: Watch {
+                after,
+                every: false,
+                resync: false,
+                hold_ms: 0,
+            },
+        },
+        Asks::Schema => ReplicationRequest::Schema { from: 0 },
+        Asks::Mutate(op, called) => ReplicationRequest::Mutate {
+            write: write(op, called),
+        },
+        Asks::Write(op, called) => ReplicationRequest::Write {
+            write: write(op, called),
+            within_ms: 10_000,
+        },
+        Asks::Probe => ReplicationRequest::Probe {},
+        Asks::Show(token) => ReplicationRequest::Show {
+            token: Secret(token),
+        },
+    };
+    let mut context = tarpc::context::current();
+    context.deadline = std::time::Instant::now() + std::time::Duration::from_mins(1);
+    encode(&ClientMessage::Request(tarpc::Request {
+        context,
+        id,
+        message,
+    }))
+}
+
 /// The frame of an answer that says that a write was carried out, at a position, in `calls` mutations.
 pub fn executed(id: u64, calls: usize, position: Position) -> Vec<u8> {
     let receipts = vec![(crate::mutation::Outcome::Executed, position); calls];
@@ -255,6 +341,30 @@ impl Answer {
     /// Has it answer another request.
     pub fn set_id(&mut self, id: u64) {
         self.response.request_id = id;
+    }
+
+    /// What it comes to, in a word or two.
+    pub fn verdict(&self) -> String {
+        let written = |answer: &WriteAnswer| match answer {
+            WriteAnswer::Done(_) => "done".to_owned(),
+            WriteAnswer::Failed { failure, .. } => format!("{failure:?}"),
+        };
+        match &self.response.message {
+            Err(error) => error.to_string(),
+            Ok(ReplicationResponse::Hello(Ok(_))) => "welcome".to_owned(),
+            Ok(ReplicationResponse::Hello(Err(refusal))) => format!("{refusal:?}"),
+            Ok(ReplicationResponse::Watch(News::Closing)) => "closing".to_owned(),
+            Ok(ReplicationResponse::Watch(_)) => "news".to_owned(),
+            Ok(ReplicationResponse::Schema(page)) => format!("{} states", page.len()),
+            Ok(ReplicationResponse::Mutate(answer) | ReplicationResponse::Write(answer)) => {
+                written(answer)
+            }
+            Ok(ReplicationResponse::Probe(probe)) => {
+                let known = probe.position.is_some() || probe.age_ms < u32::MAX;
+                if known { "told" } else { "nothing" }.to_owned()
+            }
+            Ok(ReplicationResponse::Show(admitted)) => admitted.to_string(),
+        }
     }
 
     /// Whether it is the answer to a hello.

@@ -193,12 +193,13 @@ fn parse(text: &str, schema: &Schema) -> Result<Book, Wrong> {
         }
         for certificate in certificates {
             let span = certificate.span();
-            let name = certificate.into_inner().to_ascii_lowercase();
-            if token::is_within(&name) || name.is_empty() || name.contains(char::is_whitespace) {
+            let given = certificate.into_inner();
+            if token::is_within(&given) || given.is_empty() || given.contains(char::is_whitespace) {
                 let why =
                     "a certificate is told by a DNS name in it, such as `rep-1` or `rep-1.example`";
                 return Err(Wrong::new(span, why));
             }
+            let name = given.to_ascii_lowercase();
             if let Some(other) = book.certificates.insert(name.clone(), Arc::clone(&client)) {
                 let why = format!(
                     "a certificate for `{name}` is also that of `{}`",

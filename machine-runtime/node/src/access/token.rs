@@ -1,14 +1,21 @@
 //! Bearer tokens: made of 256 random bits, and known by their hash.
 
 use std::fmt;
-use std::io;
+use std::fs::OpenOptions;
+use std::io::{self, Write as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use machine_runtime::replica::Token;
+use machine_runtime::replica::{Bearer, Token};
 use ring::digest::{SHA256, digest};
 use ring::rand::{SecureRandom as _, SystemRandom};
 use subtle::{Choice, ConstantTimeEq as _};
+use tokio::sync::watch;
+
+use crate::files::{Reloads, Watch};
+use crate::shutdown::Tasks;
 
 /// What every token begins with, so that one is known where it should not be.
 pub const PREFIX: &str = "fl_";
@@ -18,6 +25,9 @@ const HASH: &str = "sha256:";
 
 /// How many random bytes a token has.
 const BYTES: usize = 32;
+
+/// Others may read it.
+const OTHERS_READ: u32 = 0o004;
 
 /// How many characters these are.
 const CHARACTERS: usize = 43;
@@ -50,6 +60,95 @@ pub fn is_within(text: &str) -> bool {
     let starts = text.match_indices(PREFIX);
     let candidate = |(start, _)| text.get(start..start + PREFIX.len() + CHARACTERS);
     starts.filter_map(candidate).any(is_well_formed)
+}
+
+/// Why a file has no token.
+#[derive(Debug, thiserror::Error)]
+pub enum WrongToken {
+    /// It cannot be read.
+    #[error("cannot read {}: {error}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// There is something else in it, or more.
+    #[error("{} has no token in it, which is one line that `flights token` makes", path.display())]
+    Content {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+/// The token in the file at `path`. Where everybody on this computer can read that it is said so.
+///
+/// # Errors
+///
+/// [`WrongToken`], which has nothing in it of what is in the file.
+pub fn read(path: &Path) -> Result<Token, WrongToken> {
+    let unreadable = |error| WrongToken::Unreadable {
+        path: path.to_owned(),
+        error,
+    };
+    let text = std::fs::read_to_string(path).map_err(unreadable)?;
+    let text = text.trim();
+    if !is_well_formed(text) {
+        return Err(WrongToken::Content {
+            path: path.to_owned(),
+        });
+    }
+    let metadata = std::fs::metadata(path).map_err(unreadable)?;
+    if metadata.permissions().mode() & OTHERS_READ != 0 {
+        let file = path.display();
+        tracing::warn!(%file, "everybody on this computer can read this token: chmod o-r");
+    }
+    Ok(Token::new(text))
+}
+
+/// As [`read`], and whenever the file changes what is in it then, until `tasks` are stopped.
+///
+/// # Errors
+///
+/// As [`read`].
+pub fn watch(path: impl Into<PathBuf>, tasks: &Tasks) -> Result<(Bearer, Reloads), WrongToken> {
+    let path = path.into();
+    let files = Watch::new("token", vec![path.clone()]);
+    let tokens = watch::Sender::new(Some(read(&path)?));
+    let bearer = Bearer::new(tokens.subscribe());
+    let reloads = files.run_on(tasks, move || {
+        tokens.send_replace(Some(read(&path)?));
+        Ok(())
+    });
+    Ok((bearer, reloads))
+}
+
+/// Writes a token to a new file that nobody else may read.
+///
+/// # Errors
+///
+/// If there is such a file, or it cannot be written.
+pub fn write(token: &Token, path: &Path) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    let mut file = options
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)?;
+    writeln!(file, "{}", token.secret())?;
+    file.sync_all()
+}
+
+/// What stands in a file of who may do what for a client of this name that has this token. Its roles are those
+/// of a reader.
+///
+/// None if it is no token.
+pub fn entry(name: &str, token: &Token) -> Option<String> {
+    let hash = Fingerprint::of(token)?;
+    let name = name.replace('\\', "\\\\").replace('"', "\\\"");
+    Some(format!(
+        "[[client]]\nname = \"{name}\"\nroles = [\"observe\"]\ntokens = [\"{hash}\"]\n"
+    ))
 }
 
 /// The SHA-256 of a token: of 256 random bits nothing slower is needed, and nobody gets back from it.

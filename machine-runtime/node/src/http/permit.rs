@@ -232,6 +232,8 @@ pub(super) struct Hold {
     changes: watch::Receiver<u64>,
     asker: Arc<Asker>,
     role: Role,
+    /// Of which generation it is known that they may.
+    known: Option<u64>,
 }
 
 impl Hold {
@@ -243,6 +245,7 @@ impl Hold {
             access: access.clone(),
             asker,
             role,
+            known: None,
         })
     }
 
@@ -253,10 +256,13 @@ impl Hold {
     /// Who may not is told so by the next call.
     pub(super) async fn lost(&mut self) {
         loop {
-            self.changes.borrow_and_update();
-            let client = self.access.who(&self.asker.shown);
-            if !client.is_some_and(|client| client.roles().contains(self.role)) {
-                return;
+            let generation = *self.changes.borrow_and_update();
+            if self.known != Some(generation) {
+                let client = self.access.who(&self.asker.shown);
+                if !client.is_some_and(|client| client.roles().contains(self.role)) {
+                    return;
+                }
+                self.known = Some(generation);
             }
             if self.changes.changed().await.is_err() {
                 return std::future::pending().await;

@@ -197,7 +197,7 @@ mod tests {
                 request = request.header(&TRACEPARENT, *value);
             }
             let request = request.body(Full::new(Bytes::from(body))).unwrap();
-            let response = self.site.write(request, &[]).await;
+            let response = self.site.write(request, &[], None).await;
             let named = response.headers().get(&TRACEPARENT);
             let named = named.map(|value| value.to_str().unwrap().parse().unwrap());
             let told = std::iter::from_fn(|| self.spans.as_mut()?.try_next());
