@@ -254,6 +254,10 @@ fn grants(
     } else if !roles.contains(Role::Mutate) {
         "`states` is of `mutate`, which is not among the roles"
     } else {
+        if token::is_within(states.as_ref()) {
+            let why = "a token is no state; whoever can read this file knows it now";
+            return Err(Wrong::new(states.span(), why));
+        }
         let mask = Selection::parse(schema, states.as_ref());
         let mask = mask.map_err(|error| Wrong::new(states.span(), error))?;
         return Ok((roles, Changes::Only(mask)));

@@ -2,7 +2,7 @@
 //! known here.
 
 use crate::metrics::{
-    BUILD_INFO, CANCELLATIONS, CONNECTS, DELTAS, DRAINING, ERRORS, EXCEPTION, EXPORTED,
+    BUILD_INFO, CANCELLATIONS, CONNECTS, DELTAS, DENIED, DRAINING, ERRORS, EXCEPTION, EXPORTED,
     FOLLOWER_LAG, FOLLOWERS, FOLLOWERS_DROPPED, FOLLOWERS_REFUSED, HANDLER_SECONDS,
     HTTP_CONNECTIONS, HTTP_CONNECTIONS_REFUSED, HTTP_EVENT_STREAMS, HTTP_REQUESTS, HTTP_SECONDS,
     HTTP_WAITING, HTTP_WRITING, LAG_SECONDS, LINK_RECEIVED_BYTES, LINK_SENT_BYTES, LINK_UP,
@@ -405,7 +405,11 @@ fn http() -> Vec<Panel> {
         third(
             Panel::lines("Connections", "none")
                 .ask("{{machine}}", HTTP_CONNECTIONS.max(&["machine"]))
-                .ask("refused", HTTP_CONNECTIONS_REFUSED.shown().increase(&[])),
+                .ask("refused", HTTP_CONNECTIONS_REFUSED.shown().increase(&[]))
+                .ask(
+                    "denied: {{what}}, {{why}}",
+                    DENIED.shown().increase(&["what", "why"]),
+                ),
         ),
         third(
             Panel::lines("Event streams", "none")
