@@ -9,7 +9,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
-use machine_node::http::Http;
+use machine_node::http::{Guard, Http};
 use machine_node::links::{LinkConfig, Links};
 use machine_node::observe::{ObserveConfig, Observed};
 use machine_node::shutdown::Tasks;
@@ -104,7 +104,16 @@ impl Node {
             None => Links::of_root(config, source),
         };
         let observed = Observed::new(ObserveConfig::new("house"), Observers::new());
-        let http = Http::new(name, "1.0.0", handle, links, Vitals::default(), observed).unwrap();
+        let http = Http::new(
+            name,
+            "1.0.0",
+            handle,
+            links,
+            Vitals::default(),
+            observed,
+            Guard::default(),
+        )
+        .unwrap();
         let addr = listener.local_addr().unwrap();
         let tasks = Tasks::default();
         let (served, stopped) = (http.clone(), tasks.stopped());

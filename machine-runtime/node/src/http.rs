@@ -4,7 +4,7 @@
 //! A request becomes a `Call` in `routes`, the only place that knows warp's filters; `answer`
 //! makes the response. The bodies that everybody asks for are `pages`, rendered once per
 //! position; what a query narrows is rendered for it, a `graph` is drawn on a thread of its own. A mutation is an `ask` that `write` sends to
-//! the root. `server` owns sockets, `connection` is one of a reader.
+//! the root. `server` owns sockets, `connection` is one of a reader, `client` is how much each of them takes.
 //! Nothing here knows what the states mean.
 
 use std::fmt;
@@ -15,6 +15,7 @@ use machine_runtime::{DynState, Handle, State, UnknownState, View};
 use tokio::net::TcpListener;
 
 use crate::access::Access;
+use crate::limits::{Limit, Limited, Limits};
 use crate::links::Links;
 use crate::observe::Observed;
 use crate::vitals::Vitals;
@@ -22,6 +23,7 @@ use crate::vitals::Vitals;
 mod accept;
 mod answer;
 mod ask;
+mod client;
 mod connection;
 mod cors;
 mod etag;
@@ -46,13 +48,15 @@ mod traffic;
 mod wait;
 mod write;
 
+use self::client::{Client, Clients, Share, Taken};
 pub use self::cors::{Origin, Origins, WrongOrigin};
 use self::graph::Drawers;
 use self::metrics::{Format, Metrics};
 use self::pages::Pages;
+use self::problem::Problem;
 pub(crate) use self::similar::similar;
 pub use self::traces::Traces;
-use self::traffic::Traffic;
+use self::traffic::{Gauge, Inside, Traffic};
 
 /// Answers readers from what a view shows. Cheap to clone.
 #[derive(Clone)]
@@ -70,19 +74,44 @@ struct Site {
     pages: Pages,
     drawers: Drawers,
     traffic: Arc<Traffic>,
+    limits: Limits,
+    limited: Limited,
+    clients: Clients,
     traces: Traces,
     metrics: Metrics,
     access: Access,
     origins: Origins,
 }
 
-/// Who may ask a node for what.
+/// Who may ask a node for what, and for how much. By default everybody for everything.
 #[derive(Clone, Debug, Default)]
 pub struct Guard {
     /// Who may do what.
     pub access: Access,
     /// Whose pages may read from within a browser.
     pub origins: Origins,
+    /// How much of it each may take.
+    pub limits: Limits,
+}
+
+impl Site {
+    /// Counts a limit that a client has come to.
+    fn limit(&self, limit: Limit) -> Problem {
+        self.limited.count(limit);
+        Problem::limited(limit, &self.limits)
+    }
+
+    /// Has the whole node have one more of something, of which it has at most so many.
+    fn enter(&self, gauge: Gauge, most: usize, limit: Limit) -> Result<Inside, Problem> {
+        let inside = self.traffic.try_enter(gauge, most);
+        inside.ok_or_else(|| self.limit(limit))
+    }
+
+    /// Has a client take one more of something.
+    fn take(&self, client: &Client, share: Share) -> Result<Taken, Problem> {
+        let taken = self.clients.take(client, share, &self.limits);
+        taken.map_err(|limit| self.limit(limit))
+    }
 }
 
 /// Who answers.
@@ -108,26 +137,13 @@ impl Http {
         links: Links,
         vitals: Vitals,
         observed: Observed,
-    ) -> Result<Self, UnknownState> {
-        let guard = Guard::default();
-        Self::guarded(name, version, handle, links, vitals, observed, guard)
-    }
-
-    /// As [`Http::new`], but not for everybody.
-    ///
-    /// # Errors
-    ///
-    /// As [`Http::new`].
-    pub fn guarded<S: State>(
-        name: &str,
-        version: &'static str,
-        handle: &Handle<S>,
-        links: Links,
-        vitals: Vitals,
-        observed: Observed,
         guard: Guard,
     ) -> Result<Self, UnknownState> {
-        let Guard { access, origins } = guard;
+        let Guard {
+            access,
+            origins,
+            limits,
+        } = guard;
         let traces = Traces::new(&observed.observers, observed.config.trace_ratio);
         let role = if links.up.is_some() {
             "replicant"
@@ -142,8 +158,9 @@ impl Http {
         let handle = handle.untyped();
         let view = handle.view().clone();
         let traffic = Arc::new(Traffic::default());
-        let denials = access.denials();
-        let metrics = Metrics::new(&node, &handle, &links, &vitals, &traffic, observed, denials)?;
+        let limited = Limited::default();
+        let counts = (&traffic, &limited, access.denials());
+        let metrics = Metrics::new(&node, &handle, &links, &vitals, counts, observed)?;
         let pages = Pages::default();
         Ok(Self {
             site: Arc::new(Site {
@@ -155,6 +172,9 @@ impl Http {
                 pages,
                 drawers: Drawers::default(),
                 traffic,
+                limits,
+                limited,
+                clients: Clients::default(),
                 traces,
                 metrics,
                 access,
@@ -211,6 +231,7 @@ fn of_root<S: State>(handle: &Handle<S>) -> Http {
         Links::default(),
         Vitals::default(),
         observed,
+        Guard::default(),
     )
     .unwrap()
 }

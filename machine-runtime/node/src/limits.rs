@@ -1,6 +1,10 @@
 //! How much of a node strangers can take.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+
+use machine_runtime::replica::SourceOptions;
 
 /// The limits of one node. Each protects those who keep to them from those who do not.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -66,5 +70,113 @@ impl Default for Limits {
             writes_per_client: 4096,
             write_rate: 20_000,
         }
+    }
+}
+
+impl Limits {
+    /// Has a source keep to them.
+    pub(crate) fn bound(&self, mut options: SourceOptions) -> SourceOptions {
+        options.followers = self.followers;
+        options.hello_within = self.handshake_time;
+        options
+    }
+}
+
+/// A limit that somebody ran into, as metrics call it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Limit {
+    /// The first line of a request was too long.
+    Line,
+    /// The head of a request was too long.
+    Head,
+    /// A head took too long to come.
+    HeadTime,
+    /// A body was too long.
+    Body,
+    /// A body took too long to come.
+    BodyTime,
+    /// Nothing happened on a connection.
+    Idle,
+    /// Too many requests wait.
+    Waits,
+    /// Too many of one client.
+    WaitsPerClient,
+    /// There are too many event streams.
+    Streams,
+    /// Too many of one client.
+    StreamsPerClient,
+    /// Too many mutations are under way.
+    Writes,
+    /// Too many of one client.
+    WritesPerClient,
+    /// A client sends mutations too fast.
+    WriteRate,
+    /// There are too many followers.
+    Followers,
+    /// Somebody did not say hello in time.
+    Hello,
+    /// What came over a link cannot be read.
+    Garbage,
+}
+
+impl Limit {
+    /// All of them.
+    pub const ALL: [Self; 16] = [
+        Self::Line,
+        Self::Head,
+        Self::HeadTime,
+        Self::Body,
+        Self::BodyTime,
+        Self::Idle,
+        Self::Waits,
+        Self::WaitsPerClient,
+        Self::Streams,
+        Self::StreamsPerClient,
+        Self::Writes,
+        Self::WritesPerClient,
+        Self::WriteRate,
+        Self::Followers,
+        Self::Hello,
+        Self::Garbage,
+    ];
+
+    /// What metrics and pages call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Line => "line",
+            Self::Head => "head",
+            Self::HeadTime => "head_time",
+            Self::Body => "body",
+            Self::BodyTime => "body_time",
+            Self::Idle => "idle_time",
+            Self::Waits => "waits",
+            Self::WaitsPerClient => "waits_per_client",
+            Self::Streams => "streams",
+            Self::StreamsPerClient => "streams_per_client",
+            Self::Writes => "writes",
+            Self::WritesPerClient => "writes_per_client",
+            Self::WriteRate => "write_rate",
+            Self::Followers => "followers",
+            Self::Hello => "handshake_time",
+            Self::Garbage => "garbage",
+        }
+    }
+}
+
+/// How often each limit held somebody back. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Limited {
+    counts: Arc<[AtomicU64; Limit::ALL.len()]>,
+}
+
+impl Limited {
+    /// Counts one more.
+    pub fn count(&self, limit: Limit) {
+        self.counts[limit as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often it was so far.
+    pub fn of(&self, limit: Limit) -> u64 {
+        self.counts[limit as usize].load(Ordering::Relaxed)
     }
 }

@@ -234,6 +234,9 @@ catalogue! {
     /// Who may not.
     DENIED = Metric::counter("denied", "What was denied to readers, writers and followers, by the role that it takes (observe, follow, mutate, admin) and why: nobody is known (unknown), who is known has not the role (not_allowed), or may not change that state (state)")
         .by(&["what", "why"]);
+    /// Who was held back.
+    LIMITED = Metric::counter("limited", "Requests and connections that a limit held back, by limit as docs/security.md lists them")
+        .by(&["limit"]);
 
     /// What observers missed.
     OBSERVER_DROPPED = Metric::counter("observer_dropped", "Events that an observer (log, otlp, debug) had no room for")

@@ -258,7 +258,9 @@ impl Node {
         observed.exports = config.exports.of_node();
         let reports = observed.clone();
         let access = config.access.of_node(name);
-        let mut source = Source::new(handle.view(), config.link.source(name)).with_writes(&handle);
+        let limits = config.limits;
+        let options = limits.bound(config.link.source(name));
+        let mut source = Source::new(handle.view(), options).with_writes(&handle);
         if !access.is_open() {
             source = source.with_admission(Arc::new(access.clone()));
         }
@@ -272,8 +274,9 @@ impl Node {
         let guard = Guard {
             access,
             origins: config.origins,
+            limits,
         };
-        let http = Http::guarded(
+        let http = Http::new(
             name,
             config.version,
             &handle,

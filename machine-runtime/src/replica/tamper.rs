@@ -233,9 +233,11 @@ pub enum Asks {
 /// The frame of a question. A write is for the epoch 7, and has a key of its own.
 pub fn ask(id: u64, asks: Asks) -> Vec<u8> {
     let write = |op, called: Vec<u32>| {
-        let mut call = Waiting::default();
-        call.op = op;
-        call.called = called.into_iter().collect();
+        let call = Waiting {
+            op,
+            called: called.into_iter().collect(),
+            ..Waiting::default()
+        };
         let key = Key::new(id.to_be_bytes()).expect("a key of eight bytes");
         encode_write(&Write::new(vec![call], WriteOptions::new()), &key, Epoch(7))
     };

@@ -79,7 +79,13 @@ fuzz_target!(init: {
     }
     drop(store);
     let again = Store::on(disk, &history.schema, options());
-    let (_, again) = again.expect("what was opened once opens again");
+    let (_, again) = match again {
+        Ok(again) => again,
+        Err(error) => {
+            eprintln!("{:?}, and then {error}", recovered.notes);
+            panic!("what was opened once does not open again");
+        }
+    };
     assert_eq!(history.moment(&again), moment);
 });
 

@@ -14,6 +14,7 @@ use warp::reply::Response;
 
 use super::Site;
 use super::accept::Representation;
+use super::client::{Client, Share, Taken};
 use super::cors::harden;
 use super::events;
 use super::graph::Drawing;
@@ -25,9 +26,10 @@ use super::query::{self, Query};
 use super::render::{self, Scene, json_line};
 use super::routes::{Call, Target, Usual, Wishes};
 use super::similar::similar;
-use super::traffic::{Gauge, Route};
+use super::traffic::{Gauge, Inside, Route};
 use super::wait::Wait;
 use crate::access::Role;
+use crate::limits::Limit;
 
 /// What may be done where states are shown: nothing but looking.
 const METHODS: [&str; 2] = ["GET", "HEAD"];
@@ -127,15 +129,28 @@ impl Site {
             representation,
             wait,
         } = later;
-        let inside = self.traffic.enter(Gauge::Waiting);
         let hold = Hold::new(&self.access, &call, Role::Observe);
-        let waited = self.wait(wait, hold, stopping).await;
-        drop(inside);
+        let waited = match self.admit_wait(&call.wishes().client) {
+            Ok(_taken) => self.wait(wait, hold, stopping).await,
+            Err(problem) => Err(problem),
+        };
         let response = waited
             .and_then(|()| self.show(&call, &query, representation))
             .unwrap_or_else(|problem| self.explain(problem));
         self.traffic.count(call.target.route(), response.status());
         response
+    }
+
+    /// Has a client wait once more.
+    fn admit_wait(&self, client: &Client) -> Result<(Inside, Taken), Problem> {
+        let inside = self.enter(Gauge::Waiting, self.limits.waits, Limit::Waits)?;
+        Ok((inside, self.take(client, Share::Wait)?))
+    }
+
+    /// Has a client have one more stream of events.
+    pub(super) fn admit_stream(&self, client: &Client) -> Result<(Inside, Taken), Problem> {
+        let inside = self.enter(Gauge::Streams, self.limits.streams, Limit::Streams)?;
+        Ok((inside, self.take(client, Share::Stream)?))
     }
 
     /// Draws, counts and times.
@@ -317,12 +332,9 @@ impl Site {
             Method::HEAD => events::response(futures_util::stream::empty()),
             _ => {
                 let hold = Hold::new(&self.access, call, Role::Observe);
-                events::response(events::stream(
-                    Arc::clone(self),
-                    resume,
-                    hold,
-                    stopping.clone(),
-                ))
+                let taken = self.admit_stream(&call.wishes().client)?;
+                let (site, stopping) = (Arc::clone(self), stopping.clone());
+                events::response(events::stream(site, resume, hold, stopping, taken))
             }
         })
     }

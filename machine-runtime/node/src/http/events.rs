@@ -23,9 +23,10 @@ use warp::reply::Response;
 
 use super::Site;
 use super::accept::Representation;
+use super::client::Taken;
 use super::permit::{Hold, lost};
 use super::render::json_line;
-use super::traffic::{Gauge, Inside};
+use super::traffic::Inside;
 
 /// How long a stream is silent at most: proxies cut off what they take for dead.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -61,23 +62,27 @@ where
 }
 
 /// The events of a site after `resume`, or from a snapshot on, until it stops or who has it on `hold` may not any
-/// more.
+/// more. Keeps what was `taken` for it.
 pub(super) fn stream(
     site: Arc<Site>,
     resume: Option<Position>,
     hold: Option<Hold>,
     stopping: CancellationToken,
+    taken: (Inside, Taken),
 ) -> impl Stream<Item = Result<Bytes, Infallible>> + Send + Sync + 'static {
     let now = Instant::now();
+    // Who is silent for long is closed.
+    let keep_alive = KEEP_ALIVE.min(site.limits.idle_time / 3);
     let events = Events {
         positions: site.view.positions(),
-        _inside: site.traffic.enter(Gauge::Streams),
+        _taken: taken,
+        keep_alive,
         site,
         hold,
         told: resume,
         stale: false,
         patience: now + CATCH_UP,
-        alive: now + KEEP_ALIVE,
+        alive: now + keep_alive,
         ready: VecDeque::from([Bytes::from_static(GREETING)]),
         ended: false,
     };
@@ -104,7 +109,9 @@ struct Events {
     ready: VecDeque<Bytes>,
     /// Whether it has been told that this is the end.
     ended: bool,
-    _inside: Inside,
+    /// How long it is silent at most.
+    keep_alive: Duration,
+    _taken: (Inside, Taken),
 }
 
 impl Events {
@@ -112,7 +119,7 @@ impl Events {
     async fn next(&mut self, stopping: &CancellationToken) -> Option<Bytes> {
         loop {
             if let Some(bytes) = self.ready.pop_front() {
-                self.alive = Instant::now() + KEEP_ALIVE;
+                self.alive = Instant::now() + self.keep_alive;
                 return Some(bytes);
             }
             if self.ended {

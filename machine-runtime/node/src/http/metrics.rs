@@ -20,6 +20,7 @@ use prometheus_client::registry::Registry;
 
 use crate::access::Denials;
 use crate::disk::Disk;
+use crate::limits::{Limit, Limited};
 use crate::links::Links;
 use crate::metrics::{self as catalogue, COMMON, Metric, PREFIX};
 use crate::observe::{ObserveConfig, Observed};
@@ -78,9 +79,8 @@ impl Metrics {
         handle: &Handle<DynState>,
         links: &Links,
         vitals: &Vitals,
-        traffic: &Arc<Traffic>,
+        (traffic, limited, denials): (&Arc<Traffic>, &Limited, &Denials),
         observed: Observed,
-        denials: &Denials,
     ) -> Result<Self, UnknownState> {
         let config = &observed.config;
         let service = config.service.clone();
@@ -95,6 +95,7 @@ impl Metrics {
             vitals: vitals.clone(),
             traffic: Arc::clone(traffic),
             denials: denials.clone(),
+            limited: limited.clone(),
             watched,
             observed,
         };
@@ -162,6 +163,7 @@ struct Figures {
     vitals: Vitals,
     traffic: Arc<Traffic>,
     denials: Denials,
+    limited: Limited,
     watched: Vec<usize>,
     observed: Observed,
 }
@@ -395,7 +397,17 @@ impl Figures {
         out.one(&catalogue::HTTP_CONNECTIONS_REFUSED, traffic.refused())?;
         let denied = self.denials.read();
         let denied = denied.map(|(what, why, count)| ([what.name(), why.name()], count));
-        out.each(&catalogue::DENIED, denied)
+        out.each(&catalogue::DENIED, denied)?;
+        let limited = Limit::ALL.map(|limit| {
+            let count = match limit {
+                Limit::Followers => self.source.full(),
+                Limit::Hello => self.source.no_hello(),
+                Limit::Garbage => self.source.garbage(),
+                limit => self.limited.of(limit),
+            };
+            ([limit.name()], count)
+        });
+        out.each(&catalogue::LIMITED, limited)
     }
 
     fn write_reports(&self, out: &mut Writer<'_>) -> fmt::Result {

@@ -54,6 +54,12 @@ pub(super) struct Asker {
 }
 
 impl Asker {
+    /// What they are called, if that is known.
+    pub(super) fn name(&self) -> Option<&Arc<str>> {
+        let client = self.client.as_ref().ok()?.as_ref()?;
+        (!client.is_anonymous()).then(|| client.name())
+    }
+
     /// Whether they have this role.
     pub(super) fn may(&self, role: Role) -> bool {
         let client = self.client.as_ref().ok().and_then(Option::as_ref);

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use hyper::StatusCode;
 use hyper::header::{
     ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
@@ -12,6 +13,7 @@ use serde::Serialize;
 use warp::reply::Response;
 
 use super::render::json_line;
+use crate::limits::{Limit, Limits};
 
 /// Why a request is not answered as it was meant.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -207,7 +209,7 @@ impl Problem {
 
     /// A body does not come.
     pub(super) fn body_late(time: Duration) -> Self {
-        let message = format!("the body did not come within {} s", time.as_secs());
+        let message = format!("the body did not come within {} s", time.as_secs_f64());
         Self::new(StatusCode::REQUEST_TIMEOUT, "body_late", message)
     }
 
@@ -224,6 +226,70 @@ impl Problem {
              10 for each payload and what that has, and 143"
         );
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message)
+    }
+
+    /// The first line of a request is too long.
+    pub(super) fn line_too_long(most: usize) -> Self {
+        let message = format!("the first line of a request has at most {most} bytes");
+        Self::new(StatusCode::URI_TOO_LONG, "line_too_long", message)
+    }
+
+    /// A head has too many bytes, or lines.
+    pub(super) fn head_too_large(most: usize) -> Self {
+        let message = format!("the head of a request has at most {most} bytes and 100 headers");
+        let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+        Self::new(status, "head_too_large", message)
+    }
+
+    /// A head does not come.
+    pub(super) fn head_late(time: Duration) -> Self {
+        let time = time.as_secs_f64();
+        let message = format!("the head of the request did not come within {time} s");
+        Self::new(StatusCode::REQUEST_TIMEOUT, "head_late", message)
+    }
+
+    /// What came is no HTTP.
+    pub(super) fn bad_request() -> Self {
+        let message = "this is no request of HTTP/1.0 or HTTP/1.1";
+        Self::new(StatusCode::BAD_REQUEST, "bad_request", message)
+    }
+
+    /// Somebody takes more of the node than there is for them.
+    pub(super) fn limited(limit: Limit, limits: &Limits) -> Self {
+        let (of_node, of_client) = (
+            StatusCode::SERVICE_UNAVAILABLE,
+            StatusCode::TOO_MANY_REQUESTS,
+        );
+        let at_a_time = |what: &str, most: usize| format!("this node has {most} {what}, its most");
+        let of_yours = |what: &str, most: usize| format!("one client has at most {most} {what}");
+        let (waits, streams, writes) =
+            ("requests that wait", "event streams", "mutations under way");
+        let (status, code, message) = match limit {
+            Limit::Waits => (of_node, "too_many_waits", at_a_time(waits, limits.waits)),
+            Limit::Streams => {
+                let message = at_a_time(streams, limits.streams);
+                (of_node, "too_many_streams", message)
+            }
+            Limit::WaitsPerClient => {
+                let message = of_yours(waits, limits.waits_per_client);
+                (of_client, "too_many_waits", message)
+            }
+            Limit::StreamsPerClient => {
+                let message = of_yours(streams, limits.streams_per_client);
+                (of_client, "too_many_streams", message)
+            }
+            Limit::WritesPerClient => {
+                let message = of_yours(writes, limits.writes_per_client);
+                (of_client, "too_many_writes", message)
+            }
+            Limit::WriteRate => {
+                let rate = limits.write_rate;
+                let message = format!("one client sends at most {rate} mutations a second");
+                (of_client, "too_fast", message)
+            }
+            _ => (of_node, "too_many_writes", at_a_time(writes, limits.writes)),
+        };
+        Self::new(status, code, message)
     }
 
     /// A body is of another type, or of none.
@@ -322,8 +388,12 @@ impl Problem {
         Self::new(StatusCode::GATEWAY_TIMEOUT, "not_reached", message)
     }
 
-    /// The response that tells it.
-    pub(super) fn into_response(self) -> Response {
+    /// The status of the response.
+    pub(super) fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    fn body(&self) -> Bytes {
         #[derive(Serialize)]
         struct Body<'a> {
             error: Error<'a>,
@@ -342,13 +412,29 @@ impl Problem {
             allowed: &self.allowed,
             may_have_run: self.may_have_run,
         };
-        let mut response = Response::new(json_line(&Body { error }).into());
+        json_line(&Body { error })
+    }
+
+    /// The last response of a connection that tells it, where there is no request that it could be one to.
+    pub(super) fn to_bytes(&self) -> Vec<u8> {
+        let (status, body) = (self.status, self.body());
+        let head = format!(
+            "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncache-control: no-store\r\n\
+             connection: close\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        );
+        [head.as_bytes(), &body].concat()
+    }
+
+    /// The response that tells it.
+    pub(super) fn into_response(self) -> Response {
+        let mut response = Response::new(self.body().into());
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         match self.status {
-            StatusCode::SERVICE_UNAVAILABLE => {
+            StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => {
                 headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
             }
             StatusCode::UNAUTHORIZED => {

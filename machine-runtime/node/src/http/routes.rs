@@ -9,6 +9,7 @@ use hyper::{Method, Request};
 use warp::Filter;
 
 use super::accept::{Accept, Representation};
+use super::client::Client;
 use super::etag::IfNoneMatch;
 use super::permit::Asker;
 use super::traffic::Route;
@@ -22,7 +23,7 @@ pub(super) struct Call {
     pub(super) target: Target,
     /// Who sends it; None where nobody is asked who they are.
     pub(super) asker: Option<Arc<Asker>>,
-    /// None where the request says nothing but its path.
+    /// None in tests.
     wishes: Option<Arc<Wishes>>,
 }
 
@@ -53,6 +54,8 @@ pub(super) struct Wishes {
     pub(super) params: Vec<(String, String)>,
     /// The site of the page that asks, if a browser says so.
     pub(super) origin: Option<HeaderValue>,
+    /// Whose they are.
+    pub(super) client: Client,
 }
 
 /// A GET of a path and nothing else.
@@ -63,11 +66,12 @@ static NONE: Wishes = Wishes {
     last_event: None,
     params: Vec::new(),
     origin: None,
+    client: Client::Others,
 };
 
 impl Wishes {
     /// Reads a request. A header that is not ASCII is no wish that we could understand.
-    pub(super) fn read<B>(request: &Request<B>) -> Self {
+    pub(super) fn read<B>(request: &Request<B>, client: &Client) -> Self {
         let [mut accept, mut if_none_match, mut last_event] = [const { None }; 3];
         let mut origin = None;
         // One walk over the few that there are costs less than to look for each.
@@ -101,20 +105,23 @@ impl Wishes {
             last_event: last_event.map(Cow::into_owned),
             params: request.uri().query().map_or_else(Vec::new, params),
             origin,
+            client: client.clone(),
         }
     }
 
     /// Whether the request says nothing but its path.
     pub(super) fn are_none(&self) -> bool {
-        *self == NONE
+        self.method == NONE.method
+            && self.accept == NONE.accept
+            && self.if_none_match.is_none()
+            && self.last_event.is_none()
+            && self.params.is_empty()
     }
 
-    /// Has `request` carry what it says, where it says anything. A filter for each header costs
-    /// every request more than all of this costs those that have them.
+    /// Has `request` carry what it says. A filter for each header costs every request more than all of this
+    /// costs those that have them.
     pub(super) fn attach<B>(self, request: &mut Request<B>) {
-        if !self.are_none() {
-            request.extensions_mut().insert(Arc::new(self));
-        }
+        request.extensions_mut().insert(Arc::new(self));
     }
 }
 
@@ -133,6 +140,11 @@ impl Usual {
         };
         wishes.are_none().then_some(usual)
     }
+}
+
+/// Whether a request is for the stream of events, whose answer has no end.
+pub(super) fn is_stream<B>(request: &Request<B>) -> bool {
+    request.uri().path() == "/v1/events"
 }
 
 /// Whether a request is a mutation: the only one whose body matters.

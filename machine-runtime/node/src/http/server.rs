@@ -11,39 +11,32 @@ use std::time::Duration;
 
 use futures_util::future::Either;
 use hyper::Request;
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::header::{CONNECTION, HeaderValue};
 use hyper::service::Service;
 use rustix::net::sockopt::set_tcp_nodelay;
 use tokio::net::TcpListener;
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
-use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use warp::Filter as _;
 use warp::reply::Response;
 
 use super::Site;
 use super::answer::Answer;
-use super::connection::{self, Control};
+use super::client::Client;
+use super::connection::{self, Bounds, Control, Phase};
 use super::permit::{self, Gate};
 use super::problem::Problem;
 use super::routes::{self, Call, Usual, Wishes};
 use super::traffic::Gauge;
-
-/// How many connections are served at a time. Each costs a few kilobytes; without a bound a
-/// client that never closes would take all of a node's file descriptors.
-const MOST_CONNECTIONS: usize = 8192;
+use crate::limits::Limit;
 
 /// How many more are told that there is no room; the rest is closed without a word.
 const MOST_REFUSALS: usize = 64;
 
 /// How often the server looks at its connections.
-const LOOK: Duration = Duration::from_secs(15);
-
-/// After how many looks in a row at a connection that has brought no request and taken no byte
-/// since it is closed: whoever asks nothing, sends half a request, or does not read its answer. A
-/// wait for a position is shorter, and an event stream has a comment each `LOOK`.
-const QUIET_LOOKS: u32 = 5;
+const LOOK: Duration = Duration::from_secs(1);
 
 /// How long requests under way may take once the site stops: whoever sends half a request or does
 /// not read its answer is not waited for.
@@ -73,6 +66,12 @@ pub(super) async fn serve(site: &Arc<Site>, listener: TcpListener, stop: impl Fu
         stopping,
     });
     let service = warp::service(routes::calls().then(move |call| answer(&serving, call)));
+    let bounds = Arc::new(Bounds {
+        limits: site.limits.clone(),
+        limited: site.limited.clone(),
+        traffic: Arc::clone(&site.traffic),
+    });
+    let most = site.limits.connections;
     let mut connections = Connections::default();
     let mut look = interval(LOOK);
     // Who was not served because nobody was is not quiet.
@@ -83,11 +82,11 @@ pub(super) async fn serve(site: &Arc<Site>, listener: TcpListener, stop: impl Fu
             accepted = listener.accept() => accepted,
             () = connections.one_ended() => continue,
             _ = look.tick() => {
-                connections.close_quiet();
+                connections.close_quiet(&bounds);
                 continue;
             }
         };
-        let (stream, from) = match accepted {
+        let (stream, addr) = match accepted {
             Ok(accepted) => accepted,
             Err(error) if is_of_connection(&error) => continue,
             Err(error) => {
@@ -97,24 +96,28 @@ pub(super) async fn serve(site: &Arc<Site>, listener: TcpListener, stop: impl Fu
             }
         };
         connections.forget_ended();
-        if connections.len() < MOST_CONNECTIONS {
+        let bounds = Arc::clone(&bounds);
+        if connections.len() < most {
             let (site, routes) = (Arc::clone(site), RefCell::new(service.clone()));
-            let gate = Gate::new(&site.access, Arc::default(), Some(from.ip()));
+            let gate = Gate::new(&site.access, Arc::default(), Some(addr.ip()));
             let inside = site.traffic.enter(Gauge::Connections);
             connections.spawn(|control| async move {
                 let service = PerConnection {
                     site,
                     gate,
                     control: Arc::clone(&control),
+                    client: Client::at(addr.ip()),
                     routes,
                 };
-                connection::serve(stream, service, control).await;
+                connection::serve(stream, service, control, &bounds).await;
                 drop(inside);
             });
         } else {
             site.traffic.count_refused();
-            if connections.len() < MOST_CONNECTIONS + MOST_REFUSALS {
-                connections.spawn(|control| connection::serve(stream, Refusal, control));
+            if connections.len() < most + MOST_REFUSALS {
+                connections.spawn(|control| async move {
+                    connection::serve(stream, Refusal { most }, control, &bounds).await;
+                });
             }
         }
     }
@@ -134,9 +137,11 @@ struct Connections {
 struct Watched {
     control: Arc<Control>,
     task: AbortHandle,
-    /// Its activity at the last look, if there was one, and at how many looks it was the same.
-    activity: Option<u64>,
-    quiet: u32,
+    /// Its activity at the last look, and since when it is the same.
+    activity: u64,
+    since: Instant,
+    /// Since when a head is on its way, if one is.
+    head: Option<Instant>,
 }
 
 impl Connections {
@@ -153,8 +158,9 @@ impl Connections {
         let watched = Watched {
             control,
             task: task.clone(),
-            activity: None,
-            quiet: 0,
+            activity: 0,
+            since: Instant::now(),
+            head: None,
         };
         self.watched.insert(task.id(), watched);
     }
@@ -182,17 +188,30 @@ impl Connections {
         self.watched.remove(&id);
     }
 
-    /// Closes those on which nothing has happened for some time.
-    fn close_quiet(&mut self) {
+    /// Closes those on which nothing has happened for some time: who asks nothing, or does not read its
+    /// answer. And those whose heads do not come to an end.
+    fn close_quiet(&mut self, bounds: &Bounds) {
+        let (limits, now) = (&bounds.limits, Instant::now());
         for watched in self.watched.values_mut() {
-            let activity = Some(watched.control.activity());
-            watched.quiet = if activity == watched.activity {
-                watched.quiet + 1
-            } else {
-                0
-            };
-            watched.activity = activity;
-            if watched.quiet >= QUIET_LOOKS {
+            let (activity, phase) = (watched.control.activity(), watched.control.phase());
+            if activity != watched.activity {
+                watched.activity = activity;
+                watched.since = now;
+                watched.head = None;
+            }
+            match phase {
+                // These take the time that they are given.
+                Phase::Answering | Phase::Writing => watched.since = now,
+                Phase::Head => {
+                    let began = *watched.head.get_or_insert(now);
+                    if now.duration_since(began) >= limits.head_time {
+                        watched.control.too_late();
+                    }
+                }
+                Phase::Between | Phase::Open => watched.head = None,
+            }
+            if now.duration_since(watched.since) >= limits.idle_time {
+                bounds.limited.count(Limit::Idle);
                 watched.task.abort();
             }
         }
@@ -249,6 +268,7 @@ struct PerConnection<S> {
     site: Arc<Site>,
     gate: Gate,
     control: Arc<Control>,
+    client: Client,
     routes: RefCell<S>,
 }
 
@@ -261,34 +281,51 @@ where
     type Future = Either<Ready<Result<Response, Infallible>>, Either<S::Future, Writing>>;
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
-        self.control.note();
-        let wishes = Wishes::read(&request);
         let asker = self.gate.asker(request.headers());
+        let named = asker.as_ref().and_then(|asker| asker.name());
+        let named = named.map(|name| Client::Name(Arc::clone(name)));
+        let wishes = Wishes::read(&request, named.as_ref().unwrap_or(&self.client));
         // What nearly everybody asks for is not worth being routed.
         if let Some(usual) = Usual::of(&request, &wishes)
             && let Some(response) = self.site.usual(usual, asker.as_deref())
         {
+            self.control.asked(if request.body().is_end_stream() {
+                Phase::Between
+            } else {
+                Phase::Open
+            });
             return Either::Left(ready(Ok(response)));
         }
         if let Some(response) = self.site.at_the_gate(&request, &wishes) {
+            self.control.asked(Phase::Open);
             return Either::Left(ready(Ok(response)));
         }
         if routes::is_mutation(&request) {
-            let site = Arc::clone(&self.site);
+            self.control.asked(Phase::Writing);
+            let (site, control) = (Arc::clone(&self.site), Arc::clone(&self.control));
             let writing = async move {
-                let response = site.write(request, &wishes.params, asker.as_deref()).await;
+                let response = site.write(request, &wishes, asker.as_deref()).await;
+                control.set(Phase::Answering);
                 Ok(site.finish(response, wishes.origin.as_ref()))
             };
             return Either::Right(Either::Right(Box::pin(writing)));
         }
+        let has_end = request.body().is_end_stream() && !routes::is_stream(&request);
+        self.control.asked(if has_end {
+            Phase::Answering
+        } else {
+            Phase::Open
+        });
         permit::attach(asker, &mut request);
         wishes.attach(&mut request);
         Either::Right(Either::Left(self.routes.borrow_mut().call(request)))
     }
 }
 
-/// Answers everything with the word that there is no room.
-struct Refusal;
+/// Answers everything with the word that there is no room for more than so many.
+struct Refusal {
+    most: usize,
+}
 
 impl Service<Request<Incoming>> for Refusal {
     type Response = Response;
@@ -296,7 +333,7 @@ impl Service<Request<Incoming>> for Refusal {
     type Future = Ready<Result<Response, Infallible>>;
 
     fn call(&self, _: Request<Incoming>) -> Self::Future {
-        let mut response = Problem::overloaded(MOST_CONNECTIONS).into_response();
+        let mut response = Problem::overloaded(self.most).into_response();
         response
             .headers_mut()
             .insert(CONNECTION, HeaderValue::from_static("close"));
@@ -310,6 +347,7 @@ mod tests {
     use tokio::net::TcpStream;
 
     use super::*;
+    use crate::limits::{Limited, Limits};
 
     #[tokio::test]
     async fn who_finds_no_room_is_told_so() {
@@ -322,7 +360,13 @@ mod tests {
             .write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
             .await
             .unwrap();
-        connection::serve(stream, Refusal, Arc::default()).await;
+        let bounds = Bounds {
+            limits: Limits::default(),
+            limited: Limited::default(),
+            traffic: Arc::default(),
+        };
+        let refusal = Refusal { most: 8192 };
+        connection::serve(stream, refusal, Arc::default(), &bounds).await;
         let mut answer = String::new();
         client.read_to_string(&mut answer).await.unwrap();
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();

@@ -5,6 +5,7 @@ use hyper::header::{ACCEPT, IF_NONE_MATCH};
 use machine_runtime::Schema;
 
 use super::ask::Ask;
+use super::client::Client;
 use super::query::Query;
 use super::routes::Wishes;
 
@@ -21,7 +22,7 @@ pub fn read_query(
         .header(IF_NONE_MATCH, if_none_match)
         .body(())
         .ok()?;
-    let wishes = Wishes::read(&request);
+    let wishes = Wishes::read(&request, &Client::Others);
     let query = Query::parse(&wishes.params, schema, true);
     let query = query.map(|query| {
         let states = query.states(schema);

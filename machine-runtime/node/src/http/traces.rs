@@ -179,7 +179,15 @@ mod tests {
             config.trace_ratio = ratio.unwrap_or(1.0);
             let observed = Observed::new(config, observers);
             let links = Links::of_root(LinkConfig::default(), SourceStats::default());
-            let http = Http::new("root", "1.0.0", &handle, links, Vitals::default(), observed);
+            let http = Http::new(
+                "root",
+                "1.0.0",
+                &handle,
+                links,
+                Vitals::default(),
+                observed,
+                crate::http::Guard::default(),
+            );
             let site = http.unwrap().site;
             Self { site, spans, tasks }
         }
@@ -197,7 +205,9 @@ mod tests {
                 request = request.header(&TRACEPARENT, *value);
             }
             let request = request.body(Full::new(Bytes::from(body))).unwrap();
-            let response = self.site.write(request, &[], None).await;
+            let wishes =
+                crate::http::routes::Wishes::read(&request, &crate::http::client::Client::Others);
+            let response = self.site.write(request, &wishes, None).await;
             let named = response.headers().get(&TRACEPARENT);
             let named = named.map(|value| value.to_str().unwrap().parse().unwrap());
             let told = std::iter::from_fn(|| self.spans.as_mut()?.try_next());

@@ -63,8 +63,8 @@ impl Route {
 }
 
 /// The statuses that answers have; anything else is counted with the last.
-const STATUSES: [u16; 14] = [
-    200, 304, 400, 401, 403, 404, 405, 408, 409, 413, 415, 503, 504, 500,
+const STATUSES: [u16; 17] = [
+    200, 304, 400, 401, 403, 404, 405, 408, 409, 413, 414, 415, 429, 431, 503, 504, 500,
 ];
 
 /// Bounds for what takes microseconds unless it writes.
@@ -182,6 +182,12 @@ impl Traffic {
             traffic: Arc::clone(self),
             gauge,
         }
+    }
+
+    /// As [`Traffic::enter`], unless there are `most`.
+    pub(super) fn try_enter(self: &Arc<Self>, gauge: Gauge, most: usize) -> Option<Inside> {
+        let inside = self.enter(gauge);
+        (self.gauge(gauge) <= most as u64).then_some(inside)
     }
 
     pub(super) fn gauge(&self, gauge: Gauge) -> u64 {

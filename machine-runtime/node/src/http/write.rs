@@ -19,22 +19,19 @@ use warp::reply::Response;
 
 use super::Site;
 use super::ask::Ask;
+use super::client::{Client, Share, Taken};
 use super::pages::{POSITION, ascii, put_fresh};
 use super::permit::Asker;
 use super::problem::Problem;
 use super::query;
 use super::render::json_line;
+use super::routes::Wishes;
 use super::traces::Requested;
-use super::traffic::{Gauge, Route};
-
-/// The most bytes that a body has.
-const MOST_BYTES: usize = 64 * 1024;
+use super::traffic::{Gauge, Inside, Route};
+use crate::limits::Limit;
 
 /// The shortest time that a mutation may take: in less the root may run it and not be heard in time.
 const SHORTEST_WAIT: Duration = Duration::from_secs(1);
-
-/// How long a body may take to come.
-const BODY_TIME: Duration = Duration::from_secs(10);
 
 impl Site {
     /// Has the root run what a request asks for, counts the answer and times it. Every problem says whether
@@ -46,7 +43,7 @@ impl Site {
     pub(super) async fn write<B>(
         &self,
         request: Request<B>,
-        params: &[(String, String)],
+        wishes: &Wishes,
         asker: Option<&Asker>,
     ) -> Response
     where
@@ -59,11 +56,12 @@ impl Site {
             self.traffic.count(Route::Mutations, response.status());
             return response;
         }
-        let inside = self.traffic.enter(Gauge::Writing);
         let span = self.traces.of_request(request.headers());
         let trace = span.as_ref().map(Requested::context);
-        let written = self.try_write(request, params, asker, trace).await;
-        drop(inside);
+        let written = match self.admit_write(&wishes.client) {
+            Ok(_taken) => self.try_write(request, &wishes.params, asker, trace).await,
+            Err(problem) => Err(problem),
+        };
         let problem = written.as_ref().err().map(Problem::code);
         let mut response = written.unwrap_or_else(|problem| self.explain(problem.of_write()));
         if let Some(span) = span {
@@ -72,6 +70,15 @@ impl Site {
         self.traffic.count(Route::Mutations, response.status());
         self.traffic.time_traced(Route::Mutations, began, trace);
         response
+    }
+
+    /// Has a client write one more thing.
+    fn admit_write(&self, client: &Client) -> Result<(Inside, Taken), Problem> {
+        let inside = self.enter(Gauge::Writing, self.limits.writes, Limit::Writes)?;
+        let taken = self.take(client, Share::Write)?;
+        let paid = self.clients.pay(client, &self.limits);
+        paid.map_err(|limit| self.limit(limit))?;
+        Ok((inside, taken))
     }
 
     async fn try_write<B>(
@@ -91,7 +98,7 @@ impl Site {
         let wait = query::only(params, Some("wait"))?;
         let within = wait.map(|wait| query::seconds(wait, SHORTEST_WAIT));
         let within = within.transpose()?;
-        let body = read(request).await?;
+        let body = self.read(request).await?;
         let schema = self.view.schema();
         let Ask { mutation, options } = Ask::parse(&body, schema)?;
         self.permit_changes(asker, &mutation)?;
@@ -103,37 +110,43 @@ impl Site {
             schema,
         ))
     }
-}
 
-/// Reads a body as far as it may be read.
-async fn read<B>(request: Request<B>) -> Result<Bytes, Problem>
-where
-    B: Body<Data = Bytes>,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
-    let headers = request.headers();
-    if !is_json(headers) {
-        return Err(Problem::unsupported_type());
-    }
-    let length = headers
-        .get(CONTENT_LENGTH)
-        .and_then(|length| length.to_str().ok());
-    let length = length.and_then(|length| length.parse().ok());
-    if length.is_some_and(|length: u64| length > MOST_BYTES as u64) {
-        return Err(Problem::too_large(MOST_BYTES));
-    }
-    let body = Limited::new(request.into_body(), MOST_BYTES).collect();
-    let body = timeout(BODY_TIME, body)
-        .await
-        .map_err(|_elapsed| Problem::body_late(BODY_TIME))?;
-    let body = body.map_err(|error| {
-        if error.is::<http_body_util::LengthLimitError>() {
-            Problem::too_large(MOST_BYTES)
-        } else {
-            Problem::bad_body("the body broke off")
+    /// Reads a body as far as it may be read.
+    async fn read<B>(&self, request: Request<B>) -> Result<Bytes, Problem>
+    where
+        B: Body<Data = Bytes>,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let (most, within) = (self.limits.body_bytes, self.limits.body_time);
+        let too_large = || {
+            self.limited.count(Limit::Body);
+            Problem::too_large(most)
+        };
+        let headers = request.headers();
+        if !is_json(headers) {
+            return Err(Problem::unsupported_type());
         }
-    })?;
-    Ok(body.to_bytes())
+        let length = headers
+            .get(CONTENT_LENGTH)
+            .and_then(|length| length.to_str().ok());
+        let length = length.and_then(|length| length.parse().ok());
+        if length.is_some_and(|length: u64| length > most as u64) {
+            return Err(too_large());
+        }
+        let body = Limited::new(request.into_body(), most).collect();
+        let body = timeout(within, body).await.map_err(|_elapsed| {
+            self.limited.count(Limit::BodyTime);
+            Problem::body_late(within)
+        })?;
+        let body = body.map_err(|error| {
+            if error.is::<http_body_util::LengthLimitError>() {
+                too_large()
+            } else {
+                Problem::bad_body("the body broke off")
+            }
+        })?;
+        Ok(body.to_bytes())
+    }
 }
 
 /// Whether a body is said to be JSON. A browser asks first before it sends such a body for a page

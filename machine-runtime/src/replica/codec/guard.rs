@@ -3,9 +3,9 @@
 use std::io;
 use std::time::Duration;
 
-/// The longest deadline that a call may have: far more than any call takes. tarpc adds it to the clock as it
+/// The longest deadline that a call may have, far more than any takes: a day. tarpc adds it to the clock as it
 /// reads it and then sets a timer for it, and either panics where there is no such time.
-const LONGEST: Duration = Duration::from_hours(1);
+const LONGEST: Duration = Duration::from_hours(24);
 
 /// The number of a request among the messages of a client; the other is that a call is cancelled, which has no
 /// deadline.
@@ -42,11 +42,11 @@ mod tests {
 
     #[test]
     fn only_deadlines_that_a_clock_can_have_are_let_through() {
-        for (seconds, nanos) in [(0, 0), (10, 999_999_999), (3600, 0)] {
+        for (seconds, nanos) in [(0, 0), (10, 999_999_999), (86_400, 0)] {
             assert!(check(&request(seconds, nanos)).is_ok(), "{seconds} {nanos}");
         }
         for (seconds, nanos) in [
-            (3601, 0),
+            (86_401, 0),
             (1 << 26, 0),
             (u64::MAX, 0),
             (u64::MAX, u32::MAX),

@@ -166,7 +166,7 @@ impl Peer {
                 }
             }
             // Once the connection ends the other branches do, too.
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 
@@ -231,7 +231,10 @@ impl Peer {
     }
 
     async fn run(self, write: Blob, within: Duration) -> WriteAnswer {
-        let Some(handle) = &self.inner.source.writes else {
+        let handle = self.inner.source.writes.as_ref();
+        // Nobody writes who has not said hello.
+        let greeted = lock(&self.inner.agreed).is_some();
+        let Some(handle) = handle.filter(|_| greeted) else {
             return Err(MutateError::Refused).into();
         };
         if !self.inner.gate.is_open() {

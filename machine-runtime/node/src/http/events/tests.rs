@@ -5,6 +5,8 @@ use machine_runtime::{Epoch, Handle, Machine, Mutation, Owner, ViewOptions};
 
 use super::*;
 use crate::fixture::Flights;
+use crate::http::client::Client;
+use crate::http::traffic::Gauge;
 use crate::shutdown::Tasks;
 
 /// The events of a root after `resume`, if that is one of its revisions.
@@ -29,12 +31,9 @@ impl Reader {
             epoch: Epoch(1),
             revision,
         });
-        let stream = Box::pin(stream(
-            Arc::clone(&site),
-            resume,
-            None,
-            CancellationToken::new(),
-        ));
+        let taken = site.admit_stream(&Client::Others).unwrap();
+        let stopping = CancellationToken::new();
+        let stream = Box::pin(stream(Arc::clone(&site), resume, None, stopping, taken));
         Self {
             handle,
             site,

@@ -190,6 +190,7 @@ async fn a_window_of_old_names_is_over_when_somebody_asks_after_15_seconds() {
         Links::default(),
         Vitals::default(),
         observed,
+        crate::http::Guard::default(),
     );
     let http = http.unwrap();
     let active = || {
