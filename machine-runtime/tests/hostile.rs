@@ -7,7 +7,7 @@
     reason = "what is counted is told beside its bound"
 )]
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use allocation_counter::{AllocationInfo, measure};
@@ -38,12 +38,16 @@ const LEFT: i64 = 48 * 1024;
 const QUIET: Duration = Duration::from_mins(3);
 
 fn schema() -> Arc<Schema> {
-    let states = (1..STATES).map(|i| StateDef::new(format!("State{i}")).retain());
-    let builder = states.fold(
-        Schema::builder("Many"),
-        machine_runtime::SchemaBuilder::state,
-    );
-    builder.build().unwrap().into()
+    static SCHEMA: OnceLock<Arc<Schema>> = OnceLock::new();
+    let make = || {
+        let states = (1..STATES).map(|i| StateDef::new(format!("State{i}")).retain());
+        let builder = states.fold(
+            Schema::builder("Many"),
+            machine_runtime::SchemaBuilder::state,
+        );
+        builder.build().unwrap().into()
+    };
+    Arc::clone(SCHEMA.get_or_init(make))
 }
 
 /// A request as tarpc and postcard have it, of any values.
@@ -230,6 +234,8 @@ impl Scene {
                 .is_ok_and(|seen| seen.is_ok())
         });
         assert!(seen, "the follower does not follow");
+        // The clock of the runtime, not that of the computer.
+        let _guard = self.runtime.enter();
         let age = self.view.age();
         assert!(!self.view.is_stale(), "the follower is {age:?} old");
     }

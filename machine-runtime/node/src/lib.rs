@@ -7,7 +7,12 @@
 //!   starts those again that end.
 //! * [`client`] asks nodes over HTTP, [`top`] shows how they do, [`random`] is traffic for a root.
 //! * [`links`] says how a node is linked, [`vitals`] how it is, [`disk`] where a root keeps its history.
-//! * [`access`] says who may do what, [`limits`] says how much of a node strangers can take; [`files`] has those read again that change.
+<<<<<<< HEAD
+//! * [`access`] says who may do what, [`limits`] how much of a node strangers can take, [`descriptors`] how many
+//!   files there are for it; [`files`] has those read again that change.
+=======
+//! * [`limits`] says how much of a node strangers can take, [`descriptors`] how many files there are for it.
+>>>>>>> 617f893 (A process of nodes may open as many files as it is allowed to, and limits fit into them)
 //! * [`observe`] says to whom a node reports, [`metrics`] which metrics it has, [`log`] what of it is
 //!   logged; `otlp` sends traces. [`health`] is a root's pulse, and [`dashboard`] makes pictures and
 //!   alerts of metrics.
@@ -19,6 +24,7 @@ pub mod access;
 pub mod client;
 pub mod dashboard;
 pub mod debugging;
+pub mod descriptors;
 pub mod disk;
 pub mod files;
 pub mod health;

@@ -32,6 +32,9 @@ use crate::status::Row;
 use crate::telemetry::Role;
 use crate::vitals::Vitals;
 
+/// What is wrong with a socket that does not say where it listens.
+const NO_ADDRESS: &str = "a socket without an address";
+
 /// What makes a node the one it is.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -218,9 +221,7 @@ impl Node {
     /// If a socket has no address, the links cannot be as they are to be, or as [`ObserveConfig::check`].
     pub fn start(config: NodeConfig, sockets: Sockets, tasks: &Tasks) -> anyhow::Result<Self> {
         let followers = sockets.rpc.local_addr();
-        let followers = followers
-            .context("a socket without an address")?
-            .to_string();
+        let followers = followers.context(NO_ADDRESS)?.to_string();
         let (name, debugging) = (&config.name, &config.debugging);
         let vitals = Vitals::new(config.disk);
         let (handle, up, parents, observers) = match config.origin {
@@ -257,6 +258,7 @@ impl Node {
         let mut observed = Observed::new(config.observe, observers);
         observed.exports = config.exports.of_node();
         let reports = observed.clone();
+<<<<<<< HEAD
         let access = config.access.of_node(name);
         let limits = config.limits;
         let options = limits.bound(config.link.source(name));
@@ -264,6 +266,10 @@ impl Node {
         if !access.is_open() {
             source = source.with_admission(Arc::new(access.clone()));
         }
+=======
+        let options = config.limits.bound(config.link.source(name));
+        let source = Source::new(handle.view(), options).with_writes(&handle);
+>>>>>>> 617f893 (A process of nodes may open as many files as it is allowed to, and limits fit into them)
         let links = Links {
             config: config.link,
             parents,
@@ -283,7 +289,11 @@ impl Node {
             links,
             vitals.clone(),
             observed,
+<<<<<<< HEAD
             guard,
+=======
+            config.limits,
+>>>>>>> 617f893 (A process of nodes may open as many files as it is allowed to, and limits fit into them)
         )?;
         if let Some(gateway) = gateway {
             let (http, client) = (http.clone(), outbound::client()?);
@@ -309,11 +319,7 @@ impl Node {
         });
         let mut http_addr = None;
         if let Some(listener) = sockets.http {
-            http_addr = Some(
-                listener
-                    .local_addr()
-                    .context("a socket without an address")?,
-            );
+            http_addr = Some(listener.local_addr().context(NO_ADDRESS)?);
             let (http, stopped) = (http.clone(), tasks.stopped());
             vitals.keep("the side for readers", tasks, async move {
                 http.serve(listener, stopped).await;

@@ -328,15 +328,24 @@ impl Site {
             Some(last) => last.parse().ok(),
             None => after,
         };
-        Ok(match call.wishes().method {
-            Method::HEAD => events::response(futures_util::stream::empty()),
-            _ => {
-                let hold = Hold::new(&self.access, call, Role::Observe);
-                let taken = self.admit_stream(&call.wishes().client)?;
-                let (site, stopping) = (Arc::clone(self), stopping.clone());
-                events::response(events::stream(site, resume, hold, stopping, taken))
-            }
-        })
+<<<<<<< HEAD
+        if call.wishes().method == Method::HEAD {
+            return Ok(events::response(futures_util::stream::empty()));
+        }
+        let hold = Hold::new(&self.access, call, Role::Observe);
+        let taken = self.admit_stream(&call.wishes().client)?;
+        let (site, stopping) = (Arc::clone(self), stopping.clone());
+        let stream = events::stream(site, resume, hold, stopping, taken);
+        Ok(events::response(stream))
+=======
+        if call.wishes().method == Method::HEAD {
+            return Ok(events::response(futures_util::stream::empty()));
+        }
+        let taken = self.admit_stream(&call.wishes().client)?;
+        let site = Arc::clone(self);
+        let stream = events::stream(site, resume, stopping.clone(), taken);
+        Ok(events::response(stream))
+>>>>>>> 617f893 (A process of nodes may open as many files as it is allowed to, and limits fit into them)
     }
 
     /// `tells`: whether who asks may know why not.

@@ -37,7 +37,7 @@ impl Client {
                 let network = u128::from(addr) >> 64 << 64;
                 Ipv6Addr::from(network).into()
             }
-            addr => addr,
+            addr @ IpAddr::V4(_) => addr,
         })
     }
 }

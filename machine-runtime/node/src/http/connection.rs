@@ -53,14 +53,13 @@ pub(super) enum Phase {
 
 impl Phase {
     fn of(number: u8) -> Self {
-        const ALL: [Phase; 5] = [
-            Phase::Between,
-            Phase::Head,
-            Phase::Answering,
-            Phase::Writing,
-            Phase::Open,
-        ];
-        ALL.get(usize::from(number)).copied().unwrap_or(Phase::Open)
+        match number {
+            0 => Self::Between,
+            1 => Self::Head,
+            2 => Self::Answering,
+            3 => Self::Writing,
+            _ => Self::Open,
+        }
     }
 }
 
