@@ -16,6 +16,7 @@ use crate::feed::Speed;
 use crate::graph::GraphArgs;
 
 mod debug;
+mod limits;
 mod links;
 mod reports;
 mod security;
@@ -23,6 +24,7 @@ mod values;
 
 pub(crate) use self::debug::size;
 pub use self::debug::{DEBUG_ADDR, DebugArgs, ReplayArgs, record_args};
+pub use self::limits::{LimitArgs, limit_args};
 pub use self::links::{Durable, Each, LinkArgs, StateArgs, link_args};
 pub use self::reports::{LogArgs, ObserveArgs};
 pub use self::security::{SecurityArgs, TokenArgs};
@@ -274,6 +276,10 @@ pub struct TreeArgs {
     #[command(flatten)]
     pub link: LinkArgs,
 
+    /// How much strangers can take.
+    #[command(flatten)]
+    pub limits: LimitArgs,
+
     /// Where the root keeps its history.
     #[command(flatten)]
     pub state: StateArgs,
@@ -349,6 +355,10 @@ pub struct NodeArgs {
     /// How the links are.
     #[command(flatten)]
     pub link: LinkArgs,
+
+    /// How much strangers can take.
+    #[command(flatten)]
+    pub limits: LimitArgs,
 
     /// Where a root keeps its history.
     #[command(flatten)]

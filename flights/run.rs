@@ -8,13 +8,15 @@ use tokio::net::TcpListener;
 use tokio::time::Instant;
 
 use crate::cli::{
-    Addr, GetArgs, MutateArgs, NodeRef, ObserveArgs, SHIPPED, TopArgs, TreeArgs, Usage, VERSION,
+    Addr, GetArgs, LimitArgs, MutateArgs, NodeRef, ObserveArgs, SHIPPED, TopArgs, TreeArgs, Usage,
+    VERSION,
 };
 use crate::states::Flights;
 use crate::traffic::{SERVES_ON, Traffic};
 use crate::tree::Tree;
 use machine_node::client;
 use machine_node::disk::Unkept;
+use machine_node::limits::Limits;
 use machine_node::observe::ObserveConfig;
 use machine_node::shutdown::{PATIENCE, Signals, Tasks};
 use machine_node::status::{Lines, Row};
@@ -124,6 +126,14 @@ pub async fn tree(
         Err(error) if error.is::<Unkept>() => Err(error),
         ended => over.and(ended),
     }
+}
+
+/// The limits of nodes, if they can be such.
+pub(crate) fn limits(args: &LimitArgs) -> Result<Limits, Usage> {
+    let limits = args.limits();
+    let checked = limits.check();
+    checked.map_err(|error| Usage(error.to_string()))?;
+    Ok(limits)
 }
 
 /// Prints the active states of a node, or how some are.

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use anyhow::Context;
 use machine_node::debugging::{DEFAULT_ADDR, DebugConfig, Debugging};
-use machine_node::health;
 use machine_node::links::LinkConfig;
 use machine_node::node::{Node, NodeConfig, Origin, Sockets};
 use machine_node::observe::ObserveConfig;
@@ -17,15 +16,16 @@ use machine_node::processes::{NodeProcess, Processes};
 use machine_node::shutdown::Tasks;
 use machine_node::status::{Lines, Row};
 use machine_node::telemetry::{Logs, Role};
+use machine_node::{descriptors, health};
 use machine_runtime::{Handle, States};
 use tokio::net::TcpListener;
 
 use crate::cli::{
-    DEBUG_ADDR, HTTP_PORT, RPC_PORT, TreeArgs, Usage, VERSION, link_args, record_args,
+    DEBUG_ADDR, HTTP_PORT, RPC_PORT, TreeArgs, Usage, VERSION, limit_args, link_args, record_args,
 };
 use crate::narrator::narrate;
 use crate::root::Root;
-use crate::run::{Security, program, reports};
+use crate::run::{Security, limits, program, reports};
 use crate::states::Flights;
 use crate::traffic::OVER;
 
@@ -58,6 +58,7 @@ impl Tree {
         let tiers = places.iter().map(|place| place.tier).max().unwrap_or(0);
         check_links(args, tiers)?;
         let security = Security::start(&args.security, tasks)?;
+        let mut limits = limits(&args.limits)?;
         let deepest = places.iter().map(|place| place.tier).max();
         let first_leaf = places.iter().position(|place| Some(place.tier) == deepest);
         let narrator = first_leaf.filter(|_| narrates);
@@ -89,6 +90,7 @@ impl Tree {
                         args: [
                             node_args(place, parents, *rpc, *http, narrator == Some(i), args),
                             link_args(&link(place)),
+                            limit_args(&limits),
                             report_args(&observe),
                             args.security.args(),
                             record_args(&debug),
@@ -108,6 +110,7 @@ impl Tree {
             return Ok(Self::Processes(processes));
         }
         logs.push(&observe, None, tasks)?;
+        descriptors::fit(&mut limits, descriptors::raise(), places.len());
         let debugging = Debugging::start(&program(), &debug, logs, tasks)?;
         let view = link(&places[0]).view();
         let root = Root::start(&places[0].name, &args.state, view, tasks, lines).await?;
@@ -125,6 +128,7 @@ impl Tree {
             let mut config = NodeConfig::new(&place.name, VERSION, origin, observe.clone());
             config.disk = root.disk.clone().filter(|_| place.parent.is_none());
             config.link = link(place);
+            config.limits = limits.clone();
             config.exports = logs.exports();
             config.debugging = debugging.clone();
             security.apply(&mut config);

@@ -223,7 +223,7 @@ impl fmt::Display for Durable {
     }
 }
 
-fn bytes(text: &str) -> Result<usize, String> {
+pub(super) fn bytes(text: &str) -> Result<usize, String> {
     let size = size(text)?;
     usize::try_from(size).map_err(|_large| "it is more than this computer can have".to_owned())
 }

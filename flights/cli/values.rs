@@ -83,6 +83,11 @@ pub(super) fn period(text: &str) -> Result<Duration, String> {
     Ok(period)
 }
 
+pub(super) fn count(text: &str) -> Result<usize, String> {
+    let count = text.parse().ok().filter(|count| *count > 0);
+    count.ok_or_else(|| "it is a number from 1 on".to_owned())
+}
+
 pub(super) fn interval(text: &str) -> Result<Duration, String> {
     if text == "0" {
         return Ok(Duration::ZERO);

@@ -10,11 +10,11 @@ use machine_node::shutdown::{PATIENCE, Signals, Tasks, input_ends};
 use machine_node::status::Lines;
 use machine_node::telemetry::{Logs, Role};
 use machine_node::terminal::Terminal;
-use machine_node::{health, systemd};
+use machine_node::{descriptors, health, systemd};
 use machine_runtime::{Handle, States};
 
 use super::{
-    DISK_PATIENCE, INTERRUPTED, REPEAT, Security, end, listen, panicked, program, reports,
+    DISK_PATIENCE, INTERRUPTED, REPEAT, Security, end, limits, listen, panicked, program, reports,
 };
 use crate::cli::{NodeArgs, Usage, VERSION};
 use crate::narrator::narrate;
@@ -30,6 +30,7 @@ use crate::traffic::Traffic;
 pub async fn node(args: NodeArgs, logs: Logs) -> anyhow::Result<()> {
     let parents = parents(&args);
     let link = check(&args, &parents)?;
+    let mut limits = limits(&args.limits)?;
     let observe = reports(&args.observe)?;
     let traffic = Traffic::new(&args.feed)?;
     let mut signals = Signals::listen()?;
@@ -46,6 +47,7 @@ pub async fn node(args: NodeArgs, logs: Logs) -> anyhow::Result<()> {
     let name = name(&args, &parents);
     logs.push(&observe, Some(&name), &tasks)?;
     let debugging = Debugging::start(&program(), &args.debug.config(None), &logs, &tasks)?;
+    descriptors::fit(&mut limits, descriptors::raise(), 1);
     let lines = Lines::default();
     let origin = tokio::select! {
         origin = origin(&args, parents, &name, &link, &observe, &logs, &tasks, &lines) => origin?,
@@ -56,6 +58,7 @@ pub async fn node(args: NodeArgs, logs: Logs) -> anyhow::Result<()> {
     let mut config = NodeConfig::new(name, VERSION, origin.of, observe);
     config.disk = origin.disk;
     config.link = link;
+    config.limits = limits;
     config.exports = logs.exports();
     config.debugging = debugging;
     security.apply(&mut config);

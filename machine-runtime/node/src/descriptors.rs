@@ -31,13 +31,9 @@ pub fn raise() -> Option<u64> {
     }
 }
 
-/// How many files the process may have open, if that is limited.
-pub(crate) fn most() -> Option<u64> {
-    getrlimit(Resource::Nofile).current
-}
-
-/// Makes the limits of each of `nodes` in one process fit into as many files as it may have open. Readers'
-/// connections are cut first, then followers', and a line says so: whoever is let in can be served.
+/// Makes the limits of each of `nodes` in one process fit into as many files as it may have open. Followers'
+/// connections are cut to half of what there is, readers' to the rest, and a line says so: whoever is let in
+/// can be served.
 pub fn fit(limits: &mut Limits, files: Option<u64>, nodes: usize) {
     let Some(files) = files else { return };
     let nodes = nodes.max(1) as u64;
@@ -52,13 +48,28 @@ pub fn fit(limits: &mut Limits, files: Option<u64>, nodes: usize) {
     limits.connections = connections.min(all - limits.followers);
     limits.connections_per_address = limits.connections_per_address.min(limits.connections);
     limits.followers_per_address = limits.followers_per_address.min(limits.followers);
-    tracing::warn!(
-        files,
-        connections = limits.connections,
-        followers = limits.followers,
-        "the limit of open files leaves room for so many of {connections} connections and {followers} followers: \
-         raise it (ulimit -n, LimitNOFILE=), or lower --max-connections and --max-followers"
+    let (left, wanted) = (
+        limits.connections + limits.followers,
+        connections + followers,
     );
+    // Several nodes in one process are a tree on somebody's desk.
+    if left < wanted / 2 && nodes == 1 {
+        tracing::warn!(
+            files,
+            "of {connections} readers' connections and {followers} followers' there is room for {} and {}: \
+             raise the limit of open files (ulimit -n, LimitNOFILE=), or lower --max-connections and \
+             --max-followers",
+            limits.connections,
+            limits.followers
+        );
+    } else {
+        tracing::info!(
+            files,
+            connections = limits.connections,
+            followers = limits.followers,
+            "the limit of open files leaves room for so many connections of each node"
+        );
+    }
 }
 
 #[cfg(test)]
@@ -89,7 +100,7 @@ mod tests {
     #[test]
     fn a_process_may_open_as_many_as_it_was_raised_to() {
         let raised = raise();
-        assert_eq!(most(), raised);
+        assert_eq!(getrlimit(Resource::Nofile).current, raised);
         assert_eq!(getrlimit(Resource::Nofile).maximum, raised);
     }
 }

@@ -7,12 +7,8 @@
 //!   starts those again that end.
 //! * [`client`] asks nodes over HTTP, [`top`] shows how they do, [`random`] is traffic for a root.
 //! * [`links`] says how a node is linked, [`vitals`] how it is, [`disk`] where a root keeps its history.
-<<<<<<< HEAD
 //! * [`access`] says who may do what, [`limits`] how much of a node strangers can take, [`descriptors`] how many
 //!   files there are for it; [`files`] has those read again that change.
-=======
-//! * [`limits`] says how much of a node strangers can take, [`descriptors`] how many files there are for it.
->>>>>>> 617f893 (A process of nodes may open as many files as it is allowed to, and limits fit into them)
 //! * [`observe`] says to whom a node reports, [`metrics`] which metrics it has, [`log`] what of it is
 //!   logged; `otlp` sends traces. [`health`] is a root's pulse, and [`dashboard`] makes pictures and
 //!   alerts of metrics.

@@ -73,7 +73,76 @@ impl Default for Limits {
     }
 }
 
+/// The shortest limit of heads, which is the shortest buffer that they are read into.
+const LEAST_HEAD: usize = 8 * 1024;
+
+/// How seldom connections are looked at.
+const LEAST_HEAD_TIME: Duration = Duration::from_secs(1);
+
+/// So that an event stream, which says something three times in it, is not cut off.
+const LEAST_IDLE_TIME: Duration = Duration::from_secs(3);
+
+/// Limits that cannot be kept to, or that contradict each other.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct InvalidLimits(String);
+
 impl Limits {
+    /// Whether a node can keep to them.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong, by the names that flags have, and what would be right.
+    pub fn check(&self) -> Result<(), InvalidLimits> {
+        let wrong = |why: String| Err(InvalidLimits(why));
+        let pairs = [
+            (
+                ("max-connections-per-address", self.connections_per_address),
+                ("max-connections", self.connections),
+            ),
+            (
+                ("max-followers-per-address", self.followers_per_address),
+                ("max-followers", self.followers),
+            ),
+            (
+                ("max-waits-per-client", self.waits_per_client),
+                ("max-waits", self.waits),
+            ),
+            (
+                ("max-streams-per-client", self.streams_per_client),
+                ("max-streams", self.streams),
+            ),
+            (
+                ("max-writes-per-client", self.writes_per_client),
+                ("max-writes", self.writes),
+            ),
+            (("max-line", self.line_bytes), ("max-head", self.head_bytes)),
+        ];
+        for ((part, of_part), (whole, of_whole)) in pairs {
+            if of_part > of_whole {
+                return wrong(format!(
+                    "--{part}: {of_part} is more than --{whole}, which is {of_whole}"
+                ));
+            }
+            if of_part == 0 {
+                return wrong(format!("--{part}: it is a number from 1 on"));
+            }
+        }
+        if self.head_bytes < LEAST_HEAD {
+            let head = self.head_bytes;
+            return wrong(format!(
+                "--max-head: {head} bytes are too few, it is {LEAST_HEAD} at least"
+            ));
+        }
+        if self.head_time < LEAST_HEAD_TIME {
+            return wrong(format!("--head-time: it is {LEAST_HEAD_TIME:?} at least"));
+        }
+        if self.idle_time < LEAST_IDLE_TIME {
+            return wrong(format!("--idle-time: it is {LEAST_IDLE_TIME:?} at least"));
+        }
+        Ok(())
+    }
+
     /// Has a source keep to them.
     pub(crate) fn bound(&self, mut options: SourceOptions) -> SourceOptions {
         options.followers = self.followers;

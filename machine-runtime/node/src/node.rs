@@ -258,7 +258,6 @@ impl Node {
         let mut observed = Observed::new(config.observe, observers);
         observed.exports = config.exports.of_node();
         let reports = observed.clone();
-<<<<<<< HEAD
         let access = config.access.of_node(name);
         let limits = config.limits;
         let options = limits.bound(config.link.source(name));
@@ -266,10 +265,6 @@ impl Node {
         if !access.is_open() {
             source = source.with_admission(Arc::new(access.clone()));
         }
-=======
-        let options = config.limits.bound(config.link.source(name));
-        let source = Source::new(handle.view(), options).with_writes(&handle);
->>>>>>> 617f893 (A process of nodes may open as many files as it is allowed to, and limits fit into them)
         let links = Links {
             config: config.link,
             parents,
@@ -289,11 +284,7 @@ impl Node {
             links,
             vitals.clone(),
             observed,
-<<<<<<< HEAD
             guard,
-=======
-            config.limits,
->>>>>>> 617f893 (A process of nodes may open as many files as it is allowed to, and limits fit into them)
         )?;
         if let Some(gateway) = gateway {
             let (http, client) = (http.clone(), outbound::client()?);

@@ -328,7 +328,6 @@ impl Site {
             Some(last) => last.parse().ok(),
             None => after,
         };
-<<<<<<< HEAD
         if call.wishes().method == Method::HEAD {
             return Ok(events::response(futures_util::stream::empty()));
         }
@@ -337,15 +336,6 @@ impl Site {
         let (site, stopping) = (Arc::clone(self), stopping.clone());
         let stream = events::stream(site, resume, hold, stopping, taken);
         Ok(events::response(stream))
-=======
-        if call.wishes().method == Method::HEAD {
-            return Ok(events::response(futures_util::stream::empty()));
-        }
-        let taken = self.admit_stream(&call.wishes().client)?;
-        let site = Arc::clone(self);
-        let stream = events::stream(site, resume, stopping.clone(), taken);
-        Ok(events::response(stream))
->>>>>>> 617f893 (A process of nodes may open as many files as it is allowed to, and limits fit into them)
     }
 
     /// `tells`: whether who asks may know why not.

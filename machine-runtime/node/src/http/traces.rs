@@ -147,9 +147,6 @@ mod tests {
     use machine_runtime::{Epoch, Machine, Owner, ViewOptions};
 
     use super::*;
-    use crate::http::client::Client;
-    use crate::http::routes::Wishes;
-    use crate::limits::Limits;
     use crate::fixture::Flights;
     use crate::http::{Http, Site};
     use crate::links::{LinkConfig, Links};
@@ -182,7 +179,6 @@ mod tests {
             config.trace_ratio = ratio.unwrap_or(1.0);
             let observed = Observed::new(config, observers);
             let links = Links::of_root(LinkConfig::default(), SourceStats::default());
-<<<<<<< HEAD
             let http = Http::new(
                 "root",
                 "1.0.0",
@@ -192,10 +188,6 @@ mod tests {
                 observed,
                 crate::http::Guard::default(),
             );
-=======
-            let (vitals, limits) = (Vitals::default(), Limits::default());
-            let http = Http::new("root", "1.0.0", &handle, links, vitals, observed, limits);
->>>>>>> 617f893 (A process of nodes may open as many files as it is allowed to, and limits fit into them)
             let site = http.unwrap().site;
             Self { site, spans, tasks }
         }
@@ -213,14 +205,9 @@ mod tests {
                 request = request.header(&TRACEPARENT, *value);
             }
             let request = request.body(Full::new(Bytes::from(body))).unwrap();
-<<<<<<< HEAD
             let wishes =
-                crate::http::routes::Wishes::read(&request, &crate::http::client::Client::Others);
+                Wishes::read(&request, &Client::Others);
             let response = self.site.write(request, &wishes, None).await;
-=======
-            let wishes = Wishes::read(&request, &Client::Others);
-            let response = self.site.write(request, &wishes).await;
->>>>>>> 617f893 (A process of nodes may open as many files as it is allowed to, and limits fit into them)
             let named = response.headers().get(&TRACEPARENT);
             let named = named.map(|value| value.to_str().unwrap().parse().unwrap());
             let told = std::iter::from_fn(|| self.spans.as_mut()?.try_next());

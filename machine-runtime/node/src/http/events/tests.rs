@@ -5,11 +5,7 @@ use machine_runtime::{Epoch, Handle, Machine, Mutation, Owner, ViewOptions};
 
 use super::*;
 use crate::fixture::Flights;
-<<<<<<< HEAD
 use crate::http::client::Client;
-=======
-use crate::http::client::{Client, Share};
->>>>>>> 617f893 (A process of nodes may open as many files as it is allowed to, and limits fit into them)
 use crate::http::traffic::Gauge;
 use crate::shutdown::Tasks;
 
@@ -35,18 +31,9 @@ impl Reader {
             epoch: Epoch(1),
             revision,
         });
-<<<<<<< HEAD
         let taken = site.admit_stream(&Client::Others).unwrap();
         let stopping = CancellationToken::new();
         let stream = Box::pin(stream(Arc::clone(&site), resume, None, stopping, taken));
-=======
-        let taken = (
-            site.traffic.enter(Gauge::Streams),
-            site.take(&Client::Others, Share::Stream).unwrap(),
-        );
-        let stopping = CancellationToken::new();
-        let stream = Box::pin(stream(Arc::clone(&site), resume, stopping, taken));
->>>>>>> 617f893 (A process of nodes may open as many files as it is allowed to, and limits fit into them)
         Self {
             handle,
             site,

@@ -190,11 +190,7 @@ async fn a_window_of_old_names_is_over_when_somebody_asks_after_15_seconds() {
         Links::default(),
         Vitals::default(),
         observed,
-<<<<<<< HEAD
         crate::http::Guard::default(),
-=======
-        crate::limits::Limits::default(),
->>>>>>> 617f893 (A process of nodes may open as many files as it is allowed to, and limits fit into them)
     );
     let http = http.unwrap();
     let active = || {
