@@ -11,6 +11,7 @@ use clap_complete::Shell;
 use flights_bench::BenchArgs;
 use flights_bench::part::PartArgs;
 
+use crate::certs::CertsArgs;
 use crate::debug::DebuggerArgs;
 use crate::feed::Speed;
 use crate::graph::GraphArgs;
@@ -27,9 +28,10 @@ pub use self::debug::{DEBUG_ADDR, DebugArgs, ReplayArgs, record_args};
 pub use self::limits::{LimitArgs, limit_args};
 pub use self::links::{Durable, Each, LinkArgs, StateArgs, link_args};
 pub use self::reports::{LogArgs, ObserveArgs};
-pub use self::security::{SecurityArgs, TokenArgs};
-pub use self::values::{Addr, OptionalAddr, OptionalPeriod};
+pub use self::security::{ClientArgs, Open, SecurityArgs, TokenArgs, check_listeners};
+pub use self::values::{Addr, NodeAddr, OptionalAddr, OptionalPeriod};
 use self::values::{interval, json, patience, period};
+use machine_node::client::Target;
 use machine_node::top::Look;
 use machine_runtime::{Op, TraceContext};
 
@@ -76,6 +78,7 @@ Examples:
                                                 states and relations of a flight, drawn
   flights debug                                 what nodes do, transition by transition
   flights top                                   how all nodes do, live
+  flights certs tls                             certificates for a tree that speaks TLS
   flights node --addr :19700 --replay shipped --record recorded
                                                 a root that is recorded
   flights replay recorded                       whether the same comes of it once more
@@ -84,7 +87,8 @@ Examples:
 
 Exit codes: 0 success, 1 failure, 2 wrong usage, 3 a node, the root behind it, or Grafana, could \
 not be reached, 4 a mutation was canceled, 5 whether a mutation was run is unknown, 6 the history \
-of a root could not be opened or kept, 7 it is damaged, or of another schema or a later program.";
+of a root could not be opened or kept, 7 it is damaged, or of another schema or a later program, 8 it would be \
+open to strangers.";
 
 /// What was asked for cannot be; the exit code is that of a wrong flag.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -193,6 +197,8 @@ pub enum Command {
     Debug(DebuggerArgs),
     /// Shows how nodes do: rates, lag, the last error
     Top(TopArgs),
+    /// Makes certificates for a tree: of an authority of its own, of nodes, of clients
+    Certs(CertsArgs),
     /// Does what was recorded once more, and says whether the same comes of it
     Replay(ReplayArgs),
     /// Measures what nodes cost, beside floors of the same run
@@ -284,7 +290,7 @@ pub struct TreeArgs {
     #[command(flatten)]
     pub state: StateArgs,
 
-    /// Who may do what.
+    /// What keeps strangers out.
     #[command(flatten)]
     pub security: SecurityArgs,
 
@@ -364,7 +370,7 @@ pub struct NodeArgs {
     #[command(flatten)]
     pub state: StateArgs,
 
-    /// Who may do what.
+    /// What keeps strangers out.
     #[command(flatten)]
     pub security: SecurityArgs,
 
@@ -389,7 +395,7 @@ pub struct NodeArgs {
 /// Which node is asked, and how its answer is printed.
 #[derive(Args, Clone, Debug)]
 pub struct NodeRef {
-    /// The node's HTTP address
+    /// The node's HTTP address; `https://HOST:PORT` asks it over TLS
     #[arg(
         long,
         env = "TST_NODE",
@@ -397,11 +403,26 @@ pub struct NodeRef {
         value_name = "HOST:PORT",
         hide_env_values = true
     )]
-    pub node: Addr,
+    pub node: NodeAddr,
 
     /// Prints the node's JSON as it comes, one object a line
     #[arg(long)]
     pub json: bool,
+
+    /// Who asks.
+    #[command(flatten)]
+    pub client: ClientArgs,
+}
+
+impl NodeRef {
+    /// The node as it is asked.
+    ///
+    /// # Errors
+    ///
+    /// As [`ClientArgs::target`].
+    pub fn target(&self) -> anyhow::Result<Target> {
+        self.client.target(&self.node)
+    }
 }
 
 /// Options of `flights get`.
@@ -504,7 +525,7 @@ impl From<String> for Secret {
 pub struct TopArgs {
     /// The nodes' HTTP addresses [default: those that answer at localhost:18700 to 18731]
     #[arg(long, value_delimiter = ',', value_name = "HOST:PORT,…")]
-    pub node: Vec<Addr>,
+    pub node: Vec<NodeAddr>,
 
     /// How often they are asked
     #[arg(long, default_value = "1s", value_name = "TIME", value_parser = period)]
@@ -517,25 +538,32 @@ pub struct TopArgs {
     /// Prints JSON, an object a node, again and again unless `--once`
     #[arg(long)]
     pub json: bool,
+
+    /// Who asks.
+    #[command(flatten)]
+    pub client: ClientArgs,
 }
 
 impl TopArgs {
     /// What is to be looked at, and how.
-    pub fn look(&self, is_terminal: bool) -> Look {
+    ///
+    /// # Errors
+    ///
+    /// As [`ClientArgs::target`].
+    pub fn look(&self, is_terminal: bool) -> anyhow::Result<Look> {
         let guessed = self.node.is_empty();
         let ports = HTTP_PORT..HTTP_PORT + GUESSES;
-        let nodes = if guessed {
-            ports.map(|port| format!("localhost:{port}")).collect()
-        } else {
-            self.node.iter().map(Addr::to_string).collect()
-        };
-        Look {
-            nodes,
+        let usual: Vec<NodeAddr> = ports
+            .filter_map(|port| format!("localhost:{port}").parse().ok())
+            .collect();
+        let nodes = if guessed { &usual } else { &self.node };
+        Ok(Look {
+            nodes: self.client.targets(nodes)?,
             guessed,
             every: self.every,
             once: self.once || !(is_terminal || self.json),
             json: self.json,
-        }
+        })
     }
 }
 

@@ -6,11 +6,12 @@ use std::str::FromStr;
 
 use anyhow::{Context, anyhow};
 use clap::Args;
+use clap::builder::FalseyValueParser;
 use machine_node::shutdown::Signals;
 use machine_runtime::debugger::open::{self, OpenError, Options};
 use machine_runtime::debugger::ui::Palette;
 
-use crate::cli::{Addr, Usage, size};
+use crate::cli::{Addr, Usage, check_listeners, size};
 
 /// Where it listens: nodes of this computer find it there unless they are told.
 const LISTEN: &str = "127.0.0.1:6831";
@@ -30,6 +31,12 @@ pub struct DebuggerArgs {
     /// Also shows it to browsers, at this address: to read only, as many as like
     #[arg(long, value_name = "HOST:PORT", conflicts_with = "frame")]
     pub http: Option<Addr>,
+
+    /// Listens beyond this computer all the same, in plain text: whoever is on the way can read all that
+    /// nodes tell
+    #[arg(long, env = "TST_INSECURE_PLAINTEXT", value_parser = FalseyValueParser::new(),
+        hide_env_values = true)]
+    pub insecure_plaintext: bool,
 
     /// Colours: `auto`, `light`, `dark` or `mono`
     #[arg(long, default_value = "auto")]
@@ -80,9 +87,14 @@ impl FromStr for Area {
 ///
 /// # Errors
 ///
-/// [`Usage`] where there is no terminal or no such recording; if the address is taken, or a recording is
+/// [`Open`](crate::cli::Open) if it would be open to strangers; [`Usage`] where there is no terminal or no such recording; if the address is taken, or a recording is
 /// damaged and a screen of the rest was printed.
 pub async fn show(args: DebuggerArgs) -> anyhow::Result<()> {
+    if !args.insecure_plaintext {
+        let listen = args.paths.is_empty().then_some(("--listen", &args.listen));
+        let http = args.http.as_ref().map(|addr| ("--http", addr));
+        check_listeners(listen.into_iter().chain(http))?;
+    }
     let options = Options {
         listen: args.listen.to_string(),
         paths: args.paths,

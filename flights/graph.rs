@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::Args;
-use machine_node::client;
+use machine_node::client::{self, Target};
 use machine_runtime::graph::{Format, Graph, MAX_NODES, Options, Selection};
 use machine_runtime::{Schema, States};
 use serde_json::Value;
 
-use crate::cli::{Addr, Usage};
+use crate::cli::{ClientArgs, NodeAddr, Usage};
 use crate::states::Flights;
 
 /// Options of `flights graph`.
@@ -36,7 +36,11 @@ pub struct GraphArgs {
 
     /// A node's HTTP address: what is active there is coloured, with ticks
     #[arg(long, value_name = "HOST:PORT")]
-    pub node: Option<Addr>,
+    pub node: Option<NodeAddr>,
+
+    /// Who asks it.
+    #[command(flatten)]
+    pub client: ClientArgs,
 
     /// How many nodes the diagram has at most: what is more is folded, flights first
     #[arg(long, value_name = "N", default_value_t = MAX_NODES, conflicts_with = "all",
@@ -70,7 +74,7 @@ pub async fn draw(args: GraphArgs) -> anyhow::Result<()> {
         selection: selection(&args, schema)?,
         max_nodes: if args.all { usize::MAX } else { args.max_nodes },
         ticks: match &args.node {
-            Some(node) => Some(ticks(node, schema).await?),
+            Some(node) => Some(ticks(&args.client.target(node)?, schema).await?),
             None => None,
         },
         highlighted: Vec::new(),
@@ -122,8 +126,7 @@ fn selection(args: &GraphArgs, schema: &Schema) -> Result<Selection, Usage> {
 }
 
 /// The ticks of a node's states.
-async fn ticks(node: &Addr, schema: &Schema) -> anyhow::Result<Vec<u64>> {
-    let node = node.as_str();
+async fn ticks(node: &Target, schema: &Schema) -> anyhow::Result<Vec<u64>> {
     let answer = client::get(node, "/v1/states?ticks=1", "application/json").await?;
     let body: Value = serde_json::from_slice(&answer.body)
         .with_context(|| format!("{node} did not answer with JSON"))?;

@@ -20,8 +20,9 @@
 //! * [`feed`] is what moves it, [`root`] is the machine itself, [`traffic`] lets that flow into a root, [`tree`] is all nodes. What a
 //!   node is, for these states as for any, is `machine-node`.
 //! * [`cli`] is the command line, [`run`] what its subcommands do, [`dashboard`] and [`graph`] what two of
-//!   them make, [`debug`] what one shows.
+//!   them make, [`debug`] what one shows; [`certs`] makes certificates.
 
+pub mod certs;
 pub mod cli;
 pub mod dashboard;
 pub mod debug;

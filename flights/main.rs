@@ -8,14 +8,15 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::CommandFactory;
-use flights::cli::{Cli, Command, ObserveArgs, TreeArgs, Usage};
-use flights::{dashboard, debug, graph, replay, run};
+use flights::cli::{Cli, Command, ObserveArgs, Open, TreeArgs, Usage};
+use flights::{certs, dashboard, debug, graph, replay, run};
 use machine_node::client::{Canceled, NoRoot, Unknown, Unreachable};
 use machine_node::dashboard::push::Unreachable as NoGrafana;
 use machine_node::disk::Unkept;
 use machine_node::status::Lines;
 use machine_node::telemetry;
 use machine_node::terminal::Terminal;
+use machine_node::tls::TlsError;
 use machine_node::top::Nobody;
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::Instant;
@@ -41,6 +42,9 @@ const UNKEPT: u8 = 6;
 /// The history of a root is there, and a person has to look at it.
 const UNFIT: u8 = 7;
 
+/// It would be open to strangers.
+const OPEN: u8 = 8;
+
 /// How long whoever reads standard error may take for an error.
 const TELL: Duration = Duration::from_secs(1);
 
@@ -61,7 +65,9 @@ fn main() -> ExitCode {
                 UNFIT
             } else if unkept.is_some() {
                 UNKEPT
-            } else if error.is::<Usage>() {
+            } else if error.is::<Open>() {
+                OPEN
+            } else if error.is::<Usage>() || error.is::<TlsError>() {
                 USAGE
             } else {
                 FAILURE
@@ -127,6 +133,7 @@ fn try_main() -> anyhow::Result<()> {
         Command::Graph(args) => on(one_thread()?, graph::draw(args)),
         Command::Debug(args) => on(several_threads()?, debug::show(args)),
         Command::Top(args) => on(one_thread()?, run::top(args)),
+        Command::Certs(args) => certs::make(&args),
         Command::Replay(args) => replay::replay(&args),
         Command::Bench(args) => flights_bench::run(&args),
         Command::BenchPart(args) => flights_bench::part::run(args),

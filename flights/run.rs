@@ -8,8 +8,8 @@ use tokio::net::TcpListener;
 use tokio::time::Instant;
 
 use crate::cli::{
-    Addr, GetArgs, LimitArgs, MutateArgs, NodeRef, ObserveArgs, SHIPPED, TopArgs, TreeArgs, Usage,
-    VERSION,
+    Addr, GetArgs, LimitArgs, MutateArgs, NodeRef, ObserveArgs, SHIPPED, SecurityArgs, TopArgs,
+    TreeArgs, Usage, VERSION,
 };
 use crate::states::Flights;
 use crate::traffic::{SERVES_ON, Traffic};
@@ -25,11 +25,9 @@ use machine_node::terminal::Terminal;
 use machine_node::top;
 
 mod node;
-mod security;
 mod token;
 
 pub use self::node::node;
-pub(crate) use self::security::Security;
 pub use self::token::token;
 
 /// How soon after the first a second signal is the same one told twice: `timeout` and shells
@@ -68,7 +66,7 @@ pub async fn tree(
         tree = Tree::start(&args, narrates, &tasks, &logs, &lines) => tree?,
         () = signals.next() => return end(&tasks, &mut signals, PATIENCE).await,
     };
-    let hints = curl_lines(&tree.rows());
+    let hints = curl_lines(&tree.rows(), &args.security);
     let redrawn = terminal.is_live();
     let life = async {
         tree.ready().await;
@@ -81,7 +79,8 @@ pub async fn tree(
         if !redrawn {
             let nodes = tree.rows();
             for row in &nodes {
-                lines.push(format!("{}: http://{}/", row.name, row.http));
+                let scheme = scheme(&args.security);
+                lines.push(format!("{}: {scheme}://{}/", row.name, row.http));
             }
             for hint in &hints {
                 lines.push(hint.clone());
@@ -143,7 +142,7 @@ pub(crate) fn limits(args: &LimitArgs) -> Result<Limits, Usage> {
 /// [`client::Unreachable`], or what the node said.
 pub async fn get(args: GetArgs) -> anyhow::Result<()> {
     let from = &args.from;
-    client::print_states(from.node.as_str(), &args.states, from.json).await
+    client::print_states(&from.target()?, &args.states, from.json).await
 }
 
 /// Prints the changes of a node.
@@ -152,7 +151,7 @@ pub async fn get(args: GetArgs) -> anyhow::Result<()> {
 ///
 /// [`client::Unreachable`] at the first attempt, or what the node said.
 pub async fn watch(from: NodeRef) -> anyhow::Result<()> {
-    client::watch(from.node.as_str(), from.json).await
+    client::watch(&from.target()?, from.json).await
 }
 
 /// Prints how a node is linked.
@@ -161,7 +160,7 @@ pub async fn watch(from: NodeRef) -> anyhow::Result<()> {
 ///
 /// [`client::Unreachable`], or what the node said.
 pub async fn links(from: NodeRef) -> anyhow::Result<()> {
-    client::print_links(from.node.as_str(), from.json).await
+    client::print_links(&from.target()?, from.json).await
 }
 
 /// Shows how nodes do until it is interrupted, or once.
@@ -170,7 +169,7 @@ pub async fn links(from: NodeRef) -> anyhow::Result<()> {
 ///
 /// As [`top::show`].
 pub async fn top(args: TopArgs) -> anyhow::Result<()> {
-    top::show(args.look(Terminal::new().is_live())).await
+    top::show(args.look(Terminal::new().is_live())?).await
 }
 
 /// Has a node pass a mutation on to the root, and prints what came of it.
@@ -187,7 +186,7 @@ pub async fn mutate(args: MutateArgs) -> anyhow::Result<()> {
         within: args.timeout,
         trace: args.trace(),
     };
-    client::mutate(args.by.node.as_str(), wanted, args.by.json).await
+    client::mutate(&args.by.target()?, wanted, args.by.json).await
 }
 
 /// To whom the nodes report.
@@ -247,13 +246,26 @@ fn agreement(rows: &[Row], selected: bool) -> String {
     }
 }
 
-fn curl_lines(rows: &[Row]) -> Vec<String> {
-    let http = |i: usize| rows[i % rows.len()].http.clone();
+/// How the address of a node's readers' side begins.
+fn scheme(security: &SecurityArgs) -> &'static str {
+    if security.has_tls() { "https" } else { "http" }
+}
+
+fn curl_lines(rows: &[Row], security: &SecurityArgs) -> Vec<String> {
+    let start = if security.has_tls() { "https://" } else { "" };
+    let http = |i: usize| format!("{start}{}", rows[i % rows.len()].http);
+    let curl = match (&security.tls_ca, &security.tls_cert, &security.tls_key) {
+        (Some(ca), Some(cert), Some(key)) => {
+            let [ca, cert, key] = [ca, cert, key].map(|file| file.display());
+            format!("curl --cacert {ca} --cert {cert} --key {key}")
+        }
+        _ => "curl".to_owned(),
+    };
     let flight = "group=Status&flight=1";
     vec![
         "try:".to_owned(),
-        format!("  curl {}/", http(2)),
-        format!("  curl '{}/v1/states?{flight}&payloads=1'", http(1)),
-        format!("  curl -N {}/v1/events", http(rows.len() - 1)),
+        format!("  {curl} {}/", http(2)),
+        format!("  {curl} '{}/v1/states?{flight}&payloads=1'", http(1)),
+        format!("  {curl} -N {}/v1/events", http(rows.len() - 1)),
     ]
 }

@@ -7,12 +7,14 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::Context;
+use machine_node::client::Target;
 use machine_node::debugging::{DEFAULT_ADDR, DebugConfig, Debugging};
 use machine_node::links::LinkConfig;
 use machine_node::node::{Node, NodeConfig, Origin, Sockets};
 use machine_node::observe::ObserveConfig;
 use machine_node::places::{Place, parents, places};
 use machine_node::processes::{NodeProcess, Processes};
+use machine_node::security::Security;
 use machine_node::shutdown::Tasks;
 use machine_node::status::{Lines, Row};
 use machine_node::telemetry::{Logs, Role};
@@ -25,7 +27,7 @@ use crate::cli::{
 };
 use crate::narrator::narrate;
 use crate::root::Root;
-use crate::run::{Security, limits, program, reports};
+use crate::run::{limits, program, reports};
 use crate::states::Flights;
 use crate::traffic::OVER;
 
@@ -57,8 +59,12 @@ impl Tree {
         let link = |place: &Place| link(args, place.tier);
         let tiers = places.iter().map(|place| place.tier).max().unwrap_or(0);
         check_links(args, tiers)?;
-        let security = Security::start(&args.security, tasks)?;
         let mut limits = limits(&args.limits)?;
+        // Nodes listen on loopback.
+        let debugger = debug.addr.as_deref().map(|addr| ("--debug-addr", addr));
+        args.security.check([], debugger)?;
+        // Where nodes are processes it is they who have it, and we ask them by it.
+        let security = args.security.start(tasks)?;
         let deepest = places.iter().map(|place| place.tier).max();
         let first_leaf = places.iter().position(|place| Some(place.tier) == deepest);
         let narrator = first_leaf.filter(|_| narrates);
@@ -86,14 +92,14 @@ impl Tree {
                     NodeProcess {
                         name: place.name.clone(),
                         tier: place.tier,
-                        http: *http,
+                        http: target(*http, &security),
                         args: [
                             node_args(place, parents, *rpc, *http, narrator == Some(i), args),
                             link_args(&link(place)),
                             limit_args(&limits),
                             report_args(&observe),
-                            args.security.args(),
                             record_args(&debug),
+                            args.security.args(),
                         ]
                         .concat(),
                         on_disk: parents.is_empty() && args.state.state_dir.is_some(),
@@ -131,7 +137,7 @@ impl Tree {
             config.limits = limits.clone();
             config.exports = logs.exports();
             config.debugging = debugging.clone();
-            security.apply(&mut config);
+            config.security = security.clone();
             let http = Some(http);
             let node = Node::start(config, Sockets { rpc, http }, tasks)?;
             if narrator == Some(i) {
@@ -184,6 +190,15 @@ impl Tree {
                 tokio::time::sleep(look).await;
             }
         }
+    }
+}
+
+/// A node at `http`, as whoever started it asks it.
+fn target(http: SocketAddr, security: &Security) -> Target {
+    let target = Target::new(http.to_string());
+    match &security.tls {
+        Some(tls) => target.with_tls(tls.clone()),
+        None => target,
     }
 }
 

@@ -37,6 +37,38 @@ impl FromStr for Addr {
     }
 }
 
+/// A node's HTTP address: a host and a port, behind `https://` or `http://` if that is to be said.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NodeAddr {
+    /// The host and the port.
+    pub addr: Addr,
+    /// Whether it is asked over TLS, if that is said.
+    pub tls: Option<bool>,
+}
+
+impl FromStr for NodeAddr {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (tls, rest) = if let Some(rest) = text.strip_prefix("https://") {
+            (Some(true), rest)
+        } else if let Some(rest) = text.strip_prefix("http://") {
+            (Some(false), rest)
+        } else {
+            (None, text)
+        };
+        let rest = rest
+            .strip_suffix('/')
+            .filter(|_| tls.is_some())
+            .unwrap_or(rest);
+        if rest.contains('/') {
+            return Err("it is a host and a port, as in https://localhost:18700".to_owned());
+        }
+        let addr = rest.parse()?;
+        Ok(Self { addr, tls })
+    }
+}
+
 /// An address that may be empty, as it is in the environment of those who want none.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct OptionalAddr(pub Option<Addr>);
@@ -144,6 +176,25 @@ mod tests {
         assert_eq!("[::1]:1".parse::<Addr>().unwrap().as_str(), "[::1]:1");
         assert!("19700".parse::<Addr>().is_err());
         assert!("localhost:x".parse::<Addr>().is_err());
+    }
+
+    #[test]
+    fn a_node_is_asked_as_its_address_says() {
+        let node = |text: &str| {
+            let node: NodeAddr = text.parse().unwrap();
+            (node.addr.to_string(), node.tls)
+        };
+        assert_eq!(node("host:1"), ("host:1".to_owned(), None));
+        assert_eq!(node("https://host:1/"), ("host:1".to_owned(), Some(true)));
+        assert_eq!(node("http://:1"), ("127.0.0.1:1".to_owned(), Some(false)));
+        for wrong in [
+            "https://host",
+            "ftp://host:1",
+            "https://host:1/v1",
+            "host:1/",
+        ] {
+            assert!(wrong.parse::<NodeAddr>().is_err(), "{wrong}");
+        }
     }
 
     #[test]

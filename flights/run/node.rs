@@ -14,9 +14,9 @@ use machine_node::{descriptors, health, systemd};
 use machine_runtime::{Handle, States};
 
 use super::{
-    DISK_PATIENCE, INTERRUPTED, REPEAT, Security, end, limits, listen, panicked, program, reports,
+    DISK_PATIENCE, INTERRUPTED, REPEAT, end, limits, listen, panicked, program, reports, scheme,
 };
-use crate::cli::{NodeArgs, Usage, VERSION};
+use crate::cli::{NodeArgs, Open, Usage, VERSION};
 use crate::narrator::narrate;
 use crate::root::Root;
 use crate::states::Flights;
@@ -31,11 +31,13 @@ pub async fn node(args: NodeArgs, logs: Logs) -> anyhow::Result<()> {
     let parents = parents(&args);
     let link = check(&args, &parents)?;
     let mut limits = limits(&args.limits)?;
+    check_security(&args, &parents)?;
     let observe = reports(&args.observe)?;
     let traffic = Traffic::new(&args.feed)?;
     let mut signals = Signals::listen()?;
     let tasks = Tasks::default();
-    let security = Security::start(&args.security, &tasks)?;
+    let security = args.security.start(&tasks)?;
+    systemd::outlive_reloads();
     let http_addr = args.http_addr.as_ref().and_then(|addr| addr.0.as_ref());
     let sockets = Sockets {
         rpc: listen(&args.addr).await?,
@@ -61,7 +63,7 @@ pub async fn node(args: NodeArgs, logs: Logs) -> anyhow::Result<()> {
     config.limits = limits;
     config.exports = logs.exports();
     config.debugging = debugging;
-    security.apply(&mut config);
+    config.security = security;
     let followers = sockets.rpc.local_addr();
     let followers = followers.context("a socket without an address")?;
     let node = Node::start(config, sockets, &tasks)?;
@@ -71,7 +73,8 @@ pub async fn node(args: NodeArgs, logs: Logs) -> anyhow::Result<()> {
     let row = node.row();
     lines.push(format!("{}: tarpc {followers}", row.name));
     if !row.http.is_empty() {
-        lines.push(format!("{}: http://{}/", row.name, row.http));
+        let scheme = scheme(&args.security);
+        lines.push(format!("{}: {scheme}://{}/", row.name, row.http));
     }
     if args.narrate {
         narrate(&node, &lines, String::new(), &tasks)?;
@@ -180,6 +183,18 @@ async fn origin(
 /// Whether something is to flow through it.
 fn feeds(args: &NodeArgs) -> bool {
     args.feed.replay.is_some() || args.feed.random.is_some()
+}
+
+/// Whether it would be open to strangers.
+fn check_security(args: &NodeArgs, parents: &[String]) -> Result<(), Open> {
+    let http = args.http_addr.as_ref().and_then(|addr| addr.0.as_ref());
+    let http = http.map(|addr| ("--http-addr", addr.as_str()));
+    let parents = parents.iter().map(|parent| ("--parent", parent.as_str()));
+    let uses = std::iter::once(("--addr", args.addr.as_str()));
+    let debugger = args.debug.config(None).addr;
+    let debugger = debugger.as_deref().map(|addr| ("--debug-addr", addr));
+    args.security
+        .check(uses.chain(http).chain(parents), debugger)
 }
 
 /// How the links of a node are, if it can be what its flags say.

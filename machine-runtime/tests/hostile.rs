@@ -84,7 +84,7 @@ impl<M: Serialize> Request<M> {
 
 /// The questions of a follower by their numbers.
 #[derive(Serialize)]
-#[allow(dead_code, reason = "numbers count from the first")]
+#[expect(dead_code, reason = "numbers count from the first")]
 enum Question {
     Hello { protocol: u16, body: Vec<u8> },
     Watch { watch: Watch },
@@ -315,9 +315,11 @@ impl Drop for Scene {
         if std::thread::panicking() {
             return;
         }
-        while let Some(ended) = self.tasks.try_join_next() {
-            panic!("a task of an honest node has ended: {ended:?}");
-        }
+        let ended = self.tasks.try_join_next();
+        assert!(
+            ended.is_none(),
+            "a task of an honest node has ended: {ended:?}"
+        );
         let names: Vec<_> = self.source.stats().served(None);
         assert_eq!(names.len(), 1, "somebody is left: {names:?}");
     }

@@ -9,7 +9,10 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
+use machine_node::door::{Door, DoorLimits};
+use machine_node::http::Http;
 use machine_node::http::{Guard, Http};
+use machine_node::limits::Limits;
 use machine_node::links::{LinkConfig, Links};
 use machine_node::observe::{ObserveConfig, Observed};
 use machine_node::shutdown::Tasks;
@@ -117,7 +120,9 @@ impl Node {
         let addr = listener.local_addr().unwrap();
         let tasks = Tasks::default();
         let (served, stopped) = (http.clone(), tasks.stopped());
-        tasks.spawn(async move { served.serve(listener, stopped).await });
+        let limits = DoorLimits::of_readers(&Limits::default());
+        let door = Door::new(listener, "readers", limits, None, http.readers().clone());
+        tasks.spawn(async move { served.serve(door, stopped).await });
         Self { addr, http, tasks }
     }
 

@@ -9,18 +9,19 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
-use hyper::header::{ACCEPT, HOST};
+use hyper::header::ACCEPT;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
-use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 mod links;
+mod target;
 mod write;
 
 pub use links::print_links;
+pub use target::Target;
 pub use write::{Canceled, NoRoot, Unknown, Wanted, mutate};
 
 /// How long a node may take to answer.
@@ -62,14 +63,15 @@ impl Answer {
 /// # Errors
 ///
 /// [`Unreachable`], or what went wrong on the way.
-pub async fn get(addr: &str, path: &str, accept: &str) -> anyhow::Result<Answer> {
+pub async fn get(node: impl Into<Target>, path: &str, accept: &str) -> anyhow::Result<Answer> {
+    let node = &node.into();
     let whole = async {
-        let (response, _connection) = open(addr, path, accept, None).await?;
+        let (response, _connection) = open(node, path, accept, None).await?;
         whole(response).await
     };
     timeout(PATIENCE, whole)
         .await
-        .with_context(|| late(addr, PATIENCE))?
+        .with_context(|| late(node, PATIENCE))?
 }
 
 /// Reads the whole of an answer.
@@ -85,20 +87,20 @@ async fn whole(response: Response<Incoming>) -> anyhow::Result<Answer> {
 /// Drives a connection for as long as somebody reads from it.
 type Connection = JoinSet<hyper::Result<()>>;
 
-fn late(addr: &str, patience: Duration) -> String {
-    format!("{addr} did not answer within {} s", patience.as_secs())
+fn late(node: &Target, patience: Duration) -> String {
+    format!("{node} did not answer within {} s", patience.as_secs())
 }
 
 /// Connects to a node.
-async fn connect<B>(addr: &str) -> anyhow::Result<(http1::SendRequest<B>, Connection)>
+async fn connect<B>(node: &Target) -> anyhow::Result<(http1::SendRequest<B>, Connection)>
 where
     B: hyper::body::Body<Data = Bytes, Error = std::convert::Infallible> + Send + 'static,
 {
-    let stream = timeout(PATIENCE, TcpStream::connect(addr))
+    let stream = timeout(PATIENCE, node.open())
         .await
         .unwrap_or_else(|_elapsed| Err(io::ErrorKind::TimedOut.into()))
         .map_err(|source| Unreachable {
-            addr: addr.to_owned(),
+            addr: node.to_string(),
             source,
         })?;
     let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
@@ -109,41 +111,41 @@ where
 
 /// Asks a node for `path` and returns the answer while its body is still to come.
 async fn open(
-    addr: &str,
+    node: &Target,
     path: &str,
     accept: &str,
     last_event: Option<&str>,
 ) -> anyhow::Result<(Response<Incoming>, Connection)> {
-    let (mut sender, driver) = connect(addr).await?;
-    let mut request = Request::get(path).header(HOST, addr).header(ACCEPT, accept);
+    let (mut sender, driver) = connect(node).await?;
+    let mut request = node.request(Request::get(path).header(ACCEPT, accept));
     if let Some(id) = last_event {
         request = request.header("last-event-id", id);
     }
     let request = request.body(Empty::<Bytes>::new())?;
     let response = timeout(PATIENCE, sender.send_request(request)).await;
-    let response = response.with_context(|| late(addr, PATIENCE))??;
+    let response = response.with_context(|| late(node, PATIENCE))??;
     Ok((response, driver))
 }
 
-/// Prints the active states of the node at `addr`, or how each of `states` is; `json`: as the node
+/// Prints the active states of a `node`, or how each of `states` is; `json`: as the node
 /// writes it.
 ///
 /// # Errors
 ///
 /// [`Unreachable`], or what the node said.
-pub async fn print_states(addr: &str, states: &[String], json: bool) -> anyhow::Result<()> {
+pub async fn print_states(node: &Target, states: &[String], json: bool) -> anyhow::Result<()> {
     if states.is_empty() {
         let accept = if json {
             "application/json"
         } else {
             "text/plain"
         };
-        let answer = checked(get(addr, "/", accept).await?)?;
+        let answer = checked(get(node, "/", accept).await?)?;
         print(&ended(&String::from_utf8_lossy(&answer.body)))?;
         return Ok(());
     }
     for state in states {
-        let answer = get(addr, &format!("/v1/states/{state}"), "application/json").await?;
+        let answer = get(node, &format!("/v1/states/{state}"), "application/json").await?;
         let answer = checked(answer)?;
         let text = String::from_utf8_lossy(&answer.body);
         if json {
@@ -166,18 +168,18 @@ pub async fn print_states(addr: &str, states: &[String], json: bool) -> anyhow::
     Ok(())
 }
 
-/// Prints the changes of the node at `addr` until it is interrupted, and connects again when that
+/// Prints the changes of a `node` until it is interrupted, and connects again when that
 /// breaks.
 ///
 /// # Errors
 ///
 /// [`Unreachable`] at the first attempt, or what the node said.
-pub async fn watch(addr: &str, json: bool) -> anyhow::Result<()> {
+pub async fn watch(node: &Target, json: bool) -> anyhow::Result<()> {
     let mut events = Events::default();
     let mut first = true;
     loop {
-        match events.follow(addr, json).await {
-            Ok(()) => eprintln!("{addr} ended the stream, connecting again"),
+        match events.follow(node, json).await {
+            Ok(()) => eprintln!("{node} ended the stream, connecting again"),
             Err(error) if first || error.is::<io::Error>() => return Err(error),
             Err(error) => eprintln!("{error:#}, connecting again"),
         }
@@ -195,10 +197,10 @@ struct Events {
 }
 
 impl Events {
-    async fn follow(&mut self, addr: &str, json: bool) -> anyhow::Result<()> {
+    async fn follow(&mut self, node: &Target, json: bool) -> anyhow::Result<()> {
         let last = self.last.clone();
         let accept = "text/event-stream";
-        let (response, _connection) = open(addr, "/v1/events", accept, last.as_deref()).await?;
+        let (response, _connection) = open(node, "/v1/events", accept, last.as_deref()).await?;
         if response.status() != StatusCode::OK {
             let (head, body) = response.into_parts();
             let body = body.collect().await?.to_bytes();
@@ -206,13 +208,13 @@ impl Events {
                 head: Response::from_parts(head, ()),
                 body,
             })?;
-            bail!("{addr} has no events");
+            bail!("{node} has no events");
         }
         let mut body = response.into_body();
         let mut rest = Vec::new();
         while let Some(frame) = timeout(SILENCE, body.frame())
             .await
-            .with_context(|| format!("{addr} has gone silent"))?
+            .with_context(|| format!("{node} has gone silent"))?
         {
             let frame = frame.context("the stream broke off")?;
             rest.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data));

@@ -28,12 +28,18 @@ use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::spawn_blocking;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use crate::shutdown::Tasks;
 
 /// How often files are looked at.
 const LOOK: Duration = Duration::from_secs(1);
+
+/// For how long files that have changed have to be at rest before they are read.
+const SETTLE: Duration = Duration::from_millis(50);
+
+/// For how many times that it is waited for.
+const MOST_SETTLES: u32 = 10;
 
 /// Files whose content was noted, to be looked at again. A file is what its path leads to, so one that is
 /// renamed into place, and a link that is turned elsewhere, are changes as well.
@@ -85,37 +91,49 @@ impl Watch {
                 _ = look.tick() => {}
                 () = next(&mut hangup) => {}
             }
-            // A file system may keep a reader waiting, and a node has one thread.
-            let looked = spawn_blocking(move || {
-                self.look(&mut on_change);
-                (self, on_change)
-            });
-            match looked.await {
-                Ok(again) => (self, on_change) = again,
-                Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+            // Files that belong together are not written together: they have to come to rest.
+            let mut content = self.read().await;
+            if content == self.content {
+                continue;
             }
+            for _ in 0..MOST_SETTLES {
+                sleep(SETTLE).await;
+                let before = content;
+                content = self.read().await;
+                if content == before {
+                    break;
+                }
+            }
+            self.content = content;
+            let called = aside(move || (on_change(), on_change));
+            let done;
+            (done, on_change) = called.await;
+            self.tell(done);
         }
     }
 
-    fn look(&mut self, on_change: &mut impl FnMut() -> anyhow::Result<()>) {
-        let content = content(&self.paths);
-        if content == self.content {
-            return;
-        }
-        self.content = content;
+    async fn read(&self) -> u64 {
+        let paths = self.paths.clone();
+        aside(move || content(&paths)).await
+    }
+
+    fn tell(&self, done: anyhow::Result<()>) {
         let what = self.what;
-        match on_change() {
-            Ok(()) => {
-                self.reloads.count(true);
-                tracing::info!("the files of {what} have changed and hold from now on");
-            }
-            Err(error) => {
-                self.reloads.count(false);
-                tracing::error!(
-                    "the files of {what} have changed and cannot be used, what was before holds: {error:#}"
-                );
-            }
+        self.reloads.count(done.is_ok());
+        match done {
+            Ok(()) => tracing::info!("the files of {what} have changed and hold from now on"),
+            Err(error) => tracing::error!(
+                "the files of {what} have changed and cannot be used, what was before holds: {error:#}"
+            ),
         }
+    }
+}
+
+/// Does `work` on a thread of its own: a file system may keep a reader waiting, and a node has one thread.
+async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
     }
 }
 
@@ -209,7 +227,7 @@ mod tests {
         // A file that was not there is one as well.
         std::fs::write(&other, "").unwrap();
         assert_eq!(told.recv().await.unwrap(), "3");
-        tokio::time::sleep(5 * LOOK).await;
+        sleep(5 * LOOK).await;
         assert!(told.try_recv().is_err());
         assert_eq!(reloads.read(), [("done", 3), ("failed", 1)]);
         assert_eq!(tasks.finish(Duration::from_secs(5)).await, 0);

@@ -12,9 +12,9 @@ use std::future::Future;
 use std::sync::Arc;
 
 use machine_runtime::{DynState, Handle, State, UnknownState, View};
-use tokio::net::TcpListener;
 
 use crate::access::Access;
+use crate::door::{Door, DoorStats};
 use crate::limits::{Limit, Limited, Limits};
 use crate::links::Links;
 use crate::observe::Observed;
@@ -183,11 +183,21 @@ impl Http {
         })
     }
 
-    /// Answers whoever connects to `listener` until `stop` resolves; then nobody new is let in,
+    /// Answers whoever comes in at `door` until `stop` resolves; then nobody new is let in,
     /// who waits is told so, and it returns once the last answers are written. Dropping it drops
     /// all connections.
-    pub async fn serve(&self, listener: TcpListener, stop: impl Future<Output = ()>) {
-        server::serve(&self.site, listener, stop).await;
+    pub async fn serve(&self, door: Door, stop: impl Future<Output = ()>) {
+        server::serve(&self.site, door, stop).await;
+    }
+
+    /// Counts who is not let in, of readers.
+    pub fn readers(&self) -> &DoorStats {
+        &self.site.traffic.readers
+    }
+
+    /// Counts who is not let in, of followers.
+    pub fn followers(&self) -> &DoorStats {
+        &self.site.traffic.followers
     }
 
     /// What `/metrics` shows in the classic format.

@@ -7,8 +7,10 @@
 //!   starts those again that end.
 //! * [`client`] asks nodes over HTTP, [`top`] shows how they do, [`random`] is traffic for a root.
 //! * [`links`] says how a node is linked, [`vitals`] how it is, [`disk`] where a root keeps its history.
-//! * [`access`] says who may do what, [`limits`] how much of a node strangers can take, [`descriptors`] how many
-//!   files there are for it; [`files`] has those read again that change.
+//! * [`security`] says what keeps strangers out: [`tls`] around each [`stream`] and [`access`], who may do what, by
+//!   files that are read again when they change ([`files`]). [`door`] is who is let in at a port, [`dial`] how a
+//!   parent is reached. [`limits`] says how much of a node strangers can take, [`descriptors`] how many files
+//!   there are for it.
 //! * [`observe`] says to whom a node reports, [`metrics`] which metrics it has, [`log`] what of it is
 //!   logged; `otlp` sends traces. [`health`] is a root's pulse, and [`dashboard`] makes pictures and
 //!   alerts of metrics.
@@ -21,8 +23,11 @@ pub mod client;
 pub mod dashboard;
 pub mod debugging;
 pub mod descriptors;
+pub mod dial;
 pub mod disk;
+pub mod door;
 pub mod files;
+mod followers;
 pub mod health;
 pub mod http;
 pub mod limits;
@@ -37,11 +42,14 @@ pub mod places;
 pub mod processes;
 mod push;
 pub mod random;
+pub mod security;
 pub mod shutdown;
 pub mod status;
+pub mod stream;
 pub mod systemd;
 pub mod telemetry;
 pub mod terminal;
+pub mod tls;
 pub mod top;
 pub mod vitals;
 

@@ -230,13 +230,23 @@ catalogue! {
     /// Who writes.
     HTTP_WRITING = Metric::gauge("http_writing", "Mutations under way for HTTP clients");
     /// Who found no room.
-    HTTP_CONNECTIONS_REFUSED = Metric::counter("http_connections_refused", "HTTP connections that there was no room for");
+    HTTP_CONNECTIONS_REFUSED = Metric::counter("http_connections_refused", "HTTP connections that were not let in: as many as there may be were there (full), or of that address (address), the TLS handshake went wrong (handshake), took too long (late), or was one of too many (flood)")
+        .by(&["why"]);
+    /// Who else did not come in.
+    FOLLOWER_CONNECTIONS_REFUSED = Metric::counter("follower_connections_refused", "Connections of followers that were not let in, for the same reasons")
+        .by(&["why"]);
     /// Who may not.
     DENIED = Metric::counter("denied", "What was denied to readers, writers and followers, by the role that it takes (observe, follow, mutate, admin) and why: nobody is known (unknown), who is known has not the role (not_allowed), or may not change that state (state)")
         .by(&["what", "why"]);
     /// Who was held back.
     LIMITED = Metric::counter("limited", "Requests and connections that a limit held back, by limit as docs/security.md lists them")
         .by(&["limit"]);
+
+    /// Until when the node is trusted.
+    TLS_EXPIRES = Metric::gauge("tls_certificate_expires_seconds", "Until when the certificate of the node holds, in seconds since 1970; only with TLS");
+    /// What was read again.
+    RELOADS = Metric::counter("reloads", "How often files that had changed were read again (file tls and others) and held from then on (result done) or could not be used, so that what was before holds (result failed)")
+        .by(&["file", "result"]);
 
     /// What observers missed.
     OBSERVER_DROPPED = Metric::counter("observer_dropped", "Events that an observer (log, otlp, debug) had no room for")

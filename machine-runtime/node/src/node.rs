@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use machine_runtime::observe::Observers;
-use machine_runtime::replica::{Bearer, Follower, Link, LinkState, Source, Tcp};
+use machine_runtime::replica::{Follower, Link, LinkState, Source};
 use machine_runtime::{
     DynState, Epoch, Handle, Machine, MutateError, Mutation, Owner, Schema, States, View,
     ViewOptions,
@@ -16,10 +16,12 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use crate::access::Access;
 use crate::debugging::{Debugging, Subject};
+use crate::dial::Dial;
 use crate::disk::{Disk, Opened, Unkept};
-use crate::http::{Guard, Http, Origins};
+use crate::door::{Door, DoorLimits};
+use crate::followers;
+use crate::http::{Guard, Http};
 use crate::limits::Limits;
 use crate::links::{LinkConfig, Links};
 use crate::log;
@@ -27,9 +29,11 @@ use crate::observe::{Exports, ObserveConfig, Observed};
 use crate::otlp::{self, Otlp};
 use crate::outbound;
 use crate::push::Gateway;
+use crate::security::Security;
 use crate::shutdown::Tasks;
 use crate::status::Row;
 use crate::telemetry::Role;
+use crate::tls::Tls;
 use crate::vitals::Vitals;
 
 /// What is wrong with a socket that does not say where it listens.
@@ -51,12 +55,8 @@ pub struct NodeConfig {
     pub link: LinkConfig,
     /// How much of it strangers can take.
     pub limits: Limits,
-    /// Who may do what on it.
-    pub access: Access,
-    /// Whose pages may read it from within a browser.
-    pub origins: Origins,
-    /// The token that it shows its parents.
-    pub token: Bearer,
+    /// What keeps them out.
+    pub security: Security,
     /// To whom it reports.
     pub observe: ObserveConfig,
     /// What the program's exporters have told: those of the log and of spans are of all its nodes.
@@ -81,9 +81,7 @@ impl NodeConfig {
             disk: None,
             link: LinkConfig::default(),
             limits: Limits::default(),
-            access: Access::open(),
-            origins: Origins::default(),
-            token: Bearer::default(),
+            security: Security::default(),
             observe,
             exports: Exports::default(),
             debugging: Debugging::default(),
@@ -200,6 +198,52 @@ pub struct Sockets {
     pub http: Option<TcpListener>,
 }
 
+/// Sends a node's traces to a collector, if one is told.
+fn trace(
+    reports: &Observed,
+    origin: &otlp::Origin<'_>,
+    view: &View<DynState>,
+    tasks: &Tasks,
+) -> anyhow::Result<()> {
+    if let Some(collector) = &reports.config.otlp {
+        let (schema, exports) = (Arc::clone(view.schema()), reports.exports.clone());
+        let otlp = Otlp::new(collector, origin, schema, &reports.observers, exports)?;
+        tasks.spawn(otlp.run(tasks.stopped()));
+    }
+    Ok(())
+}
+
+/// What is at both ports of a node.
+struct Doors<'a> {
+    limits: &'a Limits,
+    tls: Option<Tls>,
+    vitals: &'a Vitals,
+    tasks: &'a Tasks,
+}
+
+impl Doors<'_> {
+    fn open_to_followers(&self, listener: TcpListener, source: &Source, http: &Http) {
+        let limits = DoorLimits::of_followers(self.limits);
+        let stats = http.followers().clone();
+        let door = Door::new(listener, "followers", limits, self.tls.clone(), stats);
+        let served = followers::serve(source.clone(), door, self.tasks.stopped());
+        self.vitals
+            .keep("the side for followers", self.tasks, served);
+    }
+
+    fn open_to_readers(&self, listener: TcpListener, http: &Http) -> anyhow::Result<SocketAddr> {
+        let addr = listener.local_addr().context(NO_ADDRESS)?;
+        let (limits, stats) = (DoorLimits::of_readers(self.limits), http.readers().clone());
+        let door = Door::new(listener, "readers", limits, self.tls.clone(), stats);
+        let (http, stopped) = (http.clone(), self.tasks.stopped());
+        self.vitals
+            .keep("the side for readers", self.tasks, async move {
+                http.serve(door, stopped).await;
+            });
+        Ok(addr)
+    }
+}
+
 /// A running node.
 #[derive(Clone, Debug)]
 pub struct Node {
@@ -224,6 +268,7 @@ impl Node {
         let followers = followers.context(NO_ADDRESS)?.to_string();
         let (name, debugging) = (&config.name, &config.debugging);
         let vitals = Vitals::new(config.disk);
+        let tls = &config.security.tls;
         let (handle, up, parents, observers) = match config.origin {
             Origin::Machine(handle, observers) => {
                 let schema = handle.view().schema();
@@ -240,7 +285,7 @@ impl Node {
                 config.observe.check(&schema)?;
                 let observers = Observers::new();
                 let mut options = config.link.follower(name, &schema)?;
-                options.token = config.token;
+                options.token = config.security.token;
                 options.view.observers = Some(observers.clone());
                 log::attach(&observers, &schema, name, Role::Replicant, tasks);
                 let (_, follower) = Follower::new::<DynState>(schema, options);
@@ -248,7 +293,7 @@ impl Node {
                 let first = parents.first().cloned().unwrap_or_default();
                 let subject = Subject::replicant(name, &first, &handle, &observers);
                 debugging.add(&subject.with_addr(followers));
-                let dialled = parents.iter().map(|addr| Tcp { addr: addr.clone() });
+                let dialled = parents.iter().map(|addr| Dial::new(addr, tls.clone()));
                 let follow = follower.run(dialled.collect(), tasks.stopped());
                 vitals.keep("the side that follows", tasks, follow);
                 (handle, Some(link), parents, observers)
@@ -257,10 +302,11 @@ impl Node {
         let gateway = Gateway::new(&config.observe, name)?;
         let mut observed = Observed::new(config.observe, observers);
         observed.exports = config.exports.of_node();
+        observed.tls.clone_from(tls);
+        observed.reloads = config.security.reloads;
         let reports = observed.clone();
-        let access = config.access.of_node(name);
-        let limits = config.limits;
-        let options = limits.bound(config.link.source(name));
+        let access = config.security.access.of_node(name);
+        let options = config.limits.bound(config.link.source(name));
         let mut source = Source::new(handle.view(), options).with_writes(&handle);
         if !access.is_open() {
             source = source.with_admission(Arc::new(access.clone()));
@@ -274,8 +320,8 @@ impl Node {
         let (link, drain_within) = (links.up.clone(), links.config.drain_within);
         let guard = Guard {
             access,
-            origins: config.origins,
-            limits,
+            origins: config.security.origins,
+            limits: config.limits.clone(),
         };
         let http = Http::new(
             name,
@@ -292,30 +338,23 @@ impl Node {
             let push = gateway.push(client, move || http.metrics(), exports, tasks.stopped());
             tasks.spawn(push);
         }
-        if let Some(collector) = &reports.config.otlp {
-            let origin = otlp::Origin {
-                service: &reports.config.service,
-                node: name,
-                version: config.version,
-                role: if link.is_some() { "replicant" } else { "root" },
-            };
-            let schema = Arc::clone(handle.view().schema());
-            let (observers, exports) = (&reports.observers, reports.exports.clone());
-            let otlp = Otlp::new(collector, &origin, schema, observers, exports)?;
-            tasks.spawn(otlp.run(tasks.stopped()));
-        }
-        let (served, stopped) = (source.clone(), tasks.stopped());
-        vitals.keep("the side for followers", tasks, async move {
-            served.serve(sockets.rpc, stopped).await;
-        });
-        let mut http_addr = None;
-        if let Some(listener) = sockets.http {
-            http_addr = Some(listener.local_addr().context(NO_ADDRESS)?);
-            let (http, stopped) = (http.clone(), tasks.stopped());
-            vitals.keep("the side for readers", tasks, async move {
-                http.serve(listener, stopped).await;
-            });
-        }
+        let origin = otlp::Origin {
+            service: &reports.config.service,
+            node: name,
+            version: config.version,
+            role: if link.is_some() { "replicant" } else { "root" },
+        };
+        trace(&reports, &origin, handle.view(), tasks)?;
+        let doors = Doors {
+            limits: &config.limits,
+            tls: tls.clone(),
+            vitals: &vitals,
+            tasks,
+        };
+        doors.open_to_followers(sockets.rpc, &source, &http);
+        let readers = sockets.http;
+        let http_addr = readers.map(|listener| doors.open_to_readers(listener, &http));
+        let http_addr = http_addr.transpose()?;
         Ok(Self {
             name: config.name,
             handle,

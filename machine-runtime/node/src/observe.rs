@@ -7,10 +7,12 @@ use anyhow::Context;
 use machine_runtime::Schema;
 use machine_runtime::observe::Observers;
 
+use crate::files::Reloads;
 pub use crate::outbound::Exports;
 use crate::outbound::{self, Server, shown};
 use crate::push::Gateway;
 use crate::telemetry::LokiAddr;
+use crate::tls::Tls;
 
 /// The address of a collector of traces.
 const COLLECTOR: &str = "http://localhost:4318";
@@ -104,6 +106,10 @@ pub struct Observed {
     pub observers: Observers,
     /// What has been told other servers.
     pub exports: Exports,
+    /// The TLS that is spoken, if it is.
+    pub tls: Option<Tls>,
+    /// Which files are read again, and how often that was.
+    pub reloads: Vec<Reloads>,
 }
 
 impl Observed {
@@ -113,6 +119,8 @@ impl Observed {
             config,
             observers,
             exports: Exports::default(),
+            tls: None,
+            reloads: Vec::new(),
         }
     }
 }

@@ -5,7 +5,6 @@
 //! process alone, which then tells them.
 
 use std::ffi::OsString;
-use std::net::SocketAddr;
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -17,7 +16,7 @@ use tokio::process::{Child, ChildStdin, Command};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::client;
+use crate::client::{self, Target};
 use crate::metrics::HTTP_REQUESTS;
 use crate::shutdown::Tasks;
 use crate::status::{Lines, Row};
@@ -56,7 +55,7 @@ pub struct NodeProcess {
     /// How many links it is from the root.
     pub tier: u32,
     /// Where it serves readers.
-    pub http: SocketAddr,
+    pub http: Target,
     /// What this program is given to become it.
     pub args: Vec<OsString>,
     /// Whether it has a history on disk, which may take a while to end.
@@ -90,11 +89,11 @@ impl Processes {
         let mut rows = Vec::new();
         let traffic_over = CancellationToken::new();
         for node in nodes {
-            let http = node.http.to_string();
+            let http = node.http.clone();
             let row = Row {
                 name: node.name.clone(),
                 tier: Some(node.tier),
-                http: http.clone(),
+                http: http.to_string(),
                 position: None,
                 digest: 0,
                 age: Duration::ZERO,
@@ -251,14 +250,14 @@ fn ended_how(status: ExitStatus) -> String {
 }
 
 /// Asks a node over and over how it is.
-async fn look_at(addr: &str, row: &Mutex<Row>) {
+async fn look_at(node: &Target, row: &Mutex<Row>) {
     let mut pause = FIRST_LOOK;
     let mut requests = 0;
     for round in 0_u32.. {
-        let mut seen = look(addr).await;
+        let mut seen = look(node).await;
         if let Ok(row) = &mut seen {
             if round % METRICS == 0 {
-                requests = answered(addr).await.unwrap_or(requests);
+                requests = answered(node).await.unwrap_or(requests);
             }
             row.requests = requests;
         }
@@ -287,8 +286,8 @@ async fn look_at(addr: &str, row: &Mutex<Row>) {
     }
 }
 
-async fn look(addr: &str) -> anyhow::Result<Row> {
-    let states = client::get(addr, "/v1/states", "application/json").await?;
+async fn look(node: &Target) -> anyhow::Result<Row> {
+    let states = client::get(node, "/v1/states", "application/json").await?;
     let value: Value = serde_json::from_slice(&states.body)?;
     if let Some(message) = value["error"]["message"].as_str() {
         anyhow::bail!("{message}");
@@ -318,8 +317,8 @@ async fn look(addr: &str) -> anyhow::Result<Row> {
 }
 
 /// How many requests a node has answered.
-async fn answered(addr: &str) -> anyhow::Result<u64> {
-    let metrics = client::get(addr, "/metrics", "text/plain").await?;
+async fn answered(node: &Target) -> anyhow::Result<u64> {
+    let metrics = client::get(node, "/metrics", "text/plain").await?;
     Ok(requests(&String::from_utf8_lossy(&metrics.body)))
 }
 

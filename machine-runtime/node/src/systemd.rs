@@ -13,6 +13,7 @@ use sd_notify::NotifyState;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
+use crate::files;
 use crate::node::Node;
 use crate::shutdown::Tasks;
 
@@ -30,7 +31,7 @@ pub(crate) const VARIABLES: [&str; 3] = [SOCKET, "WATCHDOG_USEC", "WATCHDOG_PID"
 
 /// Tells the service manager how `node` is until `tasks` are stopped, if there is one.
 pub fn tell(node: &Node, tasks: &Tasks) {
-    if std::env::var_os(SOCKET).is_none_or(|socket| socket.is_empty()) {
+    if !is_there() {
         return;
     }
     let manager = Manager {
@@ -41,6 +42,18 @@ pub fn tell(node: &Node, tasks: &Tasks) {
         told: String::new(),
     };
     tasks.spawn(manager.run(tasks.stopped()));
+}
+
+/// Has a reload by a service manager, if there is one, be no end, also where there is nothing to be read
+/// again.
+pub fn outlive_reloads() {
+    if is_there() {
+        files::outlive_hangups();
+    }
+}
+
+fn is_there() -> bool {
+    std::env::var_os(SOCKET).is_some_and(|socket| !socket.is_empty())
 }
 
 /// What the service manager has been told.

@@ -11,7 +11,7 @@ use serde_json::Value;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
-use crate::client;
+use crate::client::{self, Target};
 use crate::metrics::{self, Metric};
 use crate::terminal::Terminal;
 
@@ -22,10 +22,10 @@ const PATIENCE: Duration = Duration::from_millis(900);
 const SPARKS: usize = 16;
 
 /// What a look at nodes is to be like.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, Debug)]
 pub struct Look {
-    /// The HTTP addresses of the nodes.
-    pub nodes: Vec<String>,
+    /// The nodes.
+    pub nodes: Vec<Target>,
     /// Whether those that have never answered are left out: the addresses are a guess.
     pub guessed: bool,
     /// How often they are asked.
@@ -52,7 +52,7 @@ struct Sample {
 /// A node, over time.
 #[derive(Debug)]
 struct Watched {
-    addr: String,
+    target: Target,
     before: Option<Sample>,
     now: Option<Sample>,
     /// Why there is no sample.
@@ -109,7 +109,7 @@ pub struct Doing {
 ///
 /// Nothing is left behind if it is dropped.
 pub async fn show(look: Look) -> anyhow::Result<()> {
-    let mut nodes: Vec<_> = look.nodes.iter().map(|addr| Watched::new(addr)).collect();
+    let mut nodes: Vec<_> = look.nodes.iter().map(Watched::new).collect();
     let mut terminal = Terminal::new();
     let live = terminal.is_live() && !look.once && !look.json;
     let mut next = Instant::now();
@@ -117,7 +117,8 @@ pub async fn show(look: Look) -> anyhow::Result<()> {
     loop {
         ask(&mut nodes).await;
         if nodes.iter().all(|node| node.now.is_none()) && (look.once || round == 0) {
-            anyhow::bail!(Nobody(look.nodes.join(", ")));
+            let nodes: Vec<_> = look.nodes.iter().map(Target::addr).collect();
+            anyhow::bail!(Nobody(nodes.join(", ")));
         }
         let doing = doings(&nodes, look.guessed);
         let shown = nodes.iter().filter(|node| node.is_shown(look.guessed));
@@ -160,8 +161,8 @@ fn print(doing: &[Doing], sparks: &[String], json: bool) -> io::Result<()> {
 async fn ask(nodes: &mut [Watched]) {
     let mut asks = JoinSet::new();
     for (place, node) in nodes.iter().enumerate() {
-        let addr = node.addr.clone();
-        asks.spawn(async move { (place, timeout(PATIENCE, sample(&addr)).await) });
+        let target = node.target.clone();
+        asks.spawn(async move { (place, timeout(PATIENCE, sample(&target)).await) });
     }
     while let Some(Ok((place, asked))) = asks.join_next().await {
         let node = &mut nodes[place];
@@ -180,8 +181,8 @@ async fn ask(nodes: &mut [Watched]) {
     }
 }
 
-async fn sample(addr: &str) -> anyhow::Result<Sample> {
-    let answer = client::get(addr, "/metrics", "text/plain").await?;
+async fn sample(node: &Target) -> anyhow::Result<Sample> {
+    let answer = client::get(node, "/metrics", "text/plain").await?;
     let metrics = Readings::read(&String::from_utf8_lossy(&answer.body));
     anyhow::ensure!(
         metrics.one(&metrics::TIER).is_some() || metrics.one(&metrics::STALE).is_some(),
@@ -189,7 +190,7 @@ async fn sample(addr: &str) -> anyhow::Result<Sample> {
     );
     let mut error = None;
     if metrics.one(&metrics::EXCEPTION) == Some(1.0) {
-        let answer = client::get(addr, "/v1/states/Exception", "application/json").await?;
+        let answer = client::get(node, "/v1/states/Exception", "application/json").await?;
         let value: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
         let payload = &value["payload"];
         let message = payload["message"].as_str().or(payload.as_str());
@@ -273,9 +274,9 @@ fn unescaped(text: &str) -> Option<(String, &str)> {
 }
 
 impl Watched {
-    fn new(addr: &str) -> Self {
+    fn new(target: &Target) -> Self {
         Self {
-            addr: addr.to_owned(),
+            target: target.clone(),
             before: None,
             now: None,
             why: String::new(),
@@ -317,8 +318,8 @@ impl Watched {
         };
         let role = known(&metrics::STALE, "role").filter(|_| self.now.is_some());
         Doing {
-            node: known(&metrics::STALE, "machine").unwrap_or_else(|| self.addr.clone()),
-            http: self.addr.clone(),
+            node: known(&metrics::STALE, "machine").unwrap_or_else(|| self.target.to_string()),
+            http: self.target.to_string(),
             role: role.unwrap_or_else(|| "down".to_owned()),
             tier: last
                 .and_then(|last| last.metrics.one(&metrics::TIER))
@@ -541,7 +542,7 @@ mod tests {
     }
 
     fn watched(addr: &str, before: Option<Sample>, now: Option<Sample>) -> Watched {
-        let mut watched = Watched::new(addr);
+        let mut watched = Watched::new(&Target::new(addr));
         watched.lags = [Some(0.0), Some(0.02), None, Some(9.0)].into();
         watched.before = before;
         watched.now = now;

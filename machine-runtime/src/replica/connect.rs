@@ -13,6 +13,12 @@ pub trait Connect: Send + 'static {
 
     /// Opens a connection. It is dropped where that takes longer than the follower waits.
     fn connect(&mut self) -> impl Future<Output = io::Result<Self::Io>> + Send;
+
+    /// Resolves once a new connection would be made otherwise than the last one: then that is dropped. It
+    /// never does unless told otherwise.
+    fn changed(&self) -> impl Future<Output = ()> + Send + 'static + use<Self> {
+        std::future::pending()
+    }
 }
 
 /// Connects over TCP.

@@ -50,6 +50,7 @@ impl Node {
             format!("--addr={}", rpc(name)),
             format!("--http-addr={http}"),
             "--log=info".to_owned(),
+            "--insecure-plaintext".to_owned(),
         ];
         if !parents.is_empty() {
             let parents: Vec<_> = parents.iter().map(|parent| rpc(parent)).collect();

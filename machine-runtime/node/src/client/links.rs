@@ -6,15 +6,15 @@ use std::time::Duration;
 use anyhow::Context;
 use serde_json::Value;
 
-use super::{checked, ended, get, print};
+use super::{Target, checked, ended, get, print};
 
-/// Prints how the node at `addr` is linked; `json`: as the node writes it.
+/// Prints how `node` is linked; `json`: as the node writes it.
 ///
 /// # Errors
 ///
 /// [`Unreachable`](super::Unreachable), or what the node said.
-pub async fn print_links(addr: &str, json: bool) -> anyhow::Result<()> {
-    let answer = checked(get(addr, "/v1/links", "application/json").await?)?;
+pub async fn print_links(node: &Target, json: bool) -> anyhow::Result<()> {
+    let answer = checked(get(node, "/v1/links", "application/json").await?)?;
     let text = String::from_utf8_lossy(&answer.body);
     if json {
         print(&ended(&text))?;

@@ -13,7 +13,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use tokio::time::timeout;
 
-use super::{Answer, PATIENCE, connect, ended, late, print, said, whole};
+use super::{Answer, PATIENCE, Target, connect, ended, late, print, said, whole};
 
 /// A mutation to ask a node for.
 #[derive(Clone, Debug)]
@@ -50,13 +50,13 @@ pub struct Unknown {
     key: String,
 }
 
-/// Has the node at `addr` pass a mutation on to the root and prints what came of it; `json`: as the
+/// Has `node` pass a mutation on to the root and prints what came of it; `json`: as the
 /// node writes it.
 ///
 /// # Errors
 ///
 /// [`Canceled`], [`NoRoot`], [`Unknown`], [`Unreachable`](super::Unreachable), or what the node said.
-pub async fn mutate(addr: &str, wanted: Wanted<'_>, json: bool) -> anyhow::Result<()> {
+pub async fn mutate(node: &Target, wanted: Wanted<'_>, json: bool) -> anyhow::Result<()> {
     let made_up = wanted.key.is_none().then(made_up);
     let key = made_up.as_deref().or(wanted.key).unwrap_or_default();
     let body = body(&wanted, key)?;
@@ -66,10 +66,9 @@ pub async fn mutate(addr: &str, wanted: Wanted<'_>, json: bool) -> anyhow::Resul
         why: error.to_string(),
         key: key.to_owned(),
     };
-    let (mut sender, _connection) = connect(addr).await?;
-    let mut request = Request::post(path)
-        .header(hyper::header::HOST, addr)
-        .header(CONTENT_TYPE, "application/json");
+    let (mut sender, _connection) = connect(node).await?;
+    let request = Request::post(path).header(CONTENT_TYPE, "application/json");
+    let mut request = node.request(request);
     if let Some(trace) = wanted.trace {
         request = request.header("traceparent", trace.to_string());
     }
@@ -80,7 +79,7 @@ pub async fn mutate(addr: &str, wanted: Wanted<'_>, json: bool) -> anyhow::Resul
     });
     let answer = answer
         .await
-        .map_err(|_elapsed| unknown(&late(addr, patience)))?;
+        .map_err(|_elapsed| unknown(&late(node, patience)))?;
     let answer = answer.map_err(|error| unknown(&format_args!("{error:#}")))?;
     let text = String::from_utf8_lossy(&answer.body);
     let value: Value = serde_json::from_slice(&answer.body).unwrap_or_default();

@@ -24,6 +24,7 @@ use tokio::time::timeout;
 use super::problem::Problem;
 use super::traffic::{Route, Traffic};
 use crate::limits::{Limit, Limited, Limits};
+use crate::stream::Stream;
 
 /// The shortest buffer that hyper takes.
 const LEAST_BUFFER: usize = 8 * 1024;
@@ -158,9 +159,8 @@ impl Bounds {
 }
 
 /// Answers what comes over `stream` until either side ends it.
-pub(super) async fn serve<T, S, B>(stream: T, service: S, control: Arc<Control>, bounds: &Bounds)
+pub(super) async fn serve<S, B>(stream: Stream, service: S, control: Arc<Control>, bounds: &Bounds)
 where
-    T: AsyncRead + AsyncWrite + Unpin + 'static,
     S: Service<Request<Incoming>, Response = hyper::Response<B>, Error = Infallible>,
     B: Body + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -212,7 +212,7 @@ where
 }
 
 /// Tells the sender of what is no request why there is no answer, and closes.
-async fn refuse<T: AsyncRead + AsyncWrite + Unpin>(mut stream: T, problem: &Problem) {
+async fn refuse(mut stream: Stream, problem: &Problem) {
     // Who does not read it does not get it.
     let _ = timeout(LAST_WORD, async {
         stream.write_all(&problem.to_bytes()).await?;
@@ -225,8 +225,8 @@ async fn refuse<T: AsyncRead + AsyncWrite + Unpin>(mut stream: T, problem: &Prob
 
 /// A stream that notes how far its connection is. It looks at the first line of each request, as far as that
 /// comes on its own.
-struct Noted<T> {
-    stream: T,
+struct Noted {
+    stream: Stream,
     control: Arc<Control>,
     line_bytes: usize,
     /// How many bytes of a head have come.
@@ -239,7 +239,7 @@ struct Noted<T> {
     wrong: Option<Wrong>,
 }
 
-impl<T> Noted<T> {
+impl Noted {
     /// Notes bytes that came in.
     fn came(&mut self, bytes: &[u8]) -> io::Result<()> {
         match self.control.phase() {
@@ -299,7 +299,7 @@ impl<T> Noted<T> {
     }
 }
 
-impl<T: AsyncRead + Unpin> AsyncRead for Noted<T> {
+impl AsyncRead for Noted {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -314,7 +314,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Noted<T> {
     }
 }
 
-impl<T: AsyncWrite + Unpin> AsyncWrite for Noted<T> {
+impl AsyncWrite for Noted {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -351,8 +351,12 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Noted<T> {
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
-    /// Nothing: the stream is closed right after it, which says as much.
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// Nothing without TLS: the stream is closed right after it, which says as much. Within TLS that could be
+    /// anybody's doing.
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.stream.is_tls() {
+            return Pin::new(&mut self.stream).poll_shutdown(cx);
+        }
         Poll::Ready(Ok(()))
     }
 }

@@ -20,6 +20,7 @@ use prometheus_client::registry::Registry;
 
 use crate::access::Denials;
 use crate::disk::Disk;
+use crate::door::{DoorStats, Shut};
 use crate::limits::{Limit, Limited};
 use crate::links::Links;
 use crate::metrics::{self as catalogue, COMMON, Metric, PREFIX};
@@ -210,6 +211,7 @@ impl Collector for Now {
         figures.write_freshness(snapshot.as_deref(), out)?;
         figures.write_links(out)?;
         figures.write_traffic(&self.timings, out)?;
+        figures.write_security(out)?;
         figures.write_reports(out)
     }
 }
@@ -394,7 +396,6 @@ impl Figures {
         ] {
             out.one(metric, traffic.gauge(gauge))?;
         }
-        out.one(&catalogue::HTTP_CONNECTIONS_REFUSED, traffic.refused())?;
         let denied = self.denials.read();
         let denied = denied.map(|(what, why, count)| ([what.name(), why.name()], count));
         out.each(&catalogue::DENIED, denied)?;
@@ -407,7 +408,26 @@ impl Figures {
             };
             ([limit.name()], count)
         });
-        out.each(&catalogue::LIMITED, limited)
+        out.each(&catalogue::LIMITED, limited)?;
+        let shut = |door: &DoorStats| Shut::ALL.map(|why| ([why.name()], door.shut(why)));
+        out.each(&catalogue::HTTP_CONNECTIONS_REFUSED, shut(&traffic.readers))?;
+        out.each(
+            &catalogue::FOLLOWER_CONNECTIONS_REFUSED,
+            shut(&traffic.followers),
+        )
+    }
+
+    fn write_security(&self, out: &mut Writer<'_>) -> fmt::Result {
+        if let Some(tls) = &self.observed.tls {
+            let expires = tls.expires().duration_since(UNIX_EPOCH);
+            let expires = expires.unwrap_or_default();
+            out.real(&catalogue::TLS_EXPIRES, expires.as_secs_f64())?;
+        }
+        let reloads = self.observed.reloads.iter().flat_map(|reloads| {
+            let counts = reloads.read();
+            counts.map(|(result, count)| ([reloads.what(), result], count))
+        });
+        out.each(&catalogue::RELOADS, reloads)
     }
 
     fn write_reports(&self, out: &mut Writer<'_>) -> fmt::Result {

@@ -176,16 +176,12 @@ impl Site {
             return Ok(());
         }
         let role = role.unwrap_or(Role::Observe);
-        match known.filter(|client| !client.is_anonymous()) {
-            Some(client) => {
-                self.deny(asker, role, Why::NotAllowed, route);
-                Err(Problem::forbidden(client.name(), role.name()))
-            }
-            None => {
-                self.deny(asker, role, Why::Unknown, route);
-                Err(Problem::unauthenticated(role.name()))
-            }
+        if let Some(client) = known.filter(|client| !client.is_anonymous()) {
+            self.deny(asker, role, Why::NotAllowed, route);
+            return Err(Problem::forbidden(client.name(), role.name()));
         }
+        self.deny(asker, role, Why::Unknown, route);
+        Err(Problem::unauthenticated(role.name()))
     }
 
     /// Whether who asks for a mutation, which they may ask for, may call its states and give them payloads.

@@ -13,6 +13,7 @@ use serde::Serialize;
 use warp::reply::Response;
 
 use super::render::json_line;
+use crate::door::{DoorLimits, Shut};
 use crate::limits::{Limit, Limits};
 
 /// Why a request is not answered as it was meant.
@@ -365,8 +366,14 @@ impl Problem {
     }
 
     /// There is no room for the connection.
-    pub(super) fn overloaded(most: usize) -> Self {
-        let message = format!("this node has {most} connections, its most");
+    pub(super) fn overloaded(why: Shut, limits: &DoorLimits) -> Self {
+        let message = if why == Shut::Address {
+            let most = limits.per_address;
+            format!("this node has {most} connections from your address, its most")
+        } else {
+            let most = limits.connections;
+            format!("this node has {most} connections, its most")
+        };
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", message)
     }
 

@@ -4,7 +4,6 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::future::{Future, Ready, ready};
-use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,10 +13,9 @@ use hyper::Request;
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{CONNECTION, HeaderValue};
 use hyper::service::Service;
-use rustix::net::sockopt::set_tcp_nodelay;
-use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use warp::Filter as _;
 use warp::reply::Response;
@@ -30,9 +28,11 @@ use super::permit::{self, Gate};
 use super::problem::Problem;
 use super::routes::{self, Call, Usual, Wishes};
 use super::traffic::Gauge;
+use crate::door::{Arrival, Door, DoorLimits, Shut};
 use crate::limits::Limit;
+use crate::tls::Tls;
 
-/// How many more are told that there is no room; the rest is closed without a word.
+/// How many are told at a time that there is no room; the rest is closed without a word.
 const MOST_REFUSALS: usize = 64;
 
 /// How often the server looks at its connections.
@@ -42,8 +42,8 @@ const LOOK: Duration = Duration::from_secs(1);
 /// not read its answer is not waited for.
 const LAST_ANSWERS: Duration = Duration::from_millis(400);
 
-/// How long `accept` rests after an error, such as too many open files.
-const ACCEPT_REST: Duration = Duration::from_millis(100);
+/// How long connections that came in by other certificates may take over what they are answering.
+const OUTDATED: Duration = Duration::from_secs(5);
 
 /// A site while it is served.
 struct Serving {
@@ -51,14 +51,10 @@ struct Serving {
     stopping: CancellationToken,
 }
 
-/// Serves `site` on `listener` until `stop` resolves, and a little longer for the last answers.
-pub(super) async fn serve(site: &Arc<Site>, listener: TcpListener, stop: impl Future<Output = ()>) {
+/// Serves `site` to whoever comes in at `door` until `stop` resolves, and a little longer for the last
+/// answers.
+pub(super) async fn serve(site: &Arc<Site>, mut door: Door, stop: impl Future<Output = ()>) {
     let mut stop = pin!(stop);
-    // Without it a small answer may wait for the client's acknowledgement of the one before. What
-    // is accepted inherits it.
-    if let Err(error) = set_tcp_nodelay(&listener, true) {
-        tracing::warn!(%error, "answers may be late");
-    }
     // Once the node leaves nobody waits here any more, though all else is served until it stops.
     let stopping = site.vitals.leaving().clone();
     let serving = Arc::new(Serving {
@@ -71,66 +67,97 @@ pub(super) async fn serve(site: &Arc<Site>, listener: TcpListener, stop: impl Fu
         limited: site.limited.clone(),
         traffic: Arc::clone(&site.traffic),
     });
-    let most = site.limits.connections;
     let mut connections = Connections::default();
+    let mut generations = door.tls().map(Tls::changes);
+    let mut outdated = None;
     let mut look = interval(LOOK);
     // Who was not served because nobody was is not quiet.
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        let accepted = tokio::select! {
+        let arrival = tokio::select! {
             () = &mut stop => break,
-            accepted = listener.accept() => accepted,
+            arrival = door.next() => arrival,
             () = connections.one_ended() => continue,
             _ = look.tick() => {
                 connections.close_quiet(&bounds);
                 continue;
             }
-        };
-        let (stream, addr) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) if is_of_connection(&error) => continue,
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept readers");
-                sleep(ACCEPT_REST).await;
+            () = changed(&mut generations) => {
+                connections.end_outdated(generations.as_ref());
+                outdated = outdated.or(Some(Instant::now() + OUTDATED));
+                continue;
+            }
+            () = sleep_until(outdated.unwrap_or_else(Instant::now)), if outdated.is_some() => {
+                connections.abort_outdated(generations.as_ref());
+                outdated = None;
                 continue;
             }
         };
         connections.forget_ended();
-        let bounds = Arc::clone(&bounds);
-        if connections.len() < most {
-            let (site, routes) = (Arc::clone(site), RefCell::new(service.clone()));
-            let gate = Gate::new(&site.access, Arc::default(), Some(addr.ip()));
-            let inside = site.traffic.enter(Gauge::Connections);
-            connections.spawn(|control| async move {
-                let service = PerConnection {
-                    site,
-                    gate,
-                    control: Arc::clone(&control),
-                    client: Client::at(addr.ip()),
-                    routes,
-                };
-                connection::serve(stream, service, control, &bounds).await;
-                drop(inside);
-            });
-        } else {
-            site.traffic.count_refused();
-            if connections.len() < most + MOST_REFUSALS {
-                connections.spawn(|control| async move {
-                    connection::serve(stream, Refusal { most }, control, &bounds).await;
+        match arrival {
+            Arrival::Visitor(visitor) => {
+                let (site, routes) = (Arc::clone(site), RefCell::new(service.clone()));
+                let inside = site.traffic.enter(Gauge::Connections);
+                let (generation, bounds) = (visitor.generation, Arc::clone(&bounds));
+                let gate = Gate::new(&site.access, visitor.names, Some(visitor.addr));
+                let client = Client::at(visitor.addr);
+                connections.spawn(generation, move |control| async move {
+                    let service = PerConnection {
+                        site,
+                        gate,
+                        control: Arc::clone(&control),
+                        client,
+                        routes,
+                    };
+                    connection::serve(visitor.stream, service, control, &bounds).await;
+                    drop((inside, visitor.room));
                 });
+                if generations
+                    .as_ref()
+                    .is_some_and(|now| *now.borrow() != generation)
+                {
+                    // The files changed while hands were shaken.
+                    connections.end_outdated(generations.as_ref());
+                    outdated = outdated.or(Some(Instant::now() + OUTDATED));
+                }
+            }
+            Arrival::TooMany(stream, why) => {
+                if connections.refusals < MOST_REFUSALS {
+                    let limits = *door.limits();
+                    let bounds = Arc::clone(&bounds);
+                    connections.refuse(move |control| async move {
+                        let refusal = Refusal { why, limits };
+                        connection::serve(stream.into(), refusal, control, &bounds).await;
+                    });
+                }
             }
         }
     }
-    drop(listener);
+    drop(door);
     site.vitals.leave();
     connections.end().await;
 }
+
+/// Waits until the certificates are others; for ever without any.
+async fn changed(generations: &mut Option<Generations>) {
+    if let Some(generations) = generations
+        && generations.changed().await.is_ok()
+    {
+        return;
+    }
+    std::future::pending::<()>().await;
+}
+
+/// Counts how often the certificates were read again.
+type Generations = watch::Receiver<u64>;
 
 /// The connections there are. Those that are left when it drops are aborted.
 #[derive(Default)]
 struct Connections {
     tasks: JoinSet<()>,
     watched: HashMap<Id, Watched>,
+    /// How many of them are told that there is no room.
+    refusals: usize,
 }
 
 /// A connection as the server sees it.
@@ -142,14 +169,27 @@ struct Watched {
     since: Instant,
     /// Since when a head is on its way, if one is.
     head: Option<Instant>,
+    /// Of which generation the certificates were that it came in by; None for one that is refused.
+    generation: Option<u64>,
 }
 
 impl Connections {
-    fn len(&self) -> usize {
-        self.watched.len()
+    fn spawn<F>(&mut self, generation: u64, serve: impl FnOnce(Arc<Control>) -> F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.add(Some(generation), serve);
     }
 
-    fn spawn<F>(&mut self, serve: impl FnOnce(Arc<Control>) -> F)
+    fn refuse<F>(&mut self, serve: impl FnOnce(Arc<Control>) -> F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.refusals += 1;
+        self.add(None, serve);
+    }
+
+    fn add<F>(&mut self, generation: Option<u64>, serve: impl FnOnce(Arc<Control>) -> F)
     where
         F: Future<Output = ()> + Send + 'static,
     {
@@ -161,6 +201,7 @@ impl Connections {
             activity: 0,
             since: Instant::now(),
             head: None,
+            generation,
         };
         self.watched.insert(task.id(), watched);
     }
@@ -185,7 +226,34 @@ impl Connections {
 
     fn forget(&mut self, ended: &Result<(Id, ()), JoinError>) {
         let id = ended.as_ref().map_or_else(JoinError::id, |(id, ())| *id);
-        self.watched.remove(&id);
+        let watched = self.watched.remove(&id);
+        if watched.is_some_and(|watched| watched.generation.is_none()) {
+            self.refusals -= 1;
+        }
+    }
+
+    /// Those that came in by other certificates than those that hold now.
+    fn outdated<'a>(
+        &'a self,
+        generations: Option<&Generations>,
+    ) -> impl Iterator<Item = &'a Watched> + use<'a> {
+        let now = generations.map(|now| *now.borrow());
+        let watched = self.watched.values();
+        watched.filter(move |watched| watched.generation.is_some() && watched.generation != now)
+    }
+
+    /// Has them end after what they are answering.
+    fn end_outdated(&self, generations: Option<&Generations>) {
+        for watched in self.outdated(generations) {
+            watched.control.end();
+        }
+    }
+
+    /// Ends those of them that are left.
+    fn abort_outdated(&self, generations: Option<&Generations>) {
+        for watched in self.outdated(generations) {
+            watched.task.abort();
+        }
     }
 
     /// Closes those on which nothing has happened for some time: who asks nothing, or does not read its
@@ -248,15 +316,6 @@ fn answer(
         };
         site.finish(response, origin.as_ref())
     }))
-}
-
-/// Whether an error of `accept` concerns the one connection only.
-fn is_of_connection(error: &io::Error) -> bool {
-    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
-    matches!(
-        error.kind(),
-        ConnectionAborted | ConnectionRefused | ConnectionReset
-    )
 }
 
 /// A mutation under way.
@@ -322,9 +381,10 @@ where
     }
 }
 
-/// Answers everything with the word that there is no room for more than so many.
+/// Answers everything with the word that there is no room.
 struct Refusal {
-    most: usize,
+    why: Shut,
+    limits: DoorLimits,
 }
 
 impl Service<Request<Incoming>> for Refusal {
@@ -333,7 +393,7 @@ impl Service<Request<Incoming>> for Refusal {
     type Future = Ready<Result<Response, Infallible>>;
 
     fn call(&self, _: Request<Incoming>) -> Self::Future {
-        let mut response = Problem::overloaded(self.most).into_response();
+        let mut response = Problem::overloaded(self.why, &self.limits).into_response();
         response
             .headers_mut()
             .insert(CONNECTION, HeaderValue::from_static("close"));
@@ -344,7 +404,7 @@ impl Service<Request<Incoming>> for Refusal {
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    use tokio::net::TcpStream;
+    use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
     use crate::limits::{Limited, Limits};
@@ -365,8 +425,10 @@ mod tests {
             limited: Limited::default(),
             traffic: Arc::default(),
         };
-        let refusal = Refusal { most: 8192 };
-        connection::serve(stream, refusal, Arc::default(), &bounds).await;
+        let limits = DoorLimits::of_readers(&Limits::default());
+        let why = Shut::Full;
+        let refusal = Refusal { why, limits };
+        connection::serve(stream.into(), refusal, Arc::default(), &bounds).await;
         let mut answer = String::new();
         client.read_to_string(&mut answer).await.unwrap();
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
@@ -378,7 +440,7 @@ mod tests {
         ] {
             assert!(head.contains(header), "{head}");
         }
-        let message = "this node has 8192 connections, its most";
+        let message = "this node has 16384 connections, its most";
         let expected = format!(
             "{{\"error\":{{\"code\":\"overloaded\",\"message\":\"{message}\",\"allowed\":[]}}}}\n"
         );

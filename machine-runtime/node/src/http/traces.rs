@@ -205,8 +205,7 @@ mod tests {
                 request = request.header(&TRACEPARENT, *value);
             }
             let request = request.body(Full::new(Bytes::from(body))).unwrap();
-            let wishes =
-                Wishes::read(&request, &Client::Others);
+            let wishes = Wishes::read(&request, &Client::Others);
             let response = self.site.write(request, &wishes, None).await;
             let named = response.headers().get(&TRACEPARENT);
             let named = named.map(|value| value.to_str().unwrap().parse().unwrap());

@@ -9,6 +9,8 @@ use machine_runtime::TraceContext;
 use machine_runtime::observe::{Histogram, HistogramRead};
 use tokio::sync::Notify;
 
+use crate::door::DoorStats;
+
 /// What requests are counted by.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Route {
@@ -113,18 +115,22 @@ pub(super) struct Traffic {
     gauges: [AtomicU64; 4],
     /// Announces that no mutation is under way any more.
     written: Notify,
-    refused: AtomicU64,
+    /// Who was not let in.
+    pub(super) readers: DoorStats,
+    /// The same at the side for followers.
+    pub(super) followers: DoorStats,
 }
 
 impl Default for Traffic {
     fn default() -> Self {
-        let (answers, gauges, refused) = Default::default();
+        let (answers, gauges, readers, followers) = Default::default();
         Self {
             answers,
             times: Route::ALL.map(|_| Histogram::new(&BOUNDS)),
             gauges,
             written: Notify::new(),
-            refused,
+            readers,
+            followers,
         }
     }
 }
@@ -207,15 +213,6 @@ impl Traffic {
             }
             written.await;
         }
-    }
-
-    pub(super) fn count_refused(&self) {
-        self.refused.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// How many connections there was no room for.
-    pub(super) fn refused(&self) -> u64 {
-        self.refused.load(Ordering::Relaxed)
     }
 }
 

@@ -284,9 +284,13 @@ async fn open<C: Connect>(
     index: usize,
     dial: &Dial,
 ) -> Result<Opened, Lost> {
-    let dialled = timeout(CONNECT, async { connect.lock().await.connect().await });
-    let io = match dialled.await {
-        Ok(Ok(io)) => io,
+    let dialled = timeout(CONNECT, async {
+        let mut connect = connect.lock().await;
+        let io = connect.connect().await?;
+        Ok((io, connect.changed()))
+    });
+    let (io, changed) = match dialled.await {
+        Ok(Ok(dialled)) => dialled,
         Ok(Err(error)) => return Err(Lost::Connect(error)),
         Err(_elapsed) => return Err(Lost::Timeout),
     };
@@ -307,7 +311,12 @@ async fn open<C: Connect>(
         index,
         client: Caller::new(new.client),
         dispatch: Box::pin(async move {
-            match dispatch.await {
+            let ended = tokio::select! {
+                biased;
+                ended = dispatch => ended,
+                () = changed => return "what it was made with has changed".to_owned(),
+            };
+            match ended {
                 Ok(()) => "closed by the parent".to_owned(),
                 Err(error) => error.to_string(),
             }

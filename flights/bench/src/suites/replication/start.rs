@@ -6,6 +6,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
+use machine_node::client::Target;
 use machine_node::places::places;
 use machine_node::processes::{NodeProcess, Processes};
 use machine_node::shutdown::{PATIENCE, Tasks, input_ends};
@@ -111,7 +112,7 @@ pub(crate) async fn run_tree() -> anyhow::Result<()> {
         NodeProcess {
             name: place.name.clone(),
             tier: place.tier,
-            http: at[1],
+            http: Target::new(at[1].to_string()),
             args,
             on_disk: false,
         }
