@@ -3,13 +3,13 @@
 
 use crate::metrics::{
     BUILD_INFO, CANCELLATIONS, CONNECTS, DELTAS, DENIED, DRAINING, ERRORS, EXCEPTION, EXPORTED,
-    FOLLOWER_LAG, FOLLOWERS, FOLLOWERS_DROPPED, FOLLOWERS_REFUSED, HANDLER_SECONDS,
-    HTTP_CONNECTIONS, HTTP_CONNECTIONS_REFUSED, HTTP_EVENT_STREAMS, HTTP_REQUESTS, HTTP_SECONDS,
-    HTTP_WAITING, HTTP_WRITING, LAG_SECONDS, LINK_RECEIVED_BYTES, LINK_SENT_BYTES, LINK_UP,
-    NODE_INFO, OBSERVER_DROPPED, PARENT_MOVES, QUEUE_DEPTH, QUEUE_LIMIT, QUEUE_REFUSALS, RESYNCS,
-    REVISION, RING_BYTES, RING_DELTAS, SNAPSHOTS, STALE, START_TIME, STATE_ACTIVE, STATES,
-    STATES_ACTIVE, STORE_COMMIT_SECONDS, STORE_COMMITS, STORE_COMMITTING, STORE_WAITING,
-    STORE_WRITTEN_BYTES, TICKS, TIER, TRANSITION_SECONDS, TRANSITIONS,
+    FOLLOWER_CONNECTIONS_REFUSED, FOLLOWER_LAG, FOLLOWERS, FOLLOWERS_DROPPED, FOLLOWERS_REFUSED,
+    HANDLER_SECONDS, HTTP_CONNECTIONS, HTTP_CONNECTIONS_REFUSED, HTTP_EVENT_STREAMS, HTTP_REQUESTS,
+    HTTP_SECONDS, HTTP_WAITING, HTTP_WRITING, LAG_SECONDS, LINK_RECEIVED_BYTES, LINK_SENT_BYTES,
+    LINK_UP, NODE_INFO, OBSERVER_DROPPED, PARENT_MOVES, QUEUE_DEPTH, QUEUE_LIMIT, QUEUE_REFUSALS,
+    RELOADS, RESYNCS, REVISION, RING_BYTES, RING_DELTAS, SNAPSHOTS, STALE, START_TIME,
+    STATE_ACTIVE, STATES, STATES_ACTIVE, STORE_COMMIT_SECONDS, STORE_COMMITS, STORE_COMMITTING,
+    STORE_WAITING, STORE_WRITTEN_BYTES, TICKS, TIER, TLS_LEFT, TRANSITION_SECONDS, TRANSITIONS,
 };
 
 use machine_runtime::STALE_AFTER;
@@ -361,7 +361,11 @@ fn replication() -> Vec<Panel> {
             Panel::lines("Followers", "none")
                 .ask("{{machine}}", FOLLOWERS.max(&["machine"]))
                 .ask("refused", FOLLOWERS_REFUSED.shown().increase(&[]))
-                .ask("dropped", FOLLOWERS_DROPPED.shown().increase(&[])),
+                .ask("dropped", FOLLOWERS_DROPPED.shown().increase(&[]))
+                .ask(
+                    "not let in: {{why}}",
+                    FOLLOWER_CONNECTIONS_REFUSED.shown().increase(&["why"]),
+                ),
         ),
         third(
             Panel::lines("Revisions that followers have not asked beyond", "none").ask(
@@ -405,10 +409,13 @@ fn http() -> Vec<Panel> {
         third(
             Panel::lines("Connections", "none")
                 .ask("{{machine}}", HTTP_CONNECTIONS.max(&["machine"]))
-                .ask("refused", HTTP_CONNECTIONS_REFUSED.shown().increase(&[]))
                 .ask(
                     "denied: {{what}}, {{why}}",
                     DENIED.shown().increase(&["what", "why"]),
+                )
+                .ask(
+                    "not let in: {{why}}",
+                    HTTP_CONNECTIONS_REFUSED.shown().increase(&["why"]),
                 ),
         ),
         third(
@@ -432,6 +439,12 @@ fn observation() -> Vec<Panel> {
         Panel::lines("What exporters told", "ops").ask(
             "{{exporter}} {{result}}",
             EXPORTED.rate(&["exporter", "result"]),
+        ),
+        Panel::lines("How long certificates hold yet", "s")
+            .ask("{{machine}}", TLS_LEFT.max(&["machine"])),
+        Panel::lines("Files that were read again", "none").ask(
+            "{{file}} {{result}}",
+            RELOADS.shown().increase(&["file", "result"]),
         ),
     ]
 }

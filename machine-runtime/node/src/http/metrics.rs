@@ -186,6 +186,9 @@ struct Timing {
     read: HistogramRead,
 }
 
+/// The files that may be read again.
+const WATCHED: [&str; 1] = ["tls"];
+
 /// The figures when they are asked for.
 #[derive(Debug)]
 struct Now {
@@ -419,14 +422,15 @@ impl Figures {
 
     fn write_security(&self, out: &mut Writer<'_>) -> fmt::Result {
         if let Some(tls) = &self.observed.tls {
-            let expires = tls.expires().duration_since(UNIX_EPOCH);
-            let expires = expires.unwrap_or_default();
-            out.real(&catalogue::TLS_EXPIRES, expires.as_secs_f64())?;
+            let left = tls.expires().duration_since(SystemTime::now());
+            out.real(&catalogue::TLS_LEFT, left.unwrap_or_default().as_secs_f64())?;
         }
-        let reloads = self.observed.reloads.iter().flat_map(|reloads| {
-            let counts = reloads.read();
-            counts.map(|(result, count)| ([reloads.what(), result], count))
-        });
+        let mut reloads = BTreeMap::from(WATCHED.map(|file| (file, [("done", 0), ("failed", 0)])));
+        let read = self.observed.reloads.iter();
+        reloads.extend(read.map(|reloads| (reloads.what(), reloads.read())));
+        let reloads = reloads
+            .into_iter()
+            .flat_map(|(file, counts)| counts.map(|(result, count)| ([file, result], count)));
         out.each(&catalogue::RELOADS, reloads)
     }
 
