@@ -17,7 +17,7 @@ use rcgen::{
 
 use crate::cli::Usage;
 
-/// What the authority is called.
+/// What authorities are called, before what tells them apart.
 const AUTHORITY: &str = "flights certs";
 
 /// How long an authority holds.
@@ -168,11 +168,11 @@ fn authority(folder: &Path) -> anyhow::Result<(Issuer<'static, KeyPair>, bool)> 
             let text = text.with_context(|| format!("cannot read {}", key.display()))?;
             let pair = KeyPair::from_pem(&text);
             let pair = pair.map_err(|error| Usage(format!("{}: {error}", key.display())))?;
-            Ok((Issuer::new(authority_params(), pair), false))
+            Ok((Issuer::new(authority_params(&pair), pair), false))
         }
         (false, false) => {
             let pair = KeyPair::generate()?;
-            let params = authority_params();
+            let params = authority_params(&pair);
             let made = params.self_signed(&pair)?;
             write(&key, &pair.serialize_pem(), 0o600)?;
             write(&cert, &made.pem(), 0o644)?;
@@ -194,9 +194,14 @@ fn authority(folder: &Path) -> anyhow::Result<(Issuer<'static, KeyPair>, bool)> 
     }
 }
 
-fn authority_params() -> CertificateParams {
+/// What the authority with this key is like. Of two, one is not taken for the other.
+fn authority_params(key: &KeyPair) -> CertificateParams {
     let mut params = CertificateParams::default();
-    params.distinguished_name = called(AUTHORITY);
+    let id = params.key_identifier(key).into_iter().take(4);
+    let name = id.fold(format!("{AUTHORITY} "), |name, byte| {
+        name + &format!("{byte:02x}")
+    });
+    params.distinguished_name = called(&name);
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     hold(&mut params, AUTHORITY_DAYS);

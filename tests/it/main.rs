@@ -38,6 +38,8 @@ mod top;
 mod tower;
 // What an OpenTelemetry collector is told of mutations.
 mod traces;
+// Nodes that speak TLS, and what keeps strangers out.
+mod tls;
 // Whole trees, in one process and in one each.
 mod tree;
 // How nodes are run by systemd.

@@ -91,6 +91,8 @@ pub enum Suite {
     Http,
     /// The tree: latency, throughput, bytes, memory, start
     Replication,
+    /// What TLS costs readers and links
+    Security,
     /// What it costs to keep a history on disk
     Durable,
     /// A parent with a thousand followers, of which a hundred do not read
@@ -136,6 +138,9 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
         }
         if is(Suite::Replication) {
             suites::replication::measure(&mut report)?;
+        }
+        if is(Suite::Security) {
+            suites::security::measure(&mut report)?;
         }
         if is(Suite::Durable) {
             suites::durable::measure(&mut report)?;

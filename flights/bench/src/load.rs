@@ -1,11 +1,14 @@
 //! Readers: connections that ask for the same page again and again, as wrk does.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
+use machine_node::stream::Stream;
+use machine_node::tls::TlsClient;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::runtime::Builder;
@@ -48,12 +51,28 @@ pub(crate) fn load<T>(
     time: Duration,
     sample: impl Fn() -> anyhow::Result<T>,
 ) -> anyhow::Result<Load<T>> {
+    load_over(None, addr, connections, warm_up, time, sample)
+}
+
+/// The same over TLS, if there is any.
+///
+/// # Errors
+///
+/// As [`load`].
+pub(crate) fn load_over<T>(
+    tls: Option<&TlsClient>,
+    addr: SocketAddr,
+    connections: usize,
+    warm_up: Duration,
+    time: Duration,
+    sample: impl Fn() -> anyhow::Result<T>,
+) -> anyhow::Result<Load<T>> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let counts = Arc::new(Counts::default());
         let mut readers = JoinSet::new();
         for _ in 0..connections {
-            readers.spawn(read(addr, Arc::clone(&counts)));
+            readers.spawn(read(tls.cloned(), addr, Arc::clone(&counts)));
         }
         let measured = async {
             sleep(warm_up).await;
@@ -77,34 +96,62 @@ pub(crate) fn load<T>(
     })
 }
 
-/// One reader: asks, reads the whole answer, asks again.
-async fn read(addr: SocketAddr, counts: Arc<Counts>) -> anyhow::Result<()> {
-    let mut stream = TcpStream::connect(addr).await?;
+/// Opens a connection, over TLS if there is any.
+async fn open(tls: Option<&TlsClient>, addr: SocketAddr) -> io::Result<Stream> {
+    let stream = TcpStream::connect(addr).await?;
     stream.set_nodelay(true)?;
+    match tls {
+        Some(tls) => tls.connect(&addr.ip().to_string(), stream).await,
+        None => Ok(stream.into()),
+    }
+}
+
+/// Asks once, on a connection of its own.
+///
+/// # Errors
+///
+/// If it cannot be opened or breaks, or the answer is not 200.
+pub(crate) async fn ask_once(tls: Option<&TlsClient>, addr: SocketAddr) -> anyhow::Result<()> {
+    let mut stream = open(tls, addr).await?;
+    let mut buffer = vec![0; 64 * 1024];
+    let answer = ask(&mut stream, &mut buffer).await?;
+    ensure!(answer.code == 200, "it answered {}", answer.code);
+    Ok(())
+}
+
+/// One reader: asks, reads the whole answer, asks again.
+async fn read(tls: Option<TlsClient>, addr: SocketAddr, counts: Arc<Counts>) -> anyhow::Result<()> {
+    let mut stream = open(tls.as_ref(), addr).await?;
     let mut buffer = vec![0; 64 * 1024];
     loop {
-        stream.write_all(REQUEST).await?;
-        let mut filled = 0;
-        let answer = loop {
-            let read = stream.read(&mut buffer[filled..]).await?;
-            ensure!(read > 0, "the connection was closed");
-            filled += read;
-            if let Some(answer) = whole_answer(&buffer[..filled])? {
-                break answer;
-            }
-            ensure!(
-                filled < buffer.len(),
-                "an answer of more than {filled} bytes"
-            );
-        };
-        let rest = filled - answer.len;
-        ensure!(rest == 0, "{rest} bytes after the answer");
+        let answer = ask(&mut stream, &mut buffer).await?;
         let count = match answer.code {
             200 => &counts.answered,
             _ => &counts.failed,
         };
         count.fetch_add(1, Ordering::Relaxed);
     }
+}
+
+async fn ask(stream: &mut Stream, buffer: &mut [u8]) -> anyhow::Result<Answer> {
+    stream.write_all(REQUEST).await?;
+    stream.flush().await?;
+    let mut filled = 0;
+    let answer = loop {
+        let read = stream.read(&mut buffer[filled..]).await?;
+        ensure!(read > 0, "the connection was closed");
+        filled += read;
+        if let Some(answer) = whole_answer(&buffer[..filled])? {
+            break answer;
+        }
+        ensure!(
+            filled < buffer.len(),
+            "an answer of more than {filled} bytes"
+        );
+    };
+    let rest = filled - answer.len;
+    ensure!(rest == 0, "{rest} bytes after the answer");
+    Ok(answer)
 }
 
 /// An answer among bytes.

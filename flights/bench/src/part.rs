@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use std::ffi::OsString;
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ use machine_node::node::{self, Node, NodeConfig, Origin, Sockets};
 use machine_node::observe::ObserveConfig;
 use machine_node::random::RandomTraffic;
 use machine_node::shutdown::{PATIENCE, Tasks, input_ends};
+use machine_node::tls::Tls;
 use machine_runtime::observe::Observers;
 use machine_runtime::{Machine, States};
 use tokio::net::TcpListener;
@@ -31,6 +33,7 @@ use crate::states::Published148;
 use crate::suites::followers::clients::{self, ClientsArgs};
 use crate::suites::followers::parent::{self, ParentArgs};
 use crate::suites::replication::start;
+use crate::suites::security;
 
 /// The name of the hidden subcommand.
 pub(crate) const COMMAND: &str = "bench-part";
@@ -77,6 +80,9 @@ struct NodeArgs {
     /// Where it serves readers
     #[arg(long, default_value = ANY)]
     http_addr: SocketAddr,
+    /// Where its certificate is, which is also the authority of all others; without it it speaks no TLS
+    #[arg(long)]
+    tls: Option<PathBuf>,
     /// How often a root adds three random states
     #[arg(long, value_parser = humantime::parse_duration)]
     random: Option<Duration>,
@@ -117,12 +123,15 @@ async fn run_node(args: NodeArgs) -> anyhow::Result<()> {
         let root = root.insert(node::start_machine(machine, &observers, &tasks).await?);
         Origin::Machine(root.untyped(), observers)
     };
-    let config = NodeConfig::new(
+    let mut config = NodeConfig::new(
         args.name,
         env!("CARGO_PKG_VERSION"),
         origin,
         ObserveConfig::new("bench"),
     );
+    if let Some(dir) = args.tls {
+        config.security.tls = Some(Tls::load(security::files(&dir))?);
+    }
     let http = Some(http);
     let _node = Node::start(config, Sockets { rpc, http }, &tasks)?;
     at.tell()?;

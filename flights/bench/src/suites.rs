@@ -10,3 +10,4 @@ pub(crate) mod http;
 pub(crate) mod observe;
 pub(crate) mod published;
 pub(crate) mod replication;
+pub(crate) mod security;

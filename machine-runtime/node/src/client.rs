@@ -123,8 +123,8 @@ async fn open(
     }
     let request = request.body(Empty::<Bytes>::new())?;
     let response = timeout(PATIENCE, sender.send_request(request)).await;
-    let response = response.with_context(|| late(node, PATIENCE))??;
-    Ok((response, driver))
+    let response = response.with_context(|| late(node, PATIENCE))?;
+    Ok((response.with_context(|| node.hint())?, driver))
 }
 
 /// Prints the active states of a `node`, or how each of `states` is; `json`: as the node

@@ -58,6 +58,14 @@ impl Target {
         }
     }
 
+    /// What is to be said where it does not answer as HTTP does.
+    pub(super) fn hint(&self) -> String {
+        match self.tls {
+            Some(_) => format!("{self} does not answer"),
+            None => format!("{self} does not answer, it may want https://{self}"),
+        }
+    }
+
     /// A request with what each has.
     pub(super) fn request(&self, request: Builder) -> Builder {
         let request = request.header(HOST, &self.addr);

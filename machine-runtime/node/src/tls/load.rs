@@ -270,10 +270,13 @@ fn said(text: &[u8], error: &pem::Error) -> String {
             )
         }
         pem::Error::MissingSectionEnd { end_marker } => {
-            let end = String::from_utf8_lossy(end_marker);
-            let end = end.trim_end();
-            let begin = end.replacen("END", "BEGIN", 1);
-            format!("{}the section has no end `{end}`", line(begin.as_bytes()))
+            let label = String::from_utf8_lossy(end_marker);
+            let label = label
+                .trim_end()
+                .trim_matches('-')
+                .trim_start_matches("END ");
+            let line = line(format!("-----BEGIN {label}-----").as_bytes());
+            format!("{line}the section has no end -----END {label}-----")
         }
         pem::Error::Base64Decode(why) => format!("a section of it is not base64: {why}"),
         error => error.to_string(),
