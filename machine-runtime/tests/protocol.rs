@@ -14,14 +14,15 @@ use std::time::Duration;
 
 use machine_runtime::replica::tamper::{self, PREFIX, Said};
 use machine_runtime::replica::{
-    Connect, Follower, FollowerOptions, LinkState, OLDEST_PROTOCOL, PROTOCOL, Source, SourceOptions,
+    Admission, Bearer, Changes, Connect, Credentials, Denied, Follower, FollowerOptions, Grant,
+    LinkState, OLDEST_PROTOCOL, PROTOCOL, Source, SourceOptions, Token,
 };
 use machine_runtime::{
     DynState, Epoch, Handle, Key, Machine, Mutation, Owner, Position, Schema, StateDef, View,
     ViewOptions, WriteOptions,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex, split};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -38,14 +39,65 @@ fn schema() -> Arc<Schema> {
     builder.build().unwrap().into()
 }
 
-fn root(tasks: &mut JoinSet<()>) -> (Handle<DynState>, Source) {
+/// A conversation that is recorded: in which version, and whether the parent asks who the follower is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Talk {
+    version: u16,
+    asks: bool,
+}
+
+const TALKS: [Talk; 3] = [
+    Talk {
+        version: OLDEST_PROTOCOL,
+        asks: false,
+    },
+    Talk {
+        version: PROTOCOL,
+        asks: false,
+    },
+    Talk {
+        version: PROTOCOL,
+        asks: true,
+    },
+];
+
+const TOKEN: &str = "a token";
+
+/// Admits whoever has the token, who may change everything.
+#[derive(Debug)]
+struct Known;
+
+impl Admission for Known {
+    fn admit(&self, peer: &Credentials) -> Result<Grant, Denied> {
+        let known = peer.token == Some(Token::new(TOKEN));
+        let grant = Grant::new("leaf", Changes::Everything);
+        known.then_some(grant).ok_or(Denied::Unknown)
+    }
+
+    fn generation(&self) -> watch::Receiver<u64> {
+        watch::Sender::new(0).subscribe()
+    }
+}
+
+fn follower(talk: Talk) -> (View<DynState>, Follower) {
+    let mut options = FollowerOptions::new("leaf");
+    if talk.asks {
+        options.token = Bearer::new(watch::Sender::new(Some(Token::new(TOKEN))).subscribe());
+    }
+    Follower::new::<DynState>(schema(), options)
+}
+
+fn root(tasks: &mut JoinSet<()>, talk: Talk) -> (Handle<DynState>, Source) {
     let machine = Machine::with_schema(schema());
     let (handle, owner) = Owner::new(machine, Epoch(7), ViewOptions::default());
     tasks.spawn(async move {
         owner.run(pending()).await;
     });
     let options = SourceOptions::new("root");
-    let source = Source::new(handle.view(), options).with_writes(&handle);
+    let mut source = Source::new(handle.view(), options).with_writes(&handle);
+    if talk.asks {
+        source = source.with_admission(Arc::new(Known));
+    }
     (handle, source)
 }
 
@@ -119,21 +171,24 @@ fn unhex(text: &str) -> Vec<u8> {
         .collect()
 }
 
-fn file(version: u16) -> PathBuf {
+fn file(talk: Talk) -> PathBuf {
     let data = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data");
-    data.join(format!("protocol-{version}.txt"))
+    let Talk { version, asks } = talk;
+    let token = if asks { "-token" } else { "" };
+    data.join(format!("protocol-{version}{token}.txt"))
 }
 
 /// What was said, a line each: `>` by the follower, `<` by the parent, `*` what made them.
-fn recorded(version: u16) -> Vec<String> {
-    let text = std::fs::read_to_string(file(version)).unwrap();
+fn recorded(talk: Talk) -> Vec<String> {
+    let text = std::fs::read_to_string(file(talk)).unwrap();
     text.lines().map(str::to_owned).collect()
 }
 
 /// Has both sides talk, the follower in an older version if told, and writes it down.
-async fn record(version: u16) -> Vec<String> {
+async fn record(talk: Talk) -> Vec<String> {
+    let version = talk.version;
     let mut tasks = JoinSet::new();
-    let (root, source) = root(&mut tasks);
+    let (root, source) = root(&mut tasks, talk);
     let (ours, near) = duplex(1 << 16);
     let (far, theirs) = duplex(1 << 16);
     tasks.spawn(async move { source.serve_connection(theirs).await });
@@ -163,7 +218,7 @@ async fn record(version: u16) -> Vec<String> {
             write_frame(&mut near_out, &answer.frame()).await;
         }
     });
-    let (view, follower) = Follower::new::<DynState>(schema(), FollowerOptions::new("leaf"));
+    let (view, follower) = follower(talk);
     let leaf = follower.handle();
     tasks.spawn(follower.run(vec![Once(Some(ours))], pending()));
     reach(&view, 0).await;
@@ -187,30 +242,31 @@ async fn settle() {
 
 #[tokio::test(start_paused = true)]
 async fn each_version_that_is_spoken_is_recorded() {
-    for version in OLDEST_PROTOCOL..=PROTOCOL {
-        let lines = record(version).await;
+    for talk in TALKS {
+        let lines = record(talk).await;
         if std::env::var_os("WRITE_PROTOCOL").is_some() {
-            std::fs::create_dir_all(file(version).parent().unwrap()).unwrap();
-            std::fs::write(file(version), lines.join("\n") + "\n").unwrap();
+            std::fs::create_dir_all(file(talk).parent().unwrap()).unwrap();
+            std::fs::write(file(talk), lines.join("\n") + "\n").unwrap();
         }
         // What a follower says has a time and a trace in it, which differ.
         let of_parent = |lines: &[String]| -> Vec<String> {
             let told = lines.iter().filter(|line| !line.starts_with('>'));
             told.cloned().collect()
         };
-        assert_eq!(of_parent(&recorded(version)), of_parent(&lines));
+        assert_eq!(of_parent(&recorded(talk)), of_parent(&lines));
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_parent_answers_what_was_recorded_of_each_version() {
-    for version in OLDEST_PROTOCOL..=PROTOCOL {
+    for talk in TALKS {
+        let version = talk.version;
         let mut tasks = JoinSet::new();
-        let (root, source) = root(&mut tasks);
+        let (root, source) = root(&mut tasks, talk);
         let (mut ours, theirs) = duplex(1 << 16);
         tasks.spawn(async move { source.serve_connection(theirs).await });
         let mut answers = 0;
-        for line in recorded(version) {
+        for line in recorded(talk) {
             match line.split_once(' ').unwrap() {
                 (">", frame) => write_frame(&mut ours, &unhex(frame)).await,
                 ("<", frame) => {
@@ -229,10 +285,11 @@ async fn a_parent_answers_what_was_recorded_of_each_version() {
 
 #[tokio::test(start_paused = true)]
 async fn a_follower_follows_a_recorded_parent_of_each_version() {
-    for version in OLDEST_PROTOCOL..=PROTOCOL {
+    for talk in TALKS {
+        let version = talk.version;
         let mut tasks = JoinSet::new();
         let (ours, mut theirs) = duplex(1 << 16);
-        let (view, follower) = Follower::new::<DynState>(schema(), FollowerOptions::new("leaf"));
+        let (view, follower) = follower(talk);
         let (leaf, link) = (follower.handle(), follower.link().clone());
         tasks.spawn(follower.run(vec![Once(Some(ours))], pending()));
         let (wrote, mut receipts) = mpsc::unbounded_channel();
@@ -242,7 +299,7 @@ async fn a_follower_follows_a_recorded_parent_of_each_version() {
             let id = tamper::read_request(&hello).unwrap().id();
             write_frame(&mut theirs, &tamper::refused(id, version)).await;
         }
-        for line in recorded(version) {
+        for line in recorded(talk) {
             match line.split_once(' ').unwrap() {
                 (">", frame) => {
                     let said = timeout(Duration::from_mins(1), read_frame(&mut theirs)).await;
@@ -322,7 +379,7 @@ async fn a_version_further_away_is_refused_and_both_sides_are_named() {
     );
 
     // One that is newer by one is told what we speak, and speaks that.
-    let (_root, source) = root(&mut tasks);
+    let (_root, source) = root(&mut tasks, TALKS[0]);
     let (mut ours, theirs) = duplex(1 << 16);
     tasks.spawn(async move { source.serve_connection(theirs).await });
     let mut newer = tamper::read_request(&hello).unwrap();

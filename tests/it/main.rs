@@ -2,6 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "in a test an unwrap is an assertion")]
 #![expect(clippy::print_stdout, reason = "a failed run has to tell its seed")]
 
+// Who may do what, and what must be nowhere.
+mod access;
 // Help, mistakes, exit codes, settings.
 mod cli;
 // A durable root that is killed while it is written to.

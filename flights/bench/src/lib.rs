@@ -97,6 +97,8 @@ pub enum Suite {
     Durable,
     /// A parent with a thousand followers, of which a hundred do not read
     Followers,
+    /// What it costs to ask everybody who they are
+    Security,
     /// What it costs to be observed
     Observe,
     /// What a debugger holds, and how soon it finds things there
@@ -147,6 +149,9 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
         }
         if is(Suite::Followers) {
             suites::followers::measure(&mut report, &Crowd::new(args)?)?;
+        }
+        if is(Suite::Security) {
+            suites::security::measure(&mut report)?;
         }
         if is(Suite::Observe) {
             suites::observe::measure(&mut report)?;

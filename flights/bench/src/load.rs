@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 /// What readers ask for: the active states, as text.
-const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\nAccept: */*\r\n\r\n";
+pub(crate) const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\nAccept: */*\r\n\r\n";
 
 /// The most header fields that an answer has.
 const FIELDS: usize = 32;
@@ -51,16 +51,17 @@ pub(crate) fn load<T>(
     time: Duration,
     sample: impl Fn() -> anyhow::Result<T>,
 ) -> anyhow::Result<Load<T>> {
-    load_over(None, addr, connections, warm_up, time, sample)
+    load_with(None, REQUEST, addr, connections, warm_up, time, sample)
 }
 
-/// The same over TLS, if there is any.
+/// The same with another request, and over TLS if there is any.
 ///
 /// # Errors
 ///
 /// As [`load`].
-pub(crate) fn load_over<T>(
+pub(crate) fn load_with<T>(
     tls: Option<&TlsClient>,
+    request: &[u8],
     addr: SocketAddr,
     connections: usize,
     warm_up: Duration,
@@ -68,11 +69,13 @@ pub(crate) fn load_over<T>(
     sample: impl Fn() -> anyhow::Result<T>,
 ) -> anyhow::Result<Load<T>> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
+    let request: Arc<[u8]> = request.into();
     runtime.block_on(async {
         let counts = Arc::new(Counts::default());
         let mut readers = JoinSet::new();
         for _ in 0..connections {
-            readers.spawn(read(tls.cloned(), addr, Arc::clone(&counts)));
+            let (tls, request) = (tls.cloned(), Arc::clone(&request));
+            readers.spawn(read(tls, request, addr, Arc::clone(&counts)));
         }
         let measured = async {
             sleep(warm_up).await;
@@ -114,17 +117,22 @@ async fn open(tls: Option<&TlsClient>, addr: SocketAddr) -> io::Result<Stream> {
 pub(crate) async fn ask_once(tls: Option<&TlsClient>, addr: SocketAddr) -> anyhow::Result<()> {
     let mut stream = open(tls, addr).await?;
     let mut buffer = vec![0; 64 * 1024];
-    let answer = ask(&mut stream, &mut buffer).await?;
+    let answer = ask(&mut stream, REQUEST, &mut buffer).await?;
     ensure!(answer.code == 200, "it answered {}", answer.code);
     Ok(())
 }
 
 /// One reader: asks, reads the whole answer, asks again.
-async fn read(tls: Option<TlsClient>, addr: SocketAddr, counts: Arc<Counts>) -> anyhow::Result<()> {
+async fn read(
+    tls: Option<TlsClient>,
+    request: Arc<[u8]>,
+    addr: SocketAddr,
+    counts: Arc<Counts>,
+) -> anyhow::Result<()> {
     let mut stream = open(tls.as_ref(), addr).await?;
     let mut buffer = vec![0; 64 * 1024];
     loop {
-        let answer = ask(&mut stream, &mut buffer).await?;
+        let answer = ask(&mut stream, &request, &mut buffer).await?;
         let count = match answer.code {
             200 => &counts.answered,
             _ => &counts.failed,
@@ -134,7 +142,7 @@ async fn read(tls: Option<TlsClient>, addr: SocketAddr, counts: Arc<Counts>) -> 
 }
 
 async fn ask(stream: &mut Stream, buffer: &mut [u8]) -> anyhow::Result<Answer> {
-    stream.write_all(REQUEST).await?;
+    stream.write_all(request).await?;
     stream.flush().await?;
     let mut filled = 0;
     let answer = loop {

@@ -17,6 +17,7 @@ use hyper::Response;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use machine_node::access::Access;
 use machine_node::node::{self, Node, NodeConfig, Origin, Sockets};
 use machine_node::observe::ObserveConfig;
 use machine_node::random::RandomTraffic;
@@ -83,6 +84,10 @@ struct NodeArgs {
     /// Where its certificate is, which is also the authority of all others; without it it speaks no TLS
     #[arg(long)]
     tls: Option<PathBuf>,
+
+    /// Who may do what; everybody everything without it
+    #[arg(long)]
+    access: Option<PathBuf>,
     /// How often a root adds three random states
     #[arg(long, value_parser = humantime::parse_duration)]
     random: Option<Duration>,
@@ -131,6 +136,9 @@ async fn run_node(args: NodeArgs) -> anyhow::Result<()> {
     );
     if let Some(dir) = args.tls {
         config.security.tls = Some(Tls::load(security::files(&dir))?);
+    }
+    if let Some(file) = args.access {
+        config.security.access = Access::load(file, Published148::schema())?;
     }
     let http = Some(http);
     let _node = Node::start(config, Sockets { rpc, http }, &tasks)?;

@@ -119,16 +119,26 @@ fn downstream(down: &Value, out: &mut String) {
         down["refused"], down["dropped"]
     );
     let followers: Vec<_> = followers.into_iter().flatten().collect();
-    let names = followers.iter().map(|follower| word(&follower["name"]));
+    let names = followers.iter().map(|follower| called(follower));
     let width = names.map(|name| name.chars().count()).max().unwrap_or(0);
     for follower in followers {
         let _ = writeln!(
             out,
             "            {:width$}  {} behind, {}",
-            word(&follower["name"]),
+            called(follower),
             follower["lag"],
             terms(follower)
         );
+    }
+}
+
+/// The name of a follower, and whom it was admitted as, if that is another.
+fn called(follower: &Value) -> String {
+    let (name, who) = (word(&follower["name"]), word(&follower["who"]));
+    if who.is_empty() || who == name {
+        name
+    } else {
+        format!("{name} as {who}")
     }
 }
 
@@ -197,7 +207,7 @@ mod tests {
                 "resyncs": {"first": 1, "digest": 0}, "selection": {"list": "Ready", "states": 1},
             })),
             "downstream": {"refused": 0, "dropped": 2, "followers": [
-                link(json!({"name": "x", "lag": 3, "push_interval_ms": 0.25, "compress": false}))
+                link(json!({"name": "x", "who": "rep", "lag": 3, "push_interval_ms": 0.25, "compress": false}))
             ]},
             "ring": {"deltas": 1, "most_deltas": 2, "bytes": 3, "most_bytes": 4, "oldest": 5},
             "store": null,
@@ -210,7 +220,7 @@ rep-1 (replicant, tier 1) at ab.7, about to stop
             push every 100ms, heartbeat 1s, latest, compressed, protocol 2, 1 states (Ready)
             5 deltas, snapshots: first 1
   followers 1, 0 refused, 2 dropped
-            x  3 behind, push every 250µs, heartbeat 1s, latest, protocol 2
+            x as rep  3 behind, push every 250µs, heartbeat 1s, latest, protocol 2
   ring      1 of 2 deltas, 3 of 4 bytes, from revision 5
 ";
         assert_eq!(table(&links), expected);

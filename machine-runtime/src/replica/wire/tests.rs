@@ -5,6 +5,7 @@ use proptest::option;
 use proptest::prelude::*;
 
 use super::*;
+use crate::replica::admission::Token;
 
 const STATES: usize = 200;
 
@@ -94,6 +95,29 @@ fn version_2_of_the_handshake_is_these_bytes() {
     let later = [&bytes[..], b"\0more"].concat();
     assert_eq!(Hello::decode(&later, 2), Ok(hello()), "of a later release");
     assert!(Hello::decode(&bytes[..14], 2).is_err());
+    let token = Some(Token::new("ab"));
+    let with_token = Hello { token, ..hello() };
+    let shown = [&bytes[..], &[1, 2, b'a', b'b']].concat();
+    assert_eq!(with_token.encode(2), shown);
+    assert_eq!(Hello::decode(&shown, 2), Ok(with_token.clone()));
+    let later = [&shown[..], b"more"].concat();
+    assert_eq!(
+        Hello::decode(&later, 2),
+        Ok(with_token.clone()),
+        "of a later release"
+    );
+    assert!(Hello::decode(&shown[..18], 2).is_err());
+    let long = Some(Token::new("a".repeat(1025)));
+    let long = Hello {
+        token: long,
+        ..hello()
+    };
+    assert!(Hello::decode(&long.encode(2), 2).is_err());
+    assert_eq!(
+        with_token.encode(1),
+        hello().encode(1),
+        "version 1 has none"
+    );
     let bytes = [1, b'b', 2, 1, 0xc8, 1, 1, 1, 2, 20];
     assert_eq!(welcome().encode(2), bytes);
     assert_eq!(Welcome::decode(&bytes, 2), Ok(welcome()));
@@ -137,6 +161,12 @@ fn methods_and_answers_have_these_numbers() {
             vec![4, 1, 8, 0xac, 2],
         ),
         (ReplicationRequest::Probe {}, vec![5]),
+        (
+            ReplicationRequest::Show {
+                token: Secret("ab".to_owned()),
+            },
+            vec![6, 2, b'a', b'b'],
+        ),
     ];
     for (request, bytes) in requests {
         assert_eq!(postcard::to_stdvec(&request).unwrap(), bytes);
@@ -235,6 +265,7 @@ fn version_1_of_the_handshake_is_these_bytes() {
         // From version 2 on.
         (Refusal::NothingSelected, vec![5]),
         (Refusal::Full, vec![6]),
+        (Refusal::Denied(true), vec![6, 1]),
     ];
     for (refusal, bytes) in refusals {
         assert_eq!(postcard::to_stdvec(&refusal).unwrap(), bytes);

@@ -350,6 +350,14 @@ mod tests {
             assert_eq!(postcard::to_stdvec(&answer).unwrap(), bytes);
             assert_eq!(answer.read(1, 9, false), Ok(Err(error)));
         }
+        // From version 2 on.
+        let forbidden = MutateError::Forbidden { state: 5 };
+        let answer = WriteAnswer::from(Err(forbidden));
+        assert_eq!(postcard::to_stdvec(&answer).unwrap(), [1, 8, 5, 0]);
+        assert_eq!(answer.clone().read(1, 9, false), Ok(Err(forbidden)));
+        assert!(answer.clone().read(1, 5, false).is_err(), "no such state");
+        let refused = WriteAnswer::from(Err(MutateError::Refused));
+        assert_eq!(answer.without_forbidden(), refused);
     }
 
     #[test]
@@ -359,6 +367,7 @@ mod tests {
         for (error, then) in [
             (MutateError::Refused, unreachable),
             (MutateError::TooLarge, unreachable),
+            (MutateError::Forbidden { state: 5 }, unreachable),
             // The root says so: had it run this write, the key would name it.
             (MutateError::KeyReused, MutateError::KeyReused),
         ] {
