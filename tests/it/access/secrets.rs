@@ -87,6 +87,7 @@ fn ask_all(addr: &str, secrets: &Secrets) -> String {
         for request in [
             format!("GET /?access_token={secret}"),
             format!("GET /v1/states?x={secret}"),
+            format!("GET /v1/states/{secret}"),
         ] {
             let (head, body) = ask(addr, &request, &[], "");
             assert!(head.starts_with("HTTP/1.1 400"), "{head}");
@@ -148,7 +149,9 @@ fn no_secret_is_in_the_processes_of_a_tree() {
     let folder = Folder::new("secret-tree");
     let (rep, rep_entry) = token("rep", "[\"follow\", \"mutate\", \"observe\"]");
     let (boss, boss_entry) = token("boss", "[\"admin\"]");
-    let file = write(&folder, "access.toml", &(rep_entry + &boss_entry));
+    // Who draws the tree's status may read.
+    let anyone = "[anonymous]\nroles = [\"observe\"]\n".to_owned();
+    let file = write(&folder, "access.toml", &(anyone + &rep_entry + &boss_entry));
     let kept = write(&folder, "rep.token", &rep);
     let log = folder.path().join("tree.log");
     let mut command = command(&[
@@ -169,8 +172,8 @@ fn no_secret_is_in_the_processes_of_a_tree() {
     let mut said = tree.lines_until(|line| line.contains("nodes are ready"));
     let leaf = tree.line_after("rep-1: http://");
     let leaf = leaf.trim_end_matches('/');
-    assert_eq!(status(leaf, "/", Some(&boss)), 200);
-    assert_eq!(status(leaf, "/", None), 401);
+    assert_eq!(status(leaf, "/v1/links", Some(&boss)), 200);
+    assert_eq!(status(leaf, "/v1/links", None), 401);
     let secrets = Secrets(vec![rep, boss]);
     let answers = ask_all(leaf, &secrets);
     secrets.assert_none_in("answers", &answers);

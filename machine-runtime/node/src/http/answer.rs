@@ -99,7 +99,8 @@ impl Site {
     pub(super) fn at_the_gate<B>(&self, request: &Request<B>, wishes: &Wishes) -> Option<Response> {
         let preflight = self.origins.preflight(request);
         let response = preflight.or_else(|| {
-            let wrong = has_token(&wishes.params).then(Problem::token_in_query)?;
+            let wrong =
+                has_token(request.uri().path(), &wishes.params).then(Problem::token_in_query)?;
             Some(self.finish(wrong.into_response(), wishes.origin.as_ref()))
         })?;
         self.traffic.count(Route::Other, response.status());
