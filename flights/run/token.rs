@@ -20,16 +20,13 @@ pub fn token(args: &TokenArgs) -> anyhow::Result<()> {
         return Err(Usage(why.to_owned()).into());
     }
     let made = token::make()?;
-    match &args.out {
-        Some(file) => {
-            let written = token::write(&made, file);
-            written.with_context(|| format!("cannot write {}", file.display()))?;
-        }
-        None => {
-            let mut out = io::stdout().lock();
-            writeln!(out, "{}", made.secret())?;
-            out.flush()?;
-        }
+    if let Some(file) = &args.out {
+        let written = token::write(&made, file);
+        written.with_context(|| format!("cannot write {}", file.display()))?;
+    } else {
+        let mut out = io::stdout().lock();
+        writeln!(out, "{}", made.secret())?;
+        out.flush()?;
     }
     if let Some(entry) = token::entry(&args.name, &made) {
         eprint!("{entry}");
