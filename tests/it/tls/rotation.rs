@@ -71,12 +71,12 @@ async fn certificates_are_replaced_while_a_tree_runs() {
     leaf.mutate(&of_leaf, &["remove", "Flight1Delayed"]);
     // Readers miss nothing, and those of a node whose files are the same do not notice.
     for reader in &readers {
-        let lines = reader.lines_until(|line| line.contains("-Flight1Delayed"));
+        let seen = reader.lines_until(|line| line.contains("-Flight1Delayed"));
         assert!(
-            lines.iter().any(|line| line.contains("+Flight1Delayed")),
-            "{lines:?}"
+            seen.iter().any(|line| line.contains("+Flight1Delayed")),
+            "{seen:?}"
         );
-        assert!(lines.iter().all(|line| !line.contains(" =")), "{lines:?}");
+        assert!(seen.iter().all(|line| !line.contains(" =")), "{seen:?}");
     }
     // What came in by the old one is ended, and comes again.
     let told = |said: &Path| std::fs::read_to_string(said).unwrap();
@@ -87,8 +87,8 @@ async fn certificates_are_replaced_while_a_tree_runs() {
     }
     leaf.mutate(&of_leaf, &["add", "Flight2Delayed"]);
     for reader in &readers {
-        let lines = reader.lines_until(|line| line.contains("+Flight2Delayed"));
-        assert!(lines.iter().all(|line| !line.contains(" =")), "{lines:?}");
+        let seen = reader.lines_until(|line| line.contains("+Flight2Delayed"));
+        assert!(seen.iter().all(|line| !line.contains(" =")), "{seen:?}");
     }
     assert_eq!(told(&said[1]), "");
     assert_eq!(leaf.reloads("done").await.to_string(), "0");

@@ -54,7 +54,7 @@ fn addresses_are_counted_as_whoever_has_them_has_them() {
 #[test]
 fn room_is_counted_in_all_and_of_each_address_and_is_free_again() {
     let counts = Arc::default();
-    let take = |text| Room::take(&counts, addr(text), &limits(3, 2)).map_err(|why| why.name());
+    let take = |text| Room::take(&counts, addr(text), &limits(3, 2)).map_err(Shut::name);
     let first = take("2001:db8::1").unwrap();
     let second = take("2001:db8::2").unwrap();
     assert_eq!(take("2001:db8::3").unwrap_err(), "address");
@@ -149,7 +149,7 @@ async fn where_all_places_are_taken_the_oldest_has_to_go() {
     };
     // Few addresses take all places, and more wait for them.
     for i in 0..HANDSHAKES / HANDSHAKES_PER_ADDRESS {
-        for _ in 0..HANDSHAKES_PER_ADDRESS + 1 {
+        for _ in 0..=HANDSHAKES_PER_ADDRESS {
             let from = format!("10.0.0.{i}");
             assert_eq!(add(&mut handshakes, &from).await, Ok(()));
         }

@@ -367,13 +367,12 @@ impl Problem {
 
     /// There is no room for the connection.
     pub(super) fn overloaded(why: Shut, limits: &DoorLimits) -> Self {
-        let message = if why == Shut::Address {
-            let most = limits.per_address;
-            format!("this node has {most} connections from your address, its most")
+        let (most, whose) = if why == Shut::Address {
+            (limits.per_address, " from your address")
         } else {
-            let most = limits.connections;
-            format!("this node has {most} connections, its most")
+            (limits.connections, "")
         };
+        let message = format!("this node has {most} connections{whose}, its most");
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", message)
     }
 
