@@ -16,12 +16,16 @@ mod exposition;
 mod debugger;
 // Real departures on a real machine.
 mod feed;
+// Strangers who take all that they can get, and what others notice of it.
+mod floods;
 // Diagrams: what is drawn, and what cannot be.
 mod graph;
 // Nodes on hosts of their own, and what happens to hosts and wires.
 mod hosts;
 // What nodes answer over HTTP.
 mod http;
+// What a request or a client can be too much of, and how it is told.
+mod limits;
 // How nodes are linked: on which terms, by what other way, over restarts, and how they leave.
 mod links;
 // What is logged, and what a Loki is sent of it.

@@ -103,6 +103,8 @@ pub enum Suite {
     Observe,
     /// What a debugger holds, and how soon it finds things there
     Debugger,
+    /// What readers notice while strangers attack their node
+    Strangers,
     /// Compiling large machines, and edits of `states.toml`
     Codegen,
     /// All of these
@@ -158,6 +160,9 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
         }
         if is(Suite::Debugger) {
             suites::debugger::measure(&mut report)?;
+        }
+        if is(Suite::Strangers) {
+            suites::strangers::measure(&mut report)?;
         }
         if let Some(source) = &source {
             suites::codegen::measure(&mut report, source)?;

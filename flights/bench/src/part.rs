@@ -35,6 +35,7 @@ use crate::suites::followers::clients::{self, ClientsArgs};
 use crate::suites::followers::parent::{self, ParentArgs};
 use crate::suites::replication::start;
 use crate::suites::security;
+use crate::suites::strangers::attack::{self, AttackArgs};
 
 /// The name of the hidden subcommand.
 pub(crate) const COMMAND: &str = "bench-part";
@@ -64,6 +65,8 @@ enum Part {
     Parent(ParentArgs),
     /// Many followers
     Clients(ClientsArgs),
+    /// Whoever attacks a node
+    Strangers(AttackArgs),
     /// Nothing
     Nothing,
 }
@@ -107,6 +110,7 @@ pub fn run(args: PartArgs) -> anyhow::Result<()> {
             Part::Tree => start::run_tree().await,
             Part::Parent(args) => parent::run(args).await,
             Part::Clients(args) => clients::run(args).await,
+            Part::Strangers(args) => attack::run(args).await,
             Part::Nothing => Ok(()),
         }
     })

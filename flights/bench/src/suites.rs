@@ -11,3 +11,4 @@ pub(crate) mod observe;
 pub(crate) mod published;
 pub(crate) mod replication;
 pub(crate) mod security;
+pub(crate) mod strangers;

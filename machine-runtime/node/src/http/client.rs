@@ -244,7 +244,7 @@ mod tests {
         let limits = Limits::default();
         let clients = Clients::default();
         let of = |i: u32| Client::at(std::net::Ipv4Addr::from(i).into());
-        let all = (0..70_000).map(|i| clients.take(&of(i), Share::Wait, &limits).unwrap());
+        let all = (0..66_000).map(|i| clients.take(&of(i), Share::Wait, &limits).unwrap());
         let mut held: Vec<_> = all.collect();
         assert_eq!(clients.lock().clients.len(), MOST + 1);
         held.clear();

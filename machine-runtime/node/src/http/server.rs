@@ -126,7 +126,11 @@ pub(super) async fn serve(site: &Arc<Site>, mut door: Door, stop: impl Future<Ou
                     let limits = *door.limits();
                     let bounds = Arc::clone(&bounds);
                     connections.refuse(move |control| async move {
-                        let refusal = Refusal { why, limits };
+                        let refusal = Refusal {
+                            why,
+                            limits,
+                            control: Arc::clone(&control),
+                        };
                         connection::serve(stream.into(), refusal, control, &bounds).await;
                     });
                 }
@@ -385,6 +389,7 @@ where
 struct Refusal {
     why: Shut,
     limits: DoorLimits,
+    control: Arc<Control>,
 }
 
 impl Service<Request<Incoming>> for Refusal {
@@ -393,6 +398,7 @@ impl Service<Request<Incoming>> for Refusal {
     type Future = Ready<Result<Response, Infallible>>;
 
     fn call(&self, _: Request<Incoming>) -> Self::Future {
+        self.control.asked(Phase::Open);
         let mut response = Problem::overloaded(self.why, &self.limits).into_response();
         response
             .headers_mut()
@@ -427,8 +433,13 @@ mod tests {
         };
         let limits = DoorLimits::of_readers(&Limits::default());
         let why = Shut::Full;
-        let refusal = Refusal { why, limits };
-        connection::serve(stream.into(), refusal, Arc::default(), &bounds).await;
+        let control = Arc::<Control>::default();
+        let refusal = Refusal {
+            why,
+            limits,
+            control: Arc::clone(&control),
+        };
+        connection::serve(stream.into(), refusal, control, &bounds).await;
         let mut answer = String::new();
         client.read_to_string(&mut answer).await.unwrap();
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
