@@ -10,7 +10,6 @@ use hyper::client::conn::http1;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use machine_node::door::{Door, DoorLimits};
-use machine_node::http::Http;
 use machine_node::http::{Guard, Http};
 use machine_node::limits::Limits;
 use machine_node::links::{LinkConfig, Links};

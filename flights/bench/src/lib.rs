@@ -91,14 +91,12 @@ pub enum Suite {
     Http,
     /// The tree: latency, throughput, bytes, memory, start
     Replication,
-    /// What TLS costs readers and links
+    /// What it costs to keep strangers out: TLS, and to ask everybody who they are
     Security,
     /// What it costs to keep a history on disk
     Durable,
     /// A parent with a thousand followers, of which a hundred do not read
     Followers,
-    /// What it costs to ask everybody who they are
-    Security,
     /// What it costs to be observed
     Observe,
     /// What a debugger holds, and how soon it finds things there
@@ -151,9 +149,6 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
         }
         if is(Suite::Followers) {
             suites::followers::measure(&mut report, &Crowd::new(args)?)?;
-        }
-        if is(Suite::Security) {
-            suites::security::measure(&mut report)?;
         }
         if is(Suite::Observe) {
             suites::observe::measure(&mut report)?;

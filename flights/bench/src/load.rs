@@ -141,7 +141,7 @@ async fn read(
     }
 }
 
-async fn ask(stream: &mut Stream, buffer: &mut [u8]) -> anyhow::Result<Answer> {
+async fn ask(stream: &mut Stream, request: &[u8], buffer: &mut [u8]) -> anyhow::Result<Answer> {
     stream.write_all(request).await?;
     stream.flush().await?;
     let mut filled = 0;

@@ -352,9 +352,8 @@ impl Node {
             tasks,
         };
         doors.open_to_followers(sockets.rpc, &source, &http);
-        let readers = sockets.http;
-        let http_addr = readers.map(|listener| doors.open_to_readers(listener, &http));
-        let http_addr = http_addr.transpose()?;
+        let readers = |listener| doors.open_to_readers(listener, &http);
+        let http_addr = sockets.http.map(readers).transpose()?;
         Ok(Self {
             name: config.name,
             handle,

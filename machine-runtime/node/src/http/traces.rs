@@ -148,6 +148,8 @@ mod tests {
 
     use super::*;
     use crate::fixture::Flights;
+    use crate::http::client::Client;
+    use crate::http::routes::Wishes;
     use crate::http::{Http, Site};
     use crate::links::{LinkConfig, Links};
     use crate::observe::{ObserveConfig, Observed};

@@ -18,7 +18,7 @@ fn has_cors(headers: &hyper::HeaderMap) -> bool {
 async fn no_page_of_another_site_reads_unless_it_may() {
     let closed = Root::start(Access::open(), |_| {}).await;
     let allowed = Origins::new(vec![PAGE.parse().unwrap()]);
-    let open = Root::start(Access::open(), |config| config.origins = allowed).await;
+    let open = Root::start(Access::open(), |config| config.security.origins = allowed).await;
     let preflight = [
         ("origin", PAGE),
         ("access-control-request-method", "GET"),

@@ -94,7 +94,7 @@ impl Root {
         });
         let origin = Origin::Machine(handle.clone(), observers);
         let mut config = NodeConfig::new("root", "1.0.0", origin, ObserveConfig::new("test"));
-        config.access = access;
+        config.security.access = access;
         change(&mut config);
         let (rpc, http) = (bind().await, bind().await);
         let (rpc_addr, http_addr) = (rpc.local_addr().unwrap(), http.local_addr().unwrap());
