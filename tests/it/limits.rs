@@ -217,33 +217,37 @@ async fn a_head_may_take_its_time_while_its_connection_answers() {
     assert_eq!(node.limited("idle_time").await, 0);
 }
 
+/// A connection from an address of this computer.
+async fn from(node: &Served, host: &str) -> TcpStream {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind(format!("{host}:0").parse().unwrap()).unwrap();
+    socket.connect(node.http.parse().unwrap()).await.unwrap()
+}
+
+async fn send(stream: &mut TcpStream, request: &str) {
+    stream.write_all(request.as_bytes()).await.unwrap();
+}
+
+async fn get(stream: &mut TcpStream, path: &str) {
+    send(stream, &format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n")).await;
+}
+
+async fn answered(stream: &mut TcpStream) -> String {
+    let mut buffer = vec![0; 64 * 1024];
+    let read = timeout(PATIENCE, stream.read(&mut buffer)).await.unwrap();
+    String::from_utf8(buffer[..read.unwrap()].to_vec()).unwrap()
+}
+
 #[tokio::test]
-async fn a_client_has_its_share_and_everybody_theirs() {
+async fn a_client_waits_and_listens_as_often_as_it_may_and_all_together_as_often_as_they_may() {
     let node = Served::start(&[
         "--max-waits=3",
         "--max-waits-per-client=2",
         "--max-streams=1",
-        "--max-writes-per-client=1",
-        "--write-rate=2",
     ]);
     let position = crate::support::json(&node.http, "/v1/links").await["position"].clone();
-    let epoch = position
-        .as_str()
-        .unwrap()
-        .split('.')
-        .next()
-        .unwrap()
-        .to_owned();
+    let (epoch, _) = position.as_str().unwrap().split_once('.').unwrap();
     let wait = format!("/v1/states?min_rev={epoch}.9999999&wait=30");
-    let from = |host: &'static str| {
-        let to = node.http.clone();
-        async move {
-            let socket = tokio::net::TcpSocket::new_v4().unwrap();
-            socket.bind(format!("{host}:0").parse().unwrap()).unwrap();
-            socket.connect(to.parse().unwrap()).await.unwrap()
-        }
-    };
-    let get = |path: &str| format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n");
     let waiting = async |count: u64| {
         let waits = format!(" {count}");
         let waits =
@@ -251,64 +255,56 @@ async fn a_client_has_its_share_and_everybody_theirs() {
         let all = async { while !node.text("/metrics").await.lines().any(waits) {} };
         timeout(PATIENCE, all).await.unwrap();
     };
-    let answered = async |stream: &mut TcpStream| {
-        let mut buffer = vec![0; 64 * 1024];
-        let read = timeout(PATIENCE, stream.read(&mut buffer))
-            .await
-            .unwrap()
-            .unwrap();
-        String::from_utf8(buffer[..read].to_vec()).unwrap()
-    };
     let mut held = Vec::new();
-    for (host, count) in [("127.0.0.7", 1), ("127.0.0.7", 2)] {
-        let mut stream = from(host).await;
-        stream.write_all(get(&wait).as_bytes()).await.unwrap();
+    for count in 1..=2 {
+        let mut stream = from(&node, "127.0.0.7").await;
+        get(&mut stream, &wait).await;
         waiting(count).await;
         held.push(stream);
     }
-    let mut third = from("127.0.0.7").await;
-    third.write_all(get(&wait).as_bytes()).await.unwrap();
+    let mut third = from(&node, "127.0.0.7").await;
+    get(&mut third, &wait).await;
     let answer = answered(&mut third).await;
     check(&answer, 429, "too_many_waits");
     assert!(answer.contains("retry-after: 1"), "{answer}");
     // The connection is as good as before.
-    third.write_all(get("/healthz").as_bytes()).await.unwrap();
+    get(&mut third, "/healthz").await;
     assert!(answered(&mut third).await.starts_with("HTTP/1.1 200 "));
-    let mut other = from("127.0.0.8").await;
-    other.write_all(get(&wait).as_bytes()).await.unwrap();
+    let mut other = from(&node, "127.0.0.8").await;
+    get(&mut other, &wait).await;
     waiting(3).await;
     held.push(other);
-    let mut last = from("127.0.0.9").await;
-    last.write_all(get(&wait).as_bytes()).await.unwrap();
+    let mut last = from(&node, "127.0.0.9").await;
+    get(&mut last, &wait).await;
     check(&answered(&mut last).await, 503, "too_many_waits");
     held.clear();
     waiting(0).await;
-    let mut stream = from("127.0.0.7").await;
-    stream
-        .write_all(get("/v1/events").as_bytes())
-        .await
-        .unwrap();
+    let mut stream = from(&node, "127.0.0.7").await;
+    get(&mut stream, "/v1/events").await;
     assert!(answered(&mut stream).await.starts_with("HTTP/1.1 200 "));
-    let mut second = from("127.0.0.8").await;
-    second
-        .write_all(get("/v1/events").as_bytes())
-        .await
-        .unwrap();
+    let mut second = from(&node, "127.0.0.8").await;
+    get(&mut second, "/v1/events").await;
     check(&answered(&mut second).await, 503, "too_many_streams");
+    for limit in ["waits", "waits_per_client", "streams"] {
+        assert!(node.limited(limit).await > 0, "{limit}");
+    }
+}
+
+#[tokio::test]
+async fn a_client_writes_as_much_and_as_fast_as_it_may() {
+    let node = Served::start(&["--max-writes-per-client=1", "--write-rate=2"]);
     // Mutations that are refused are so before anything of them is read, and say that they were not run.
     let body = r#"{"op":"remove","states":["Exception"]}"#;
-    let write = format!(
+    let head = format!(
         "POST /v1/mutations HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
         body.len()
     );
-    let mut slow = from("127.0.0.7").await;
-    slow.write_all(write.as_bytes()).await.unwrap();
-    let mut writer = from("127.0.0.7").await;
+    let all = [head.as_str(), body].concat();
+    let mut slow = from(&node, "127.0.0.7").await;
+    send(&mut slow, &head).await;
+    let mut writer = from(&node, "127.0.0.7").await;
     let refused = loop {
-        writer
-            .write_all([write.as_str(), body].concat().as_bytes())
-            .await
-            .unwrap();
+        send(&mut writer, &all).await;
         let answer = answered(&mut writer).await;
         if !answer.starts_with("HTTP/1.1 200 ") && !answer.contains("too_fast") {
             break answer;
@@ -316,27 +312,18 @@ async fn a_client_has_its_share_and_everybody_theirs() {
     };
     check(&refused, 429, "too_many_writes");
     assert!(refused.contains(r#""may_have_run":false"#), "{refused}");
-    slow.write_all(body.as_bytes()).await.unwrap();
+    send(&mut slow, body).await;
     let done = answered(&mut slow).await;
-    assert!(
-        done.starts_with("HTTP/1.1 200 ") || done.contains("too_fast"),
-        "{done}"
-    );
-    let mut fast = from("127.0.0.10").await;
+    let is_done = done.starts_with("HTTP/1.1 200 ") || done.contains("too_fast");
+    assert!(is_done, "{done}");
+    let mut fast = from(&node, "127.0.0.10").await;
     let mut answers = Vec::new();
-    let all = [write.as_str(), body].concat();
     while answers.len() < 1000 && !answers.iter().any(|answer: &String| answer.contains("429")) {
-        fast.write_all(all.as_bytes()).await.unwrap();
+        send(&mut fast, &all).await;
         answers.push(answered(&mut fast).await);
     }
     check(answers.last().unwrap(), 429, "too_fast");
-    for limit in [
-        "waits",
-        "waits_per_client",
-        "streams",
-        "writes_per_client",
-        "write_rate",
-    ] {
+    for limit in ["writes_per_client", "write_rate"] {
         assert!(node.limited(limit).await > 0, "{limit}");
     }
 }
