@@ -173,17 +173,15 @@ pub async fn print_states(node: &Target, states: &[String], json: bool) -> anyho
 ///
 /// # Errors
 ///
-/// [`Unreachable`] at the first attempt, or what the node said.
+/// [`Unreachable`] until there was a stream, or what the node said then.
 pub async fn watch(node: &Target, json: bool) -> anyhow::Result<()> {
     let mut events = Events::default();
-    let mut first = true;
     loop {
         match events.follow(node, json).await {
             Ok(()) => eprintln!("{node} ended the stream, connecting again"),
-            Err(error) if first || error.is::<io::Error>() => return Err(error),
+            Err(error) if !events.began || error.is::<io::Error>() => return Err(error),
             Err(error) => eprintln!("{error:#}, connecting again"),
         }
-        first = false;
         tokio::time::sleep(RETRY).await;
     }
 }
@@ -191,6 +189,8 @@ pub async fn watch(node: &Target, json: bool) -> anyhow::Result<()> {
 /// A stream of server-sent events, and where to go on from.
 #[derive(Debug, Default)]
 struct Events {
+    /// Whether there was a stream so far.
+    began: bool,
     last: Option<String>,
     name: String,
     data: String,
@@ -210,6 +210,7 @@ impl Events {
             })?;
             bail!("{node} has no events");
         }
+        self.began = true;
         let mut body = response.into_body();
         let mut rest = Vec::new();
         while let Some(frame) = timeout(SILENCE, body.frame())

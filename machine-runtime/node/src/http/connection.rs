@@ -29,6 +29,12 @@ use crate::stream::Stream;
 /// The shortest buffer that hyper takes.
 const LEAST_BUFFER: usize = 8 * 1024;
 
+/// The connection ends after the first request.
+const AFTER_FIRST: u8 = 1;
+
+/// The connection ends after what it is answering.
+const NOW: u8 = 2;
+
 /// How long whoever is told what was wrong with its request may take to read it.
 const LAST_WORD: Duration = Duration::from_secs(1);
 
@@ -68,7 +74,7 @@ impl Phase {
 /// does, so nothing is ever added up from two sides.
 #[derive(Debug, Default)]
 pub(super) struct Control {
-    ended: AtomicBool,
+    ended: AtomicU8,
     late: AtomicBool,
     waker: AtomicWaker,
     activity: AtomicU64,
@@ -78,7 +84,7 @@ pub(super) struct Control {
 impl Control {
     /// Has the connection end after what it is answering.
     pub(super) fn end(&self) {
-        self.ended.store(true, Ordering::Relaxed);
+        self.ended.store(NOW, Ordering::Relaxed);
         self.waker.wake();
     }
 
@@ -86,6 +92,21 @@ impl Control {
     pub(super) fn too_late(&self) {
         self.late.store(true, Ordering::Relaxed);
         self.waker.wake();
+    }
+
+    /// Likewise; one on which nothing was asked yet, after what is asked first.
+    pub(super) fn end_after_first(&self) {
+        // One that is to end now does so all the same.
+        self.ended.fetch_max(AFTER_FIRST, Ordering::Relaxed);
+        self.waker.wake();
+    }
+
+    fn is_to_end(&self) -> bool {
+        match self.ended.load(Ordering::Relaxed) {
+            NOW => true,
+            AFTER_FIRST => self.activity() > 0,
+            _ => false,
+        }
     }
 
     /// How often so far the connection has brought a request or taken bytes.
@@ -192,7 +213,7 @@ where
         if control.late.load(Ordering::Relaxed) && control.phase() == Phase::Head {
             return Poll::Ready(Ok(()));
         }
-        if ending || !control.ended.load(Ordering::Relaxed) {
+        if ending || !control.is_to_end() {
             return polled;
         }
         ending = true;

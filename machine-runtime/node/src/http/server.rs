@@ -249,7 +249,7 @@ impl Connections {
     /// Has them end after what they are answering.
     fn end_outdated(&self, generations: Option<&Generations>) {
         for watched in self.outdated(generations) {
-            watched.control.end();
+            watched.control.end_after_first();
         }
     }
 
