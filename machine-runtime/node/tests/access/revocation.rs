@@ -8,7 +8,9 @@ use hyper::Method;
 use hyper::body::Incoming;
 use machine_node::access::{Access, token};
 use machine_node::shutdown::Tasks;
-use machine_runtime::replica::{Bearer, Follower, FollowerOptions, Link, LinkState, Tcp, Token};
+use machine_runtime::replica::{
+    Bearer, Credentials, Follower, FollowerOptions, Link, LinkState, Tcp, Token,
+};
 use machine_runtime::{DynState, MutateError, View};
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -255,6 +257,23 @@ async fn a_grant_that_changes_is_agreed_anew() {
     assert!(written.unwrap().outcome.is_executed());
     assert_eq!(replica.link.connects(), 2);
     tasks.stop();
+}
+
+#[tokio::test]
+async fn what_has_a_token_does_not_print_it() {
+    let (token, entry) = client("rep", "[\"follow\"]");
+    let file = File::new("printed", &entry);
+    let access = Access::load(file.path(), &schema()).unwrap();
+    let (_sender, receiver) = watch::channel(Some(token.clone()));
+    let mut options = FollowerOptions::new("rep");
+    options.token = Bearer::new(receiver);
+    let shown = Credentials::default().with_token(Some(token.clone()));
+    let who = access.who(&shown).unwrap();
+    assert_eq!(&**who.name(), "rep");
+    let printed = format!("{options:?} {shown:?} {access:?} {who:?} {token:?}");
+    let hash = token::Fingerprint::of(&token).unwrap().to_string();
+    assert!(!printed.contains(&token.secret()[3..]), "{printed}");
+    assert!(!printed.contains(&hash[7..]), "{printed}");
 }
 
 #[tokio::test]
