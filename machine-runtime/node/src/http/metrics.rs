@@ -187,7 +187,7 @@ struct Timing {
 }
 
 /// The files that may be read again.
-const WATCHED: [&str; 1] = ["tls"];
+const WATCHED: [&str; 3] = ["access", "tls", "token"];
 
 /// The figures when they are asked for.
 #[derive(Debug)]
