@@ -183,8 +183,8 @@ async fn whatever_strangers_do_others_go_on() {
         "--max-waits=250",
         "--max-waits-per-client=20",
         "--max-streams-per-client=20",
-        "--max-writes-per-client=10",
-        "--write-rate=500",
+        "--max-writes-per-client=2",
+        "--write-rate=50",
         "--max-followers=20",
     ])
     .await;

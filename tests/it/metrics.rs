@@ -62,8 +62,9 @@ async fn a_fresh_tree_has_its_series_at_0_in_both_formats() {
             );
         }
         for (name, count) in [
-            ("machine_http_requests_total", 12 * 14),
+            ("machine_http_requests_total", 12 * 17),
             ("machine_denied_total", 4 * 3),
+            ("machine_limited_total", 16),
             ("machine_http_request_seconds_count", 12),
             ("machine_queue_refusals_total", 4),
             ("machine_observer_dropped_total", 3),
