@@ -1,14 +1,16 @@
 //! Strangers in a process of their own who take all that they can get of a real node, while others go on. That
 //! takes no time that is asserted; `flights bench strangers` measures the same.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
+use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 use std::time::Instant;
 
 use serde_json::Value;
 
 use crate::limits::{Served, node};
-use crate::support::{PATIENCE, command, json};
+use crate::support::{Folder, PATIENCE, command};
 
 /// How many strangers there are, and from how many addresses they come.
 const STRANGERS: usize = 300;
@@ -110,14 +112,24 @@ fn resident(pid: u32) -> u64 {
 struct Scene {
     root: Served,
     follower: Served,
+    /// What the root says on standard error.
+    log: PathBuf,
+    _folder: Folder,
 }
 
 impl Scene {
-    async fn start(args: &[&str]) -> Self {
-        let root = Served::start_command(node(args).stderr(Stdio::piped()));
+    async fn start(name: &str, args: &[&str]) -> Self {
+        let folder = Folder::new(name);
+        let log = folder.path().join("log");
+        let root = Served::start_command(node(args).stderr(File::create(&log).unwrap()));
         let parent = format!("--parent={}", root.rpc);
         let follower = Served::start(&[parent.as_str()]);
-        let scene = Self { root, follower };
+        let scene = Self {
+            root,
+            follower,
+            log,
+            _folder: folder,
+        };
         scene.goes_on("the start").await;
         scene
     }
@@ -136,15 +148,13 @@ impl Scene {
                 );
             }
         }
-        let at = json(&self.root.http, "/v1/links").await["position"].clone();
+        let at = self.root.json("/v1/links").await["position"].clone();
         let at = at.as_str().unwrap().to_owned();
         let path = format!("/v1/states?min_rev={at}&wait=30");
-        let seen = json(&self.follower.http, &path).await;
-        assert!(
-            seen["active"].is_array() || seen["states"].is_array() || seen.is_object(),
-            "{name}: {seen}"
-        );
+        let seen = self.follower.json(&path).await;
         assert!(seen.get("error").is_none(), "{name}: {seen}");
+        let log = std::fs::read_to_string(&self.log).unwrap();
+        assert!(!log.contains("panicked"), "{name}: {log}");
         assert_eq!(
             self.root.text("/").await,
             self.follower.text("/").await,
@@ -175,19 +185,19 @@ impl Scene {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn whatever_strangers_do_others_go_on() {
-    let scene = Scene::start(&[
+    let flags = [
         "--head-time=1s",
         "--body-time=1s",
         "--idle-time=3s",
         "--handshake-time=1s",
-        "--max-waits=250",
+        "--max-waits=150",
         "--max-waits-per-client=20",
         "--max-streams-per-client=20",
         "--max-writes-per-client=2",
         "--write-rate=50",
         "--max-followers=20",
-    ])
-    .await;
+    ];
+    let scene = Scene::start("floods", &flags).await;
     let pid = scene.root.program.pid();
     for (attack, limits) in ATTACKS {
         let before = resident(pid);
@@ -223,7 +233,11 @@ async fn whatever_strangers_do_others_go_on() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn ten_thousand_who_say_nothing_are_let_in_and_sent_away() {
-    let scene = Scene::start(&["--idle-time=20s", "--max-connections-per-address=8192"]).await;
+    let scene = Scene::start(
+        "idle",
+        &["--idle-time=20s", "--max-connections-per-address=8192"],
+    )
+    .await;
     let pid = scene.root.program.pid();
     let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
     let files = limits

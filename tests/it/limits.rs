@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
 use crate::support::{PATIENCE, Program, command, run};
@@ -52,11 +52,23 @@ impl Served {
         assert!(moved.is_ok(), "{limit} holds nobody back");
     }
 
+    /// What the node answers, however long that takes where this computer is busy.
     pub(crate) async fn text(&self, path: &str) -> String {
-        let answer = machine_node::client::get(&self.http, path, "*/*")
-            .await
-            .unwrap();
+        let answer = async {
+            loop {
+                match machine_node::client::get(&self.http, path, "*/*").await {
+                    Ok(answer) => return answer,
+                    Err(error) => println!("{path}: {error:#}"),
+                }
+            }
+        };
+        let answer = timeout(PATIENCE, answer).await;
+        let answer = answer.unwrap_or_else(|_late| panic!("{path} is not answered"));
         String::from_utf8(answer.body.to_vec()).unwrap()
+    }
+
+    pub(crate) async fn json(&self, path: &str) -> serde_json::Value {
+        serde_json::from_str(&self.text(path).await).unwrap()
     }
 
     /// What comes until the node closes the connection, on which this is said.
@@ -69,6 +81,25 @@ impl Served {
         assert!(read.is_ok(), "the connection stays open");
         String::from_utf8(answer).unwrap()
     }
+}
+
+/// A connection to a node from an address of this computer.
+async fn from(host: &str, node: &Served) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(format!("{host}:0").parse().unwrap()).unwrap();
+    socket.connect(node.http.parse().unwrap()).await.unwrap()
+}
+
+/// What comes over a connection next.
+async fn answered(stream: &mut TcpStream) -> String {
+    let mut buffer = vec![0; 64 * 1024];
+    let read = timeout(PATIENCE, stream.read(&mut buffer)).await;
+    let read = read.unwrap().unwrap();
+    String::from_utf8(buffer[..read].to_vec()).unwrap()
+}
+
+fn get(path: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n")
 }
 
 /// A node on ports of its own.
@@ -184,7 +215,7 @@ async fn requests_that_are_too_long_or_too_slow_are_told_so_and_counted() {
 async fn a_head_may_take_its_time_while_its_connection_answers() {
     let node = Served::start(&["--head-time=1s", "--idle-time=3s"]);
     // A request while another waits is not a head that is late: it is read when its turn comes.
-    let position = crate::support::json(&node.http, "/v1/links").await["position"].clone();
+    let position = node.json("/v1/links").await["position"].clone();
     let position = position.as_str().unwrap();
     let waits = format!("GET /v1/states?after={position}&wait=5 HTTP/1.1\r\nhost: x\r\n\r\n");
     let next = "GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
@@ -217,36 +248,21 @@ async fn a_head_may_take_its_time_while_its_connection_answers() {
     assert_eq!(node.limited("idle_time").await, 0);
 }
 
-/// A connection from an address of this computer.
-async fn from(node: &Served, host: &str) -> TcpStream {
-    let socket = tokio::net::TcpSocket::new_v4().unwrap();
-    socket.bind(format!("{host}:0").parse().unwrap()).unwrap();
-    socket.connect(node.http.parse().unwrap()).await.unwrap()
-}
-
-async fn send(stream: &mut TcpStream, request: &str) {
-    stream.write_all(request.as_bytes()).await.unwrap();
-}
-
-async fn get(stream: &mut TcpStream, path: &str) {
-    send(stream, &format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n")).await;
-}
-
-async fn answered(stream: &mut TcpStream) -> String {
-    let mut buffer = vec![0; 64 * 1024];
-    let read = timeout(PATIENCE, stream.read(&mut buffer)).await.unwrap();
-    String::from_utf8(buffer[..read.unwrap()].to_vec()).unwrap()
-}
-
 #[tokio::test]
-async fn a_client_waits_and_listens_as_often_as_it_may_and_all_together_as_often_as_they_may() {
+async fn a_client_has_its_share_and_everybody_theirs() {
     let node = Served::start(&[
         "--max-waits=3",
         "--max-waits-per-client=2",
         "--max-streams=1",
     ]);
-    let position = crate::support::json(&node.http, "/v1/links").await["position"].clone();
-    let (epoch, _) = position.as_str().unwrap().split_once('.').unwrap();
+    let position = node.json("/v1/links").await["position"].clone();
+    let epoch = position
+        .as_str()
+        .unwrap()
+        .split('.')
+        .next()
+        .unwrap()
+        .to_owned();
     let wait = format!("/v1/states?min_rev={epoch}.9999999&wait=30");
     let waiting = async |count: u64| {
         let waits = format!(" {count}");
@@ -256,34 +272,40 @@ async fn a_client_waits_and_listens_as_often_as_it_may_and_all_together_as_often
         timeout(PATIENCE, all).await.unwrap();
     };
     let mut held = Vec::new();
-    for count in 1..=2 {
-        let mut stream = from(&node, "127.0.0.7").await;
-        get(&mut stream, &wait).await;
+    for (host, count) in [("127.0.0.7", 1), ("127.0.0.7", 2)] {
+        let mut stream = from(host, &node).await;
+        stream.write_all(get(&wait).as_bytes()).await.unwrap();
         waiting(count).await;
         held.push(stream);
     }
-    let mut third = from(&node, "127.0.0.7").await;
-    get(&mut third, &wait).await;
+    let mut third = from("127.0.0.7", &node).await;
+    third.write_all(get(&wait).as_bytes()).await.unwrap();
     let answer = answered(&mut third).await;
     check(&answer, 429, "too_many_waits");
     assert!(answer.contains("retry-after: 1"), "{answer}");
     // The connection is as good as before.
-    get(&mut third, "/healthz").await;
+    third.write_all(get("/healthz").as_bytes()).await.unwrap();
     assert!(answered(&mut third).await.starts_with("HTTP/1.1 200 "));
-    let mut other = from(&node, "127.0.0.8").await;
-    get(&mut other, &wait).await;
+    let mut other = from("127.0.0.8", &node).await;
+    other.write_all(get(&wait).as_bytes()).await.unwrap();
     waiting(3).await;
     held.push(other);
-    let mut last = from(&node, "127.0.0.9").await;
-    get(&mut last, &wait).await;
+    let mut last = from("127.0.0.9", &node).await;
+    last.write_all(get(&wait).as_bytes()).await.unwrap();
     check(&answered(&mut last).await, 503, "too_many_waits");
     held.clear();
     waiting(0).await;
-    let mut stream = from(&node, "127.0.0.7").await;
-    get(&mut stream, "/v1/events").await;
+    let mut stream = from("127.0.0.7", &node).await;
+    stream
+        .write_all(get("/v1/events").as_bytes())
+        .await
+        .unwrap();
     assert!(answered(&mut stream).await.starts_with("HTTP/1.1 200 "));
-    let mut second = from(&node, "127.0.0.8").await;
-    get(&mut second, "/v1/events").await;
+    let mut second = from("127.0.0.8", &node).await;
+    second
+        .write_all(get("/v1/events").as_bytes())
+        .await
+        .unwrap();
     check(&answered(&mut second).await, 503, "too_many_streams");
     for limit in ["waits", "waits_per_client", "streams"] {
         assert!(node.limited(limit).await > 0, "{limit}");
@@ -291,20 +313,22 @@ async fn a_client_waits_and_listens_as_often_as_it_may_and_all_together_as_often
 }
 
 #[tokio::test]
-async fn a_client_writes_as_much_and_as_fast_as_it_may() {
+async fn a_client_writes_so_much_at_a_time_and_so_fast() {
     let node = Served::start(&["--max-writes-per-client=1", "--write-rate=2"]);
     // Mutations that are refused are so before anything of them is read, and say that they were not run.
     let body = r#"{"op":"remove","states":["Exception"]}"#;
-    let head = format!(
+    let write = format!(
         "POST /v1/mutations HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
         body.len()
     );
-    let all = [head.as_str(), body].concat();
-    let mut slow = from(&node, "127.0.0.7").await;
-    send(&mut slow, &head).await;
-    let mut writer = from(&node, "127.0.0.7").await;
+    let mut slow = from("127.0.0.7", &node).await;
+    slow.write_all(write.as_bytes()).await.unwrap();
+    let mut writer = from("127.0.0.7", &node).await;
     let refused = loop {
-        send(&mut writer, &all).await;
+        writer
+            .write_all([write.as_str(), body].concat().as_bytes())
+            .await
+            .unwrap();
         let answer = answered(&mut writer).await;
         if !answer.starts_with("HTTP/1.1 200 ") && !answer.contains("too_fast") {
             break answer;
@@ -312,14 +336,17 @@ async fn a_client_writes_as_much_and_as_fast_as_it_may() {
     };
     check(&refused, 429, "too_many_writes");
     assert!(refused.contains(r#""may_have_run":false"#), "{refused}");
-    send(&mut slow, body).await;
+    slow.write_all(body.as_bytes()).await.unwrap();
     let done = answered(&mut slow).await;
-    let is_done = done.starts_with("HTTP/1.1 200 ") || done.contains("too_fast");
-    assert!(is_done, "{done}");
-    let mut fast = from(&node, "127.0.0.10").await;
+    assert!(
+        done.starts_with("HTTP/1.1 200 ") || done.contains("too_fast"),
+        "{done}"
+    );
+    let mut fast = from("127.0.0.10", &node).await;
     let mut answers = Vec::new();
+    let all = [write.as_str(), body].concat();
     while answers.len() < 1000 && !answers.iter().any(|answer: &String| answer.contains("429")) {
-        send(&mut fast, &all).await;
+        fast.write_all(all.as_bytes()).await.unwrap();
         answers.push(answered(&mut fast).await);
     }
     check(answers.last().unwrap(), 429, "too_fast");

@@ -74,8 +74,8 @@ async fn a_connection_on_which_nothing_is_answered_is_closed() {
     let silent = &b""[..];
     let half = &b"GET / HTTP/1.1\r\nhost: x\r\n"[..];
     let idle = &b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n"[..];
-    let (head, nothing) = (10.0..=15.0, 75.0..=80.0);
-    for (bytes, within) in [(silent, nothing.clone()), (half, head), (idle, nothing)] {
+    let (soon, late) = (10.0..=15.0, 75.0..=80.0);
+    for (bytes, within) in [(silent, late.clone()), (half, soon), (idle, late)] {
         let mut stream = TcpStream::connect(root.node.addr).await.unwrap();
         stream.write_all(bytes).await.unwrap();
         let start = Instant::now();
