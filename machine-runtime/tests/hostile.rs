@@ -84,7 +84,6 @@ impl<M: Serialize> Request<M> {
 
 /// The questions of a follower by their numbers.
 #[derive(Serialize)]
-#[expect(dead_code, reason = "numbers count from the first")]
 enum Question {
     Hello { protocol: u16, body: Vec<u8> },
     Watch { watch: Watch },
