@@ -32,8 +32,8 @@ const SKEW: Duration = Duration::from_hours(1);
 /// A node is reached by these on its own computer.
 const LOCAL: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 
-/// The names that are not a client's to have.
-const TAKEN: [&str; 4] = ["ca", "node", "ca-key", "node-key"];
+/// The names that are not a client's to have; nor are those of keys.
+const TAKEN: [&str; 2] = ["ca", "node"];
 
 /// Options of `flights certs`.
 #[derive(Args, Clone, Debug)]
@@ -66,7 +66,7 @@ fn host(text: &str) -> Result<String, String> {
 
 fn client_name(text: &str) -> Result<String, String> {
     labels(text)?;
-    if TAKEN.contains(&text) {
+    if TAKEN.contains(&text) || text.ends_with("-key") {
         return Err("another file here is called so".to_owned());
     }
     Ok(text.to_owned())

@@ -195,7 +195,7 @@ impl Tree {
 
 /// A node at `http`, as whoever started it asks it.
 fn target(http: SocketAddr, security: &Security) -> Target {
-    let target = Target::new(http.to_string());
+    let target = Target::new(http.to_string()).with_token(security.token.token());
     match &security.tls {
         Some(tls) => target.with_tls(tls.clone()),
         None => target,

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 use clap::builder::FalseyValueParser;
@@ -13,7 +13,6 @@ use machine_node::security::Security;
 use machine_node::shutdown::Tasks;
 use machine_node::tls::{Tls, TlsClient, TlsFiles, host_of};
 use machine_runtime::States as _;
-use machine_runtime::replica::Token;
 
 use super::values::NodeAddr;
 use super::{Addr, Usage};
@@ -270,7 +269,8 @@ impl ClientArgs {
         &self,
         nodes: impl IntoIterator<Item = &'a NodeAddr>,
     ) -> anyhow::Result<Vec<Target>> {
-        let token = self.token_file.as_deref().map(token).transpose()?;
+        let token = self.token_file.as_deref().map(token::read).transpose();
+        let token = token.map_err(|error| Usage(format!("--token-file: {error}")))?;
         let usual = self.tls_ca.is_some() || self.tls_cert.is_some();
         let mut tls: Option<TlsClient> = None;
         let mut targets = Vec::new();
@@ -296,22 +296,6 @@ impl ClientArgs {
         let identity = self.tls_cert.as_deref().zip(self.tls_key.as_deref());
         Ok(TlsClient::load(self.tls_ca.as_deref(), identity)?)
     }
-}
-
-/// The token in a file.
-fn token(file: &Path) -> Result<Token, Usage> {
-    let said = |why: String| Usage(format!("{}: {why}", file.display()));
-    let text = std::fs::read_to_string(file);
-    let text = text.map_err(|error| said(format!("cannot read it: {error}")))?;
-    let token = text.trim();
-    if token.is_empty() {
-        return Err(said("no token in it".to_owned()));
-    }
-    if let Some(at) = token.find(|c: char| !c.is_ascii_graphic()) {
-        let why = format!("character {} of the token is none that one has", at + 1);
-        return Err(said(why));
-    }
-    Ok(Token::new(token))
 }
 
 /// Checks that what is plain text stays within this computer.

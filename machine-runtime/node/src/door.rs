@@ -431,7 +431,9 @@ impl Handshakes {
         }
         // Whoever means it shakes hands within a moment.
         let is_full = self.running.len() >= HANDSHAKES;
-        let oldest = is_full.then(|| self.strike_off(0)).flatten();
+        let oldest = is_full
+            .then(|| self.strike_off(self.oldest_of_most()))
+            .flatten();
         self.begin(tls, new);
         match oldest {
             Some((task, addr)) => {
@@ -440,6 +442,17 @@ impl Handshakes {
             }
             None => Ok(()),
         }
+    }
+
+    /// The place of the oldest of the address that has most.
+    fn oldest_of_most(&self) -> usize {
+        let running = |addr: &IpAddr| self.by_addr.get(addr).map_or(0, |queue| queue.running);
+        let most = self.running.iter().map(|(_, addr)| running(addr)).max();
+        let oldest = self.running.iter();
+        let oldest = oldest
+            .map(|(_, addr)| running(addr))
+            .position(|count| Some(count) == most);
+        oldest.unwrap_or(0)
     }
 
     fn begin(&mut self, tls: &Tls, new: Waiting) {
@@ -467,6 +480,12 @@ impl Handshakes {
         place.and_then(|place| self.strike_off(place));
         let mut late = Vec::new();
         let now = Instant::now();
+        for queue in self.by_addr.values_mut() {
+            // They have waited in the order in which they came.
+            while let Some(next) = queue.waiting.pop_front_if(|next| next.until <= now) {
+                late.push(next.addr);
+            }
+        }
         while self.running.len() < HANDSHAKES
             && let Some(next) = self.next_waiting()
         {

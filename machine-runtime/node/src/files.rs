@@ -21,6 +21,7 @@
 //! ```
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -48,6 +49,8 @@ pub struct Watch {
     what: &'static str,
     paths: Vec<PathBuf>,
     content: u64,
+    /// Whether what is there now could not be used.
+    failed: bool,
     reloads: Reloads,
 }
 
@@ -59,6 +62,7 @@ impl Watch {
             what,
             paths,
             content,
+            failed: false,
             reloads: Reloads {
                 what,
                 counts: Arc::default(),
@@ -68,7 +72,8 @@ impl Watch {
 
     /// Looks at the files each second, and at `SIGHUP`, until `tasks` are stopped; whatever changed since
     /// they were noted has `on_change` called. It reads them itself, on a thread where that may take its
-    /// time. An error is logged and counted, and `on_change` is called again once the files are others.
+    /// time. An error is logged and counted, and `on_change` is called again once the files are others, or at
+    /// the next `SIGHUP`.
     pub fn run_on(
         self,
         tasks: &Tasks,
@@ -87,13 +92,13 @@ impl Watch {
         let mut look = interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            tokio::select! {
-                _ = look.tick() => {}
-                () = next(&mut hangup) => {}
-            }
+            let asked = tokio::select! {
+                _ = look.tick() => false,
+                () = next(&mut hangup) => true,
+            };
             // Files that belong together are not written together: they have to come to rest.
             let mut content = self.read().await;
-            if content == self.content {
+            if content == self.content && !(asked && self.failed) {
                 continue;
             }
             for _ in 0..MOST_SETTLES {
@@ -108,6 +113,7 @@ impl Watch {
             let called = aside(move || (on_change(), on_change));
             let done;
             (done, on_change) = called.await;
+            self.failed = done.is_err();
             self.tell(done);
         }
     }
@@ -183,12 +189,13 @@ async fn next(hangup: &mut Option<Signal>) {
     }
 }
 
-/// A hash of what is in the files, or of why it cannot be read.
+/// A hash of what is in the files and of who may do what with them, or of why it cannot be read.
 fn content(paths: &[PathBuf]) -> u64 {
     let mut hasher = DefaultHasher::new();
     for path in paths {
-        match std::fs::read(path) {
-            Ok(bytes) => (0_u8, bytes).hash(&mut hasher),
+        let read = std::fs::metadata(path).and_then(|file| Ok((file.mode(), std::fs::read(path)?)));
+        match read {
+            Ok(read) => (0_u8, read).hash(&mut hasher),
             Err(error) => (1_u8, error.kind()).hash(&mut hasher),
         }
     }

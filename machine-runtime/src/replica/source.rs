@@ -242,6 +242,7 @@ impl Source {
             });
         tokio::select! {
             biased;
+            () = revoked => self.stats.count_revoked(),
             ended = served => match ended {
                 Ok(()) | Err(Ended::Broken) => {}
                 Err(Ended::Garbage(why)) => {
@@ -269,7 +270,6 @@ impl Source {
                     ));
                 }
             },
-            () = revoked => self.stats.count_revoked(),
         }
     }
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::Stream;
+use futures_util::{FutureExt as _, Stream};
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
 use machine_runtime::{Changes, Position, Snapshot};
 use serde::Serialize;
@@ -124,6 +124,11 @@ impl Events {
             }
             if self.ended {
                 return None;
+            }
+            // There may be news all the time.
+            if lost(&mut self.hold).now_or_never().is_some() {
+                self.ended = true;
+                return Some(Bytes::from_static(REVOKED));
             }
             self.look();
             if !self.ready.is_empty() {

@@ -60,6 +60,13 @@ impl Asker {
         (!client.is_anonymous()).then(|| client.name())
     }
 
+    /// The same, as they are known now.
+    pub(super) fn anew(&self, access: &Access) -> Self {
+        let shown = self.shown.clone();
+        let client = self.client.clone().map(|_| access.who(&shown));
+        Self { shown, client }
+    }
+
     /// Whether they have this role.
     pub(super) fn may(&self, role: Role) -> bool {
         let client = self.client.as_ref().ok().and_then(Option::as_ref);

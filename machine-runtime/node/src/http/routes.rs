@@ -116,6 +116,7 @@ impl Wishes {
             && self.if_none_match.is_none()
             && self.last_event.is_none()
             && self.params.is_empty()
+            && self.origin.is_none()
     }
 
     /// Has `request` carry what it says. A filter for each header costs every request more than all of this

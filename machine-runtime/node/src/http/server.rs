@@ -84,7 +84,7 @@ pub(super) async fn serve(site: &Arc<Site>, mut door: Door, stop: impl Future<Ou
             }
             () = changed(&mut generations) => {
                 connections.end_outdated(generations.as_ref());
-                outdated = outdated.or(Some(Instant::now() + OUTDATED));
+                outdated = Some(Instant::now() + OUTDATED);
                 continue;
             }
             () = sleep_until(outdated.unwrap_or_else(Instant::now)), if outdated.is_some() => {
@@ -118,7 +118,7 @@ pub(super) async fn serve(site: &Arc<Site>, mut door: Door, stop: impl Future<Ou
                 {
                     // The files changed while hands were shaken.
                     connections.end_outdated(generations.as_ref());
-                    outdated = outdated.or(Some(Instant::now() + OUTDATED));
+                    outdated = Some(Instant::now() + OUTDATED);
                 }
             }
             Arrival::TooMany(stream, why) => {

@@ -101,7 +101,10 @@ impl Site {
         let body = self.read(request).await?;
         let schema = self.view.schema();
         let Ask { mutation, options } = Ask::parse(&body, schema)?;
-        self.permit_changes(asker, &mutation)?;
+        // Who may not any more since the head came, may not.
+        let asker = asker.map(|asker| asker.anew(&self.access));
+        self.permit(asker.as_ref(), Route::Mutations)?;
+        self.permit_changes(asker.as_ref(), &mutation)?;
         let mut options = options.with_time(within.unwrap_or(WRITE_WITHIN));
         options.trace = trace;
         let receipt = self.handle.mutate_with(mutation, options).await;

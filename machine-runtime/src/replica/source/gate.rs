@@ -23,6 +23,8 @@ pub(super) struct Gate {
 struct Held {
     shown: Credentials,
     grant: Option<Grant>,
+    /// Whether there ever was one.
+    was_admitted: bool,
 }
 
 impl Gate {
@@ -30,7 +32,11 @@ impl Gate {
         Self {
             admission: source.admission.clone(),
             stats: source.stats.clone(),
-            held: Mutex::new(Held { shown, grant: None }),
+            held: Mutex::new(Held {
+                shown,
+                grant: None,
+                was_admitted: false,
+            }),
         }
     }
 
@@ -57,6 +63,7 @@ impl Gate {
         let granted = admission.admit(&held.shown);
         let denied = granted.as_ref().err().copied();
         held.grant = granted.ok();
+        held.was_admitted |= held.grant.is_some();
         let Some(denied) = denied else {
             return Ok(());
         };
@@ -101,7 +108,8 @@ impl Gate {
                 let now = admission.admit(&held.shown);
                 now.is_ok_and(|now| now == *grant)
             }
-            _ => true,
+            (Some(_), None) => !held.was_admitted,
+            (None, _) => true,
         }
     }
 

@@ -85,9 +85,16 @@ struct Inner {
 /// Strikes the follower off the list when its connection ends.
 impl Drop for Inner {
     fn drop(&mut self) {
+        self.leave("the connection ended");
+    }
+}
+
+impl Inner {
+    /// Strikes the follower off the list, if it is on it.
+    fn leave(&self, why: &str) {
         if let Some(follower) = self.source.stats.remove(self.id) {
             tracing::debug!(target: super::TARGET, follower, "follower left");
-            let why = "the connection ended".to_owned();
+            let why = why.to_owned();
             self.source.tell(follower, LinkChange::Lost { why });
         }
     }
@@ -272,6 +279,7 @@ impl Replication for Peer {
         let source = &self.inner.source;
         // Before anything is told of what there is.
         if let Err(denied) = self.inner.gate.admit(hello.token.clone()) {
+            self.inner.leave("it is not admitted any more");
             return Err(match protocol {
                 1 => Refusal::Closing,
                 _ => Refusal::Denied(denied == Denied::NotAllowed),
@@ -366,7 +374,13 @@ impl Replication for Peer {
             .inner
             .source
             .answer(&question, &agreed, &self.inner.pace);
-        answer.await
+        let news = answer.await;
+        // What it may have changed meanwhile.
+        if self.inner.gate.is_open() {
+            news
+        } else {
+            News::Closing
+        }
     }
 
     async fn schema(self, _: Context, from: u32) -> Vec<StateShape> {
@@ -415,6 +429,10 @@ impl Replication for Peer {
     async fn show(self, _: Context, token: Secret) -> bool {
         self.hear();
         let Secret(token) = token;
+        // It is for those who ask before they say hello.
+        if lock(&self.inner.agreed).is_some() {
+            return false;
+        }
         self.inner.gate.admit(Some(Token::new(token))).is_ok()
     }
 }
