@@ -597,3 +597,45 @@ fn a_follower_too_many_is_refused_until_another_leaves() {
         .runtime
         .block_on(async { sleep(Duration::from_secs(1)).await });
 }
+
+#[test]
+fn a_parent_that_takes_no_byte_is_left_and_keeps_no_writer() {
+    let mut builder = Builder::new_current_thread();
+    let runtime = builder.enable_time().start_paused(true).build().unwrap();
+    runtime.block_on(async {
+        let (_view, follower) = Follower::new::<DynState>(schema(), FollowerOptions::new("honest"));
+        let handle = follower.handle();
+        let (dial, mut dialled) = unbounded_channel();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(follower.run(vec![Stuck(dial)], std::future::pending()));
+        let writes = (0..10_000).map(|_| handle.mutate(Mutation::add(DynState(1))));
+        let writes: Vec<_> = writes.collect();
+        let mut held = Vec::new();
+        let again = async {
+            while held.len() < 3 {
+                held.push(dialled.recv().await.unwrap());
+            }
+        };
+        let again = timeout(Duration::from_mins(1), again).await;
+        assert!(again.is_ok(), "it waits for the first for ever");
+        for write in writes {
+            let written = timeout(Duration::from_mins(1), write).await;
+            assert!(written.is_ok_and(|written| written.is_err()));
+        }
+        assert!(tasks.try_join_next().is_none());
+    });
+}
+
+/// Dials parents that accept and never read.
+struct Stuck(UnboundedSender<DuplexStream>);
+
+impl Connect for Stuck {
+    type Io = DuplexStream;
+
+    async fn connect(&mut self) -> std::io::Result<DuplexStream> {
+        let (ours, theirs) = duplex(16);
+        let sent = self.0.send(theirs);
+        sent.map_err(|_gone| std::io::ErrorKind::ConnectionRefused)?;
+        Ok(ours)
+    }
+}
