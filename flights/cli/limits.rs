@@ -280,9 +280,8 @@ mod tests {
                     kib.parse::<u64>().unwrap() * 1024
                 });
             let same = shown == default || told.to_string() == default;
-            let same = same
-                || humantime::parse_duration(&shown).ok()
-                    == humantime::parse_duration(default).ok();
+            let time = |text: &str| humantime::parse_duration(text).ok();
+            let same = same || time(&shown).is_some_and(|shown| time(default) == Some(shown));
             assert!(same, "{name} is {default}, the page says {shown}");
         }
     }
