@@ -78,13 +78,11 @@ fuzz_target!(init: {
         assert!(moment.0 == 0 || history.moments.contains(&moment), "{moment:?} never was");
     }
     drop(store);
-    let again = Store::on(disk, &history.schema, options());
-    let (_, again) = match again {
-        Ok(again) => again,
-        Err(error) => {
-            eprintln!("{:?}, and then {error}", recovered.notes);
-            panic!("what was opened once does not open again");
-        }
+    let again = match Store::on(disk, &history.schema, options()) {
+        Ok((_, again)) => again,
+        // A forged row may contradict what was made of it.
+        Err(_) if is_sealed => return,
+        Err(error) => panic!("what was opened once does not open again: {error}"),
     };
     assert_eq!(history.moment(&again), moment);
 });

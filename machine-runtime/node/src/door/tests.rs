@@ -127,7 +127,7 @@ async fn who_does_not_shake_hands_keeps_nobody_out() {
 }
 
 #[tokio::test]
-async fn where_all_places_are_taken_the_oldest_has_to_go() {
+async fn where_all_places_are_taken_the_oldest_of_who_has_most_has_to_go() {
     let tls = tls("flood");
     let mut handshakes = Handshakes::default();
     let counts = Arc::default();
@@ -157,10 +157,17 @@ async fn where_all_places_are_taken_the_oldest_has_to_go() {
     assert_eq!(handshakes.running.len(), HANDSHAKES);
     for i in 0..HANDSHAKES_PER_ADDRESS {
         let from = format!("10.1.0.{i}");
-        assert_eq!(add(&mut handshakes, &from).await, Err(addr("10.0.0.0")));
+        let most = format!("10.0.0.{}", i % (HANDSHAKES / HANDSHAKES_PER_ADDRESS));
+        assert_eq!(add(&mut handshakes, &from).await, Err(addr(&most)));
         assert_eq!(handshakes.running.len(), HANDSHAKES);
     }
-    assert_eq!(handshakes.by_addr[&addr("10.0.0.0")].running, 0);
+    for i in 0..HANDSHAKES_PER_ADDRESS {
+        let from = addr(&format!("10.1.0.{i}"));
+        assert_eq!(
+            handshakes.by_addr[&from].running, 1,
+            "nobody else has to go"
+        );
+    }
     // Who waits there comes after those that make room.
     for place in 0..HANDSHAKES {
         let id = handshakes.running[0].0.id();

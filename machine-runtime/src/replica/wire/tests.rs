@@ -265,7 +265,7 @@ fn version_1_of_the_handshake_is_these_bytes() {
         // From version 2 on.
         (Refusal::NothingSelected, vec![5]),
         (Refusal::Full, vec![6]),
-        (Refusal::Denied(true), vec![6, 1]),
+        (Refusal::Denied(true), vec![7, 1]),
     ];
     for (refusal, bytes) in refusals {
         assert_eq!(postcard::to_stdvec(&refusal).unwrap(), bytes);
