@@ -26,7 +26,7 @@ mod hello;
 const LIMITS: [&str; 9] = [
     "--head-time=1s",
     "--body-time=1s",
-    "--idle-time=3s",
+    "--idle-time=10s",
     "--handshake-time=1s",
     "--max-waits-per-client=20",
     "--max-streams-per-client=20",
@@ -41,11 +41,15 @@ const STRANGERS: usize = 1000;
 /// From how many addresses they come.
 const ADDRESSES: usize = 20;
 
-/// How many say nothing: as many as are known to be there at a time elsewhere.
-const IDLE: usize = 8000;
+/// How many say nothing, and in a quick run.
+const IDLE: usize = 10_000;
+const IDLE_QUICK: usize = 2000;
 
 /// How often an honest reader asks at least.
 const QUESTIONS: usize = 200;
+
+/// After how many questions it asks whether the node is ready.
+const READY_EVERY: usize = 20;
 
 /// What it asks for.
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n";
@@ -71,22 +75,30 @@ fn measure_pinned(report: &mut Report) -> anyhow::Result<()> {
         report.progress(&format!("strangers: {name}"));
         let before = cpu::resident_mb(node.pid())?;
         let calm = read(&node, time)?;
-        let mut strangers = start(&node, *attack, &name)?;
+        let count = match attack {
+            Attack::Idle => report.effort(IDLE_QUICK, IDLE),
+            _ => STRANGERS,
+        };
+        let mut strangers = start(&node, *attack, &name, count)?;
         let attacked = read(&node, time)?;
         let during = cpu::resident_mb(node.pid())?;
-        let is_ready = is_ready(&node)?;
         let doing: Doing = strangers.ask("how")?;
         drop(strangers);
         let after = settled(&node)?;
         for (what, q) in [("p50", 0.5), ("p99", 0.99)] {
-            let undisturbed = Baseline::new("undisturbed", calm.quantile(q));
+            let undisturbed = Baseline::new("undisturbed", calm.times.quantile(q));
             let row = format!("strangers.{name}.{what}");
-            report.row(row, "us", Samples::new([attacked.quantile(q)]), undisturbed);
+            report.row(
+                row,
+                "us",
+                Samples::new([attacked.times.quantile(q)]),
+                undisturbed,
+            );
         }
         report.note(format!(
-            "strangers.{name}: {}; {} connections opened, {} open, {} closed, {} answers, {} refusals; \
-             {before:.0} MB before, {during:.0} MB during, {after:.0} MB after it",
-            if is_ready { "ready" } else { "NOT ready" },
+            "strangers.{name}: ready each of {} times; {} connections opened, {} open, {} closed, {} answers, \
+             {} refusals; {before:.0} MB before, {during:.0} MB during, {after:.0} MB after it",
+            attacked.ready,
             doing.opened,
             doing.open,
             doing.closed,
@@ -97,12 +109,8 @@ fn measure_pinned(report: &mut Report) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Has strangers come, and waits until they are there.
-fn start(node: &Process, attack: Attack, name: &str) -> anyhow::Result<Talk> {
-    let strangers = match attack {
-        Attack::Idle => IDLE,
-        _ => STRANGERS,
-    };
+/// Has so many strangers come, and waits until they are there.
+fn start(node: &Process, attack: Attack, name: &str, strangers: usize) -> anyhow::Result<Talk> {
     let mut talk = Talk::start([
         "strangers".to_owned(),
         name.to_owned(),
@@ -114,7 +122,12 @@ fn start(node: &Process, attack: Attack, name: &str) -> anyhow::Result<Talk> {
     let began = Instant::now();
     loop {
         let doing: Doing = talk.ask("how")?;
-        if doing.opened >= strangers as u64 {
+        // Nobody sends those away at once who say nothing: they are there at the same time.
+        let there = match attack {
+            Attack::Idle => doing.open,
+            _ => doing.opened,
+        };
+        if there >= strangers as u64 {
             return Ok(talk);
         }
         let patience = Duration::from_secs(30);
@@ -123,16 +136,33 @@ fn start(node: &Process, attack: Attack, name: &str) -> anyhow::Result<Talk> {
     }
 }
 
-/// How long each answer takes to an honest reader, in us.
-fn read(node: &Process, time: Duration) -> anyhow::Result<Samples> {
+/// What an honest reader notices.
+struct Noticed {
+    /// How long each answer took, in us.
+    times: Samples,
+    /// How often the node was asked whether it is ready. It was each time.
+    ready: usize,
+}
+
+/// Reads for a while, and asks now and then whether the node is ready.
+///
+/// # Errors
+///
+/// If it once is not, or an answer is not what it has to be.
+fn read(node: &Process, time: Duration) -> anyhow::Result<Noticed> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut stream = TcpStream::connect(node.at.http).await?;
         stream.set_nodelay(true)?;
         let mut times = Vec::new();
+        let mut ready = 0;
         let mut buffer = vec![0; 64 * 1024];
         let began = Instant::now();
         while began.elapsed() < time || times.len() < QUESTIONS {
+            if times.len().is_multiple_of(READY_EVERY) {
+                ensure_ready(node).await?;
+                ready += 1;
+            }
             let asked = Instant::now();
             stream.write_all(REQUEST).await?;
             let mut filled = 0;
@@ -151,15 +181,24 @@ fn read(node: &Process, time: Duration) -> anyhow::Result<Samples> {
             );
             times.push(asked.elapsed().as_secs_f64() * 1e6);
         }
-        Ok(Samples::new(times))
+        ensure_ready(node).await?;
+        Ok(Noticed {
+            times: Samples::new(times),
+            ready: ready + 1,
+        })
     })
 }
 
-fn is_ready(node: &Process) -> anyhow::Result<bool> {
-    let runtime = Builder::new_current_thread().enable_all().build()?;
+async fn ensure_ready(node: &Process) -> anyhow::Result<()> {
     let addr = node.at.http.to_string();
-    let answer = runtime.block_on(machine_node::client::get(&addr, "/readyz", "*/*"))?;
-    Ok(answer.head.status().is_success())
+    let answer = machine_node::client::get(&addr, "/readyz", "*/*").await?;
+    let said = String::from_utf8_lossy(&answer.body);
+    let status = answer.head.status();
+    ensure!(
+        status.is_success(),
+        "the node is not ready: {status} {said}"
+    );
+    Ok(())
 }
 
 /// The memory of the node once nobody is there any more.

@@ -61,6 +61,18 @@ pub(crate) enum Attack {
     Silent,
     /// Links over which garbage comes
     Garbage,
+    /// What begins as a TLS handshake of readers and is garbage
+    Hellos,
+}
+
+impl Attack {
+    /// Whether it takes what a node tells those who may read it.
+    fn takes_knowledge(self) -> bool {
+        !matches!(
+            self,
+            Self::Idle | Self::Silent | Self::Garbage | Self::Hellos
+        )
+    }
 }
 
 /// Options of the part that attacks.
@@ -139,15 +151,14 @@ struct Plan {
 /// Attacks until the standard input ends; each line there is answered with how it goes.
 pub(crate) async fn run(args: AttackArgs) -> anyhow::Result<()> {
     raise_files();
-    let http = args.http.to_string();
-    let schema = machine_node::client::get(&http, "/v1/schema", "application/json").await?;
-    let schema: serde_json::Value = serde_json::from_slice(&schema.body)?;
-    let fingerprint = schema["fingerprint"].as_str().unwrap_or_default();
-    let states = machine_node::client::get(&http, "/v1/links", "application/json").await?;
-    let states: serde_json::Value = serde_json::from_slice(&states.body)?;
+    let (fingerprint, position) = if args.attack.takes_knowledge() {
+        knowledge(&args.http.to_string()).await?
+    } else {
+        Default::default()
+    };
     let plan = Arc::new(Plan {
-        fingerprint: u128::from_str_radix(fingerprint, 16).context("a fingerprint")?,
-        position: states["position"].as_str().unwrap_or_default().to_owned(),
+        fingerprint,
+        position,
         counts: Counts::default(),
         args,
     });
@@ -175,6 +186,19 @@ pub(crate) async fn run(args: AttackArgs) -> anyhow::Result<()> {
         told = tell => told,
         () = come => Ok(()),
     }
+}
+
+/// The fingerprint of a node's schema, and where it is.
+async fn knowledge(http: &str) -> anyhow::Result<(u128, String)> {
+    let schema = machine_node::client::get(http, "/v1/schema", "application/json").await?;
+    let schema: serde_json::Value = serde_json::from_slice(&schema.body)?;
+    let fingerprint = schema["fingerprint"].as_str().unwrap_or_default();
+    let states = machine_node::client::get(http, "/v1/links", "application/json").await?;
+    let states: serde_json::Value = serde_json::from_slice(&states.body)?;
+    Ok((
+        u128::from_str_radix(fingerprint, 16).context("a fingerprint")?,
+        states["position"].as_str().unwrap_or_default().to_owned(),
+    ))
 }
 
 /// One of them, which comes again whenever it is sent away.
@@ -269,6 +293,13 @@ async fn attack(plan: &Plan, mut stream: TcpStream) -> anyhow::Result<()> {
         Attack::Garbage => {
             let garbage: Vec<u8> = (0..BUFFER).map(|_| fastrand::u8(..)).collect();
             stream.write_all(&garbage).await?;
+            until_closed(stream).await
+        }
+        Attack::Hellos => {
+            // A record of 512 bytes, in which there is a client's hello of 508.
+            let mut hello = vec![22, 3, 1, 2, 0, 1, 0, 1, 252];
+            hello.extend((0..508).map(|_| fastrand::u8(..)));
+            stream.write_all(&hello).await?;
             until_closed(stream).await
         }
     }
