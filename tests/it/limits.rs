@@ -33,12 +33,11 @@ impl Served {
     /// How often a limit held somebody back.
     pub(crate) async fn limited(&self, limit: &str) -> u64 {
         let label = format!("limit=\"{limit}\"");
-        let line =
-            |line: &&str| line.starts_with("machine_limited_total{") && line.contains(&label);
-        let metrics = self.text("/metrics").await;
-        let line = metrics.lines().find(line);
-        let line = line.unwrap_or_else(|| panic!("no count of {limit}"));
-        line.rsplit(' ').next().unwrap().parse().unwrap()
+        sum(
+            &self.text("/metrics").await,
+            "machine_limited_total",
+            &label,
+        )
     }
 
     /// Waits until a limit has held somebody back more than `before` times.
@@ -81,6 +80,20 @@ impl Served {
         assert!(read.is_ok(), "the connection stays open");
         String::from_utf8(answer).unwrap()
     }
+}
+
+/// What the samples of `name` with this label come to. There is one at least.
+#[track_caller]
+pub(crate) fn sum(metrics: &str, name: &str, label: &str) -> u64 {
+    let start = format!("{name}{{");
+    let lines = metrics
+        .lines()
+        .filter(|line| line.starts_with(&start) && line.contains(label));
+    let values: Vec<u64> = lines
+        .map(|line| line.rsplit(' ').next().unwrap().parse().unwrap())
+        .collect();
+    assert!(!values.is_empty(), "no {name} with {label}");
+    values.iter().sum()
 }
 
 /// A connection to a node from an address of this computer.
