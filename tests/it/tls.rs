@@ -11,6 +11,8 @@ use serde_json::Value;
 use crate::exposition::Exposition;
 use crate::support::{Ended, Folder, PATIENCE, Program, command, run};
 
+// Who may what, by the names in certificates.
+mod roles;
 // Certificates that are replaced while nodes run.
 mod rotation;
 // What is not started, or not reached.
@@ -76,12 +78,22 @@ struct Node {
 impl Node {
     /// Starts one with the certificates of `certs`, as a replicant where it has a parent.
     fn start(name: &str, certs: &Certs, parent: Option<&Self>, args: &[&str]) -> Self {
-        let flags = certs.flags("node");
+        Self::start_as(name, certs, &certs.flags("node"), parent, args)
+    }
+
+    /// The same with a certificate that these flags name.
+    fn start_as(
+        name: &str,
+        certs: &Certs,
+        flags: &[String],
+        parent: Option<&Self>,
+        args: &[&str],
+    ) -> Self {
         let name_flag = format!("--name={name}");
         let parent = parent.map(|parent| format!("--parent={}", parent.rpc));
         let mut all = vec!["node", &name_flag, "--addr=:0", "--http-addr=:0"];
         all.extend(parent.as_deref());
-        all.extend(strs(&flags));
+        all.extend(strs(flags));
         all.extend(args);
         let program = Program::start(&all);
         let rpc = program.line_after(&format!("{name}: tarpc "));
