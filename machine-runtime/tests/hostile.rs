@@ -7,11 +7,14 @@
     reason = "what is counted is told beside its bound"
 )]
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use allocation_counter::{AllocationInfo, measure};
-use machine_runtime::replica::{Connect, Follower, FollowerOptions, Source, SourceOptions};
+use machine_runtime::replica::{
+    Admission, Bearer, Changes, Connect, Credentials, Denied, Follower, FollowerOptions, Grant,
+    Source, SourceOptions, Token,
+};
 use machine_runtime::{
     DynState, Epoch, Handle, Machine, Mutation, Owner, Schema, StateDef, View, ViewOptions,
 };
@@ -19,6 +22,7 @@ use serde::Serialize;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::watch::{self, Receiver};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
@@ -120,6 +124,16 @@ fn prefixed(body: &[u8]) -> Vec<u8> {
 }
 
 fn hello(id: u64, node: &str, selection: Option<Vec<u8>>) -> Request<Question> {
+    hello_with(id, node, selection, None)
+}
+
+/// The same of one who shows a token, which stands behind all else.
+fn hello_with(
+    id: u64,
+    node: &str,
+    selection: Option<Vec<u8>>,
+    token: Option<&str>,
+) -> Request<Question> {
     let hello = Hello {
         fingerprint: schema().fingerprint().0,
         node: node.to_owned(),
@@ -131,7 +145,8 @@ fn hello(id: u64, node: &str, selection: Option<Vec<u8>>) -> Request<Question> {
         every: false,
         compress: false,
     };
-    let body = postcard::to_stdvec(&hello).unwrap();
+    let mut body = postcard::to_stdvec(&hello).unwrap();
+    body.extend(token.map_or_else(Vec::new, |token| postcard::to_stdvec(&Some(token)).unwrap()));
     Request::new(id, Question::Hello { protocol: 2, body })
 }
 
@@ -176,6 +191,15 @@ impl Scene {
     }
 
     fn with(tell: impl FnOnce(&mut SourceOptions)) -> Self {
+        Self::made(tell, None)
+    }
+
+    /// One where `guests` says who is let in; the honest follower shows this token.
+    fn guarded(guests: Arc<Guests>, honest: &Token) -> Self {
+        Self::made(|_| {}, Some((guests, honest)))
+    }
+
+    fn made(tell: impl FnOnce(&mut SourceOptions), guarded: Option<(Arc<Guests>, &Token)>) -> Self {
         let mut builder = Builder::new_current_thread();
         let runtime = builder.enable_time().start_paused(true).build().unwrap();
         let (mut tasks, links) = (JoinSet::new(), JoinSet::new());
@@ -187,8 +211,13 @@ impl Scene {
         });
         let mut options = SourceOptions::new("parent");
         tell(&mut options);
-        let source = Source::new(root.view(), options).with_writes(&root);
-        let (view, follower) = Follower::new(schema(), FollowerOptions::new("honest"));
+        let mut source = Source::new(root.view(), options).with_writes(&root);
+        let mut honest = FollowerOptions::new("honest");
+        if let Some((guests, token)) = guarded {
+            source = source.with_admission(guests);
+            honest.token = Bearer::new(watch::channel(Some(token.clone())).1);
+        }
+        let (view, follower) = Follower::new(schema(), honest);
         let (dial, mut dialled) = unbounded_channel();
         tasks.spawn(follower.run(vec![Dial(dial)], std::future::pending()));
         let served = source.clone();
@@ -398,7 +427,7 @@ fn deadlines_that_no_clock_has_end_the_connection() {
 #[test]
 fn what_there_is_not_ends_the_connection() {
     let mut scene = Scene::new();
-    for method in [6_u64, 127, 128, u64::from(u32::MAX), u64::MAX] {
+    for method in [7_u64, 127, 128, u64::from(u32::MAX), u64::MAX] {
         let mut frame = postcard::to_stdvec(&Request::new(1, ())).unwrap();
         frame.extend(number(method));
         scene.garbled(&format!("method {method}"), &[prefixed(&frame)]);
@@ -638,4 +667,95 @@ impl Connect for Stuck {
         sent.map_err(|_gone| std::io::ErrorKind::ConnectionRefused)?;
         Ok(ours)
     }
+}
+/// Those who are let in: who has one of these tokens.
+#[derive(Debug)]
+struct Guests {
+    tokens: Mutex<Vec<Token>>,
+    generation: watch::Sender<u64>,
+}
+
+impl Guests {
+    fn set(&self, tokens: &[&Token]) {
+        *self.tokens.lock().unwrap() = tokens.iter().copied().cloned().collect();
+        self.generation.send_modify(|generation| *generation += 1);
+    }
+}
+
+impl Admission for Guests {
+    fn admit(&self, peer: &Credentials) -> Result<Grant, Denied> {
+        let tokens = self.tokens.lock().unwrap();
+        let known = peer
+            .token
+            .as_ref()
+            .is_some_and(|token| tokens.contains(token));
+        let grant = known.then(|| Grant::new("guest", Changes::Nothing));
+        grant.ok_or(Denied::Unknown)
+    }
+
+    fn generation(&self) -> Receiver<u64> {
+        self.generation.subscribe()
+    }
+}
+
+/// How the answer to the question 1, a hello, begins: well, and the hello is welcome, or not.
+const WELCOME: [u8; 4] = [1, 0, 0, 0];
+const REFUSED: [u8; 4] = [1, 0, 0, 1];
+
+#[test]
+fn a_hello_that_somebody_recorded_is_worth_what_its_token_is() {
+    let (honest, stolen) = (Token::new("honest"), Token::new("stolen"));
+    let guests = Arc::new(Guests {
+        tokens: Mutex::default(),
+        generation: watch::Sender::new(0),
+    });
+    guests.set(&[&honest, &stolen]);
+    let mut scene = Scene::guarded(Arc::clone(&guests), &honest);
+    let stats = scene.source.stats().clone();
+    let recorded = hello_with(1, "recorded", None, Some(stolen.secret())).frame();
+    let says = |scene: &mut Scene| {
+        let mut stream = scene.connect();
+        let mut answer = [0; 7];
+        scene.runtime.block_on(async {
+            stream.write_all(&recorded).await.unwrap();
+            stream.read_exact(&mut answer).await.unwrap();
+        });
+        (stream, <[u8; 4]>::try_from(&answer[3..]).unwrap())
+    };
+    // It says who it is of, and not over which connection: the second is as welcome as the first.
+    let mut streams = Vec::new();
+    for followers in [2, 3] {
+        let (stream, answer) = says(&mut scene);
+        assert_eq!(answer, WELCOME);
+        assert_eq!(stats.followers(), followers);
+        streams.push(stream);
+    }
+    assert_eq!((stats.denials(), stats.revoked()), (0, 0));
+    scene.follows_on();
+    // Without its token both end at once, and nobody else does.
+    let began = scene.now();
+    guests.set(&[&honest]);
+    for mut stream in streams {
+        let mut rest = Vec::new();
+        scene.runtime.block_on(async {
+            let ended = timeout(QUIET, stream.read_to_end(&mut rest)).await;
+            assert!(ended.is_ok(), "the connection is not closed");
+        });
+    }
+    assert!(scene.now() - began < Duration::from_secs(5));
+    assert_eq!((stats.followers(), stats.revoked()), (1, 2));
+    scene.follows_on();
+    let (stream, answer) = says(&mut scene);
+    assert_eq!(answer, REFUSED);
+    assert_eq!((stats.followers(), stats.denials()), (1, 1));
+    drop(stream);
+    // And what is shown again is again what it was.
+    guests.set(&[&honest, &stolen]);
+    let (stream, answer) = says(&mut scene);
+    assert_eq!(answer, WELCOME);
+    drop(stream);
+    scene
+        .runtime
+        .block_on(async { while scene.links.join_next().await.is_some() {} });
+    scene.follows_on();
 }
