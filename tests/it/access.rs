@@ -81,7 +81,8 @@ impl Node {
         command.stderr(std::fs::File::create(&log).unwrap());
         let program = Program::start_command(&mut command);
         let rpc = program.line_after(&format!("{name}: tarpc "));
-        let http = program.line_after(&format!("{name}: http://"));
+        let http = program.line_after(&format!("{name}: http"));
+        let http = http.trim_start_matches('s').trim_start_matches("://");
         let http = http.trim_end_matches('/').to_owned();
         Self {
             program,

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::support::{Folder, Program, command};
+use crate::support::{Folder, Program, command, run, run_command};
 
 use super::{Node, ask, bearer, status, token, until, write};
 
@@ -24,14 +24,27 @@ impl Secrets {
     }
 
     fn assert_none_in_process(&self, pid: &str) {
-        for file in ["cmdline", "environ"] {
-            let bytes = std::fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
-            self.assert_none_in(
-                &format!("{file} of {pid}"),
-                &String::from_utf8_lossy(&bytes),
-            );
+        for (file, sure) in [("cmdline", "flights"), ("environ", "RUST_LOG=trace")] {
+            let path = format!("/proc/{pid}/{file}");
+            let bytes = std::fs::read(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+            let text = String::from_utf8_lossy(&bytes);
+            assert!(text.contains(sure), "{path} has something else: {text}");
+            self.assert_none_in(&path, &text);
         }
     }
+}
+
+/// All that a node has logged which was asked for something and has denied it: down to the paths that a request is
+/// held against.
+fn whole_log(node: &Node) -> String {
+    let logged = node.logged();
+    for line in [
+        " TRACE path: \"v1\"?: \"v1\"",
+        " WARN denials: denied node=",
+    ] {
+        assert!(logged.contains(line), "no `{line}` in the log: {logged}");
+    }
+    logged
 }
 
 fn line_at(text: &str, place: usize) -> &str {
@@ -135,12 +148,123 @@ fn no_secret_is_in_what_nodes_say_of_themselves() {
         secrets.assert_none_in("answers", &answers);
         secrets.assert_none_in_process(&node.program.pid().to_string());
         secrets.assert_none_in("standard output", &node.program.new_lines().join("\n"));
-        let logged = node.logged();
-        assert!(
-            logged.contains("TRACE") || logged.contains("\"trace\"") || logged.contains("trace"),
-            "{logged}"
-        );
-        secrets.assert_none_in("the log", &logged);
+        secrets.assert_none_in("the log", &whole_log(node));
+    }
+}
+
+/// The lines of a private key that say something of it.
+fn key_lines(file: &Path) -> Vec<String> {
+    let text = std::fs::read_to_string(file).unwrap();
+    let lines = text.lines().filter(|line| !line.starts_with("-----"));
+    // Nobody could do anything with a few letters, which may be anywhere.
+    let lines = lines.filter(|line| line.len() >= 32);
+    let lines: Vec<_> = lines.map(str::to_owned).collect();
+    assert!(!lines.is_empty(), "{}", file.display());
+    lines
+}
+
+#[test]
+fn no_secret_is_in_what_is_said_where_all_speak_tls() {
+    let folder = Folder::new("secrets-tls");
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let made = run(&["certs", &at(""), "--client=ops"]);
+    assert_eq!(made.code, Some(0), "{made:?}");
+    let (rep, rep_entry) = token("rep", "[\"follow\", \"mutate\", \"observe\"]");
+    let (boss, boss_entry) = token("boss", "[\"admin\"]");
+    let (stranger, _) = token("stranger", "[]");
+    let file = write(&folder, "access.toml", &(rep_entry + &boss_entry));
+    let [rep_file, boss_file, stranger_file] = [("rep", &rep), ("boss", &boss), ("no", &stranger)]
+        .map(|(name, token)| write(&folder, &format!("{name}.token"), token));
+    let keys = ["ca-key.pem", "node-key.pem", "ops-key.pem"];
+    let keys = keys
+        .into_iter()
+        .flat_map(|key| key_lines(&folder.path().join(key)));
+    let secrets = Secrets(keys.chain([rep, boss, stranger]).collect());
+    secrets.assert_none_in("what certs says", &(made.stdout + &made.stderr));
+
+    let ca = format!("--tls-ca={}", at("ca.pem"));
+    let pair = |name: &str| {
+        let cert = format!("--tls-cert={}", at(&format!("{name}.pem")));
+        [
+            cert,
+            format!("--tls-key={}", at(&format!("{name}-key.pem"))),
+        ]
+    };
+    let [cert, key] = pair("node");
+    let recordings = at("recordings");
+    let record = ["--record", &recordings];
+    let tls = [&[&*ca, &*cert, &*key, "--access", &file][..], &record].concat();
+    let root = Node::start(&folder, "root", &tls);
+    let parent = format!("--parent={}", root.rpc);
+    let below = |name: &str, token: &str| {
+        let more = [&*parent, "--token-file", token];
+        Node::start(&folder, name, &[&tls[..], &more].concat())
+    };
+    let (node, denied) = (below("rep-1", &rep_file), below("rep-2", &stranger_file));
+
+    let said_by = |args: &[&str]| {
+        let mut command = command(args);
+        command.env("RUST_LOG", "trace");
+        let ended = run_command(&mut command);
+        let said = ended.stdout + &ended.stderr;
+        secrets.assert_none_in(&format!("what {args:?} says"), &said);
+        (ended.code, said)
+    };
+    until("the replicant shows something", || {
+        said_by(&["get", "--node", &node.http, &ca, "--token-file", &boss_file]).0 == Some(0)
+    });
+    until("the other is refused", || {
+        denied.logged().contains("does not admit this node")
+    });
+    let [ops_cert, ops_key] = pair("ops");
+    for node in [&root, &node, &denied] {
+        for asked in [
+            &["get"][..],
+            &["links"],
+            &["watch"],
+            &["mutate", "add", "Flight1Delayed"],
+        ] {
+            let at = [asked, &["--node", &node.http, &ca]].concat();
+            for shown in [
+                &["--token-file", &*stranger_file][..],
+                &[&*ops_cert, &*ops_key],
+                &[&*ops_cert, &*ops_key, "--token-file", &stranger_file],
+            ] {
+                let (code, said) = said_by(&[&at[..], shown].concat());
+                assert_eq!(code, Some(1), "{said}");
+                assert!(said.contains("nobody is known by"), "{said}");
+            }
+        }
+    }
+    let added = ["mutate", "add", "Flight1Delayed", "--node", &node.http, &ca];
+    let (code, said) = said_by(&[&added[..], &["--token-file", &boss_file]].concat());
+    assert_eq!(code, Some(0), "{said}");
+    // Files that are taken for others.
+    let (cert_for_key, node_key) = (format!("--tls-cert={}", at("node-key.pem")), &key);
+    for wrong in [
+        &[&*ops_cert, &**node_key][..],
+        &[&*cert_for_key, &**node_key],
+        &["--token-file", &at("node-key.pem")],
+    ] {
+        let (code, said) = said_by(&[&["get", "--node", &node.http, &ca], wrong].concat());
+        assert_eq!(code, Some(2), "{said}");
+        let (code, said) = said_by(&[&["node", "--addr=:0", &ca], wrong].concat());
+        assert_eq!(code, Some(2), "{said}");
+    }
+    let (code, said) = said_by(&["node", "--addr=:0", "--access", &boss_file]);
+    assert_eq!(code, Some(2), "{said}");
+
+    for node in [root, node, denied] {
+        secrets.assert_none_in_process(&node.program.pid().to_string());
+        secrets.assert_none_in("standard output", &node.program.new_lines().join("\n"));
+        secrets.assert_none_in("the log", &whole_log(&node));
+        assert!(node.program.interrupt().success());
+    }
+    // Recordings are packed: what is in them is what is printed of them.
+    let (code, recorded) = said_by(&["replay", "--json", &recordings]);
+    assert_eq!(code, Some(0), "{recorded}");
+    for known in ["root", "rep-1", "Flight1Delayed"] {
+        assert!(recorded.contains(known), "no {known} in the recordings");
     }
 }
 
