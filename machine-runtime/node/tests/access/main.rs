@@ -17,7 +17,7 @@ use machine_node::node::{Node, NodeConfig, Origin, Sockets};
 use machine_node::observe::ObserveConfig;
 use machine_node::shutdown::Tasks;
 use machine_runtime::observe::Observers;
-use machine_runtime::replica::Token;
+use machine_runtime::replica::{Bearer, Token};
 use machine_runtime::{
     DynState, Epoch, Handle, Machine, Owner, Schema, SchemaBuilder, StateDef, ViewOptions,
 };
@@ -114,6 +114,42 @@ impl Root {
 }
 
 impl Drop for Root {
+    fn drop(&mut self) {
+        self.tasks.stop();
+    }
+}
+
+/// A node that follows another, and where it is.
+struct Below {
+    http: SocketAddr,
+    rpc: SocketAddr,
+    tasks: Tasks,
+    _node: Node,
+}
+
+impl Below {
+    async fn start(name: &str, parent: SocketAddr, token: Bearer, access: Access) -> Self {
+        let tasks = Tasks::default();
+        let origin = Origin::Parents(schema(), vec![parent.to_string()]);
+        let mut config = NodeConfig::new(name, "1.0.0", origin, ObserveConfig::new("test"));
+        (config.security.access, config.security.token) = (access, token);
+        let (rpc, http) = (bind().await, bind().await);
+        let (rpc_addr, http_addr) = (rpc.local_addr().unwrap(), http.local_addr().unwrap());
+        let sockets = Sockets {
+            rpc,
+            http: Some(http),
+        };
+        let node = Node::start(config, sockets, &tasks).unwrap();
+        Self {
+            http: http_addr,
+            rpc: rpc_addr,
+            tasks,
+            _node: node,
+        }
+    }
+}
+
+impl Drop for Below {
     fn drop(&mut self) {
         self.tasks.stop();
     }

@@ -1,6 +1,7 @@
 //! What somebody has over time ends with their token, and nobody else's does.
 
 use std::future::pending;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use http_body_util::BodyExt as _;
@@ -17,6 +18,9 @@ use tokio::time::timeout;
 
 use super::{File, PATIENCE, Reader, Root, bearer, client, get, schema};
 
+// Whose event streams end, and whose do not.
+mod streams;
+
 /// One who follows with a token that can be another.
 struct Replica {
     view: View<DynState>,
@@ -27,13 +31,17 @@ struct Replica {
 
 impl Replica {
     fn of(root: &Root, name: &str, token: &Token, tasks: &Tasks) -> Self {
+        Self::at(root.rpc, name, token, tasks)
+    }
+
+    fn at(rpc: SocketAddr, name: &str, token: &Token, tasks: &Tasks) -> Self {
         let (sender, receiver) = watch::channel(Some(token.clone()));
         let mut options = FollowerOptions::new(name);
         options.token = Bearer::new(receiver);
         options.retry_most = options.retry_least;
         let (view, follower) = Follower::new::<DynState>(schema(), options);
         let (link, handle) = (follower.link().clone(), follower.handle());
-        let addr = root.rpc.to_string();
+        let addr = rpc.to_string();
         tasks.spawn_until_stopped(follower.run(vec![Tcp { addr }], pending()));
         Self {
             view,

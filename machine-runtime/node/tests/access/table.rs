@@ -1,6 +1,6 @@
 //! Every role, and every path and call that there is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use hyper::Method;
 use machine_node::access::Access;
@@ -245,12 +245,36 @@ async fn every_role_makes_every_call_of_a_follower() {
             assert_eq!(verdict, cell, "{call} by {who}");
         }
     }
-    // In each row but two, one who is unknown and one who shows nothing.
-    assert!(denied(&root, "follow", "unknown") >= 16);
-    assert!(denied(&root, "follow", "not_allowed") >= 16);
+    // By one who is unknown and one who shows nothing: a hello in each row but two; the one's token, shown twice; and
+    // a probe of all who are not let in.
+    assert_eq!(denied(&root, "follow", "unknown"), 2 * 8 + 2 + 4);
+    // By two who are known and may not follow: a hello in each row but two, and a token twice.
+    assert_eq!(denied(&root, "follow", "not_allowed"), 2 * 8 + 2 * 2);
     // Who follows and may not write, and who may write of lamp 1.
     assert_eq!(denied(&root, "mutate", "not_allowed"), 5);
     assert_eq!(denied(&root, "mutate", "state"), 3);
+}
+
+#[test]
+fn there_is_no_call_without_a_row() {
+    let rows = rows(FOLLOWERS);
+    let called = rows.iter().map(|(call, _)| match call.split('-').next() {
+        // Both are writes.
+        Some("set") => "write",
+        verb => verb.unwrap(),
+    });
+    let called: BTreeSet<_> = called.collect();
+    // A probe says nothing but its number, which is its last byte. What others say can be all zeros.
+    let probe = tamper::ask(1, Asks::Probe);
+    let known = (0..=u8::MAX >> 1).filter(|number| {
+        let mut frame = probe.clone();
+        *frame.last_mut().unwrap() = *number;
+        frame.extend([0; 64]);
+        tamper::read_request(&frame).is_some()
+    });
+    let known: Vec<_> = known.collect();
+    let all: Vec<_> = (0..).zip(&called).map(|(number, _)| number).collect();
+    assert_eq!(known, all, "{called:?}");
 }
 
 #[tokio::test]
