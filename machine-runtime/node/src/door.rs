@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use rustix::net::sockopt::set_tcp_nodelay;
+use rustix::net::sockopt::{set_socket_send_buffer_size, set_tcp_nodelay};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout_at};
@@ -34,6 +34,9 @@ const HANDSHAKES_PER_ADDRESS: usize = 16;
 /// How many more of one address wait for theirs.
 const WAITING_PER_ADDRESS: usize = 256;
 
+/// The kernel takes twice as much as it is told, for what it keeps beside the bytes.
+const KERNEL_DOUBLES: usize = 2;
+
 /// How often it is said at most that somebody was not let in.
 const TELL: Duration = Duration::from_secs(10);
 
@@ -47,7 +50,14 @@ pub struct DoorLimits {
     pub per_address: usize,
     /// How long a handshake may take, the wait for it included.
     pub handshake_time: Duration,
+    /// The most bytes that wait in the kernel for one who does not read them; what the kernel thinks right if
+    /// there is none.
+    pub unread_bytes: Option<usize>,
 }
+
+/// How much waits in the kernel for a reader: as much as the longest pages are, and so little that who asks
+/// on and on and reads nothing keeps a node busy for a moment only.
+const UNREAD_BYTES: usize = 256 * 1024;
 
 impl DoorLimits {
     /// Those of readers.
@@ -56,6 +66,7 @@ impl DoorLimits {
             connections: limits.connections,
             per_address: limits.connections_per_address,
             handshake_time: limits.handshake_time,
+            unread_bytes: Some(UNREAD_BYTES),
         }
     }
 
@@ -65,6 +76,7 @@ impl DoorLimits {
             connections: limits.followers,
             per_address: limits.followers_per_address,
             handshake_time: limits.handshake_time,
+            unread_bytes: None,
         }
     }
 }
@@ -175,6 +187,11 @@ impl Door {
         // is accepted inherits it.
         if let Err(error) = set_tcp_nodelay(&listener, true) {
             tracing::warn!(%error, who, "answers may be late");
+        }
+        if let Some(bytes) = limits.unread_bytes
+            && let Err(error) = set_socket_send_buffer_size(&listener, bytes / KERNEL_DOUBLES)
+        {
+            tracing::warn!(%error, who, "who does not read may keep the node busy");
         }
         Self {
             listener,

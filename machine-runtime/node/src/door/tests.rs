@@ -10,6 +10,7 @@ fn limits(connections: usize, per_address: usize) -> DoorLimits {
         connections,
         per_address,
         handshake_time: Duration::from_mins(1),
+        unread_bytes: None,
     }
 }
 
