@@ -122,7 +122,8 @@ fn what_would_be_open_to_strangers_is_exit_code_8_with_the_ways_out() {
     let certs = Certs::new("tls-open");
     let [ca, cert, key] = certs.flags("node");
     let token = certs.file("token");
-    std::fs::write(&token, "secret\n").unwrap();
+    let made = run(&["token", "reader", "--out", token.to_str().unwrap()]);
+    assert_eq!(made.code, Some(0), "{made:?}");
     let token = format!("--token-file={}", token.display());
     let plain = "plain text beyond this computer";
     for (args, flag, why) in [
