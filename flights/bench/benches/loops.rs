@@ -45,7 +45,7 @@ const LOOPS: [Loop; 3] = [
     },
     Loop {
         name: "http.get",
-        instructions: 11_450.0,
+        instructions: 12_230.0,
         allocations: 3.0,
         tolerance: 0.05,
         turns: 500,
