@@ -342,7 +342,7 @@ impl Told {
 }
 
 /// What an address counts as: whoever has one of IPv6 has all of its /64.
-fn counted(addr: IpAddr) -> IpAddr {
+pub(crate) fn counted(addr: IpAddr) -> IpAddr {
     match addr.to_canonical() {
         IpAddr::V6(addr) => {
             let [a, b, c, d, ..] = addr.segments();

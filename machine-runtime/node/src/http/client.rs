@@ -1,10 +1,11 @@
 //! Who asks, and how much of a node each of them takes.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::door::counted;
 use crate::limits::{Limit, Limits};
 
 /// How many clients are told apart. Beyond that, which takes so many addresses within a second or with
@@ -32,13 +33,7 @@ pub(super) enum Client {
 impl Client {
     /// Whoever asks from an address.
     pub(super) fn at(addr: IpAddr) -> Self {
-        Self::Address(match addr.to_canonical() {
-            IpAddr::V6(addr) => {
-                let network = u128::from(addr) >> 64 << 64;
-                Ipv6Addr::from(network).into()
-            }
-            addr @ IpAddr::V4(_) => addr,
-        })
+        Self::Address(counted(addr))
     }
 }
 
