@@ -1,11 +1,15 @@
 use std::pin::Pin;
 
 use futures_util::StreamExt as _;
-use machine_runtime::{Epoch, Handle, Machine, Mutation, Owner, ViewOptions};
+use hyper::HeaderMap;
+use machine_runtime::{Epoch, Handle, Machine, Mutation, Owner, States as _, ViewOptions};
 
 use super::*;
+use crate::access::{Access, Role};
 use crate::fixture::Flights;
 use crate::http::client::Client;
+use crate::http::permit::{Gate, Hold};
+use crate::http::routes::{Call, Target};
 use crate::http::traffic::Gauge;
 use crate::shutdown::Tasks;
 
@@ -19,6 +23,10 @@ struct Reader {
 
 impl Reader {
     fn new(resume: Option<u64>) -> Self {
+        Self::held(resume, None)
+    }
+
+    fn held(resume: Option<u64>, hold: Option<Hold>) -> Self {
         let (handle, owner) = Owner::new(Machine::new(), Epoch(1), ViewOptions::default());
         let tasks = Tasks::default();
         let stopped = tasks.stopped();
@@ -33,7 +41,7 @@ impl Reader {
         });
         let taken = site.admit_stream(&Client::Others).unwrap();
         let stopping = CancellationToken::new();
-        let stream = Box::pin(stream(Arc::clone(&site), resume, None, stopping, taken));
+        let stream = Box::pin(stream(Arc::clone(&site), resume, hold, stopping, taken));
         Self {
             handle,
             site,
@@ -125,4 +133,29 @@ async fn streams_are_counted_while_they_last() {
     let Reader { site, stream, .. } = reader;
     drop(stream);
     assert_eq!(site.traffic.gauge(Gauge::Streams), 0);
+}
+
+#[tokio::test]
+async fn who_may_not_read_any_more_gets_no_news_however_much_there_is() {
+    let file = std::env::temp_dir().join(format!("node-events-{}.toml", std::process::id()));
+    std::fs::write(&file, "[anonymous]\nroles = [\"observe\"]\n").unwrap();
+    let access = Access::load(&file, Flights::schema()).unwrap();
+    let asker = Gate::new(&access, Arc::default(), None).asker(&HeaderMap::new());
+    let mut call = Call::plain(Target::Events);
+    call.asker = asker;
+    let hold = Hold::new(&access, &call, Role::Observe);
+    assert!(hold.is_some());
+    let mut reader = Reader::held(None, hold);
+    reader.heartbeats(1).await;
+    while !reader.block().await.starts_with("event: snapshot") {}
+    reader.heartbeats(2).await;
+    assert!(reader.block().await.starts_with("event: delta"));
+    std::fs::write(&file, "").unwrap();
+    access.reload().unwrap();
+    std::fs::remove_file(&file).unwrap();
+    // There is something to tell whenever it is asked.
+    reader.heartbeats(1).await;
+    assert_eq!(reader.block().await, std::str::from_utf8(REVOKED).unwrap());
+    assert!(reader.stream.next().await.is_none());
+    reader.tasks.stop();
 }
