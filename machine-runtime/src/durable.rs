@@ -75,6 +75,7 @@ mod error;
 mod file;
 mod format;
 mod inner;
+mod pages;
 mod recovered;
 mod replay;
 mod stats;

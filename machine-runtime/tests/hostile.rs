@@ -247,6 +247,12 @@ impl Scene {
         theirs
     }
 
+    /// Whoever has gone is seen to have.
+    fn settles(&self) {
+        self.runtime
+            .block_on(async { sleep(Duration::from_secs(1)).await });
+    }
+
     /// The honest follower sees what is written now.
     #[track_caller]
     fn follows_on(&mut self) {
@@ -609,9 +615,7 @@ fn a_follower_too_many_is_refused_until_another_leaves() {
     assert_eq!((stats.followers(), stats.full()), (3, 2));
     scene.follows_on();
     streams.clear();
-    scene
-        .runtime
-        .block_on(async { sleep(Duration::from_secs(1)).await });
+    scene.settles();
     assert_eq!(stats.followers(), 1);
     let mut stream = scene.connect();
     scene.runtime.block_on(async {
@@ -621,6 +625,8 @@ fn a_follower_too_many_is_refused_until_another_leaves() {
         stream.read_exact(&mut answer).await.unwrap();
     });
     assert_eq!((stats.followers(), stats.full()), (2, 2));
+    drop(stream);
+    scene.settles();
 }
 
 #[test]

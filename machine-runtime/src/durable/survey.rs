@@ -89,7 +89,7 @@ impl Survey {
 }
 
 fn open(disk: &Arc<dyn StorageBackend>, verified: bool) -> Result<Database, redb::Error> {
-    let look = Look::at(disk).map_err(redb::Error::Io)?;
+    let look = Look::at(disk, verified).map_err(redb::Error::Io)?;
     let mut builder = Builder::new();
     builder.set_cache_size(CACHE);
     builder.set_check_integrity_on_open(verified);

@@ -383,3 +383,45 @@ async fn a_damaged_file_is_never_taken_for_a_whole_one() {
     }
     assert!(refused > 100 && whole > 100, "{refused} {whole}");
 }
+
+/// The most memory that this process ever had, in bytes.
+fn peak_memory() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib: u64 = line
+        .unwrap()
+        .trim()
+        .trim_end_matches("kB")
+        .trim()
+        .parse()
+        .unwrap();
+    kib * 1024
+}
+
+/// A number of a page says how much memory it takes, too. Where the file is damaged, it is not believed.
+#[tokio::test]
+async fn a_damaged_page_number_costs_no_memory() {
+    const SMALLEST: usize = 4096;
+    const GIB: u8 = 18 << 3;
+    let dir = Dir::new();
+    let _ = history(&dir).await;
+    let bytes = std::fs::read(dir.file()).unwrap();
+    let pages = u64::try_from(bytes.len() / SMALLEST).unwrap();
+    let places = (SMALLEST..bytes.len() - 8).filter(|place| {
+        let number = u64::from_le_bytes(*bytes[*place..].first_chunk().unwrap());
+        (1..pages).contains(&number)
+    });
+    let places: Vec<_> = places.collect();
+    assert!(places.len() > 20, "there are no pages: {}", bytes.len());
+    for place in places {
+        let mut changed = bytes.clone();
+        changed[place + 7] |= GIB;
+        let opened = Store::on(Disk::of(changed), &schema(), StoreOptions::default());
+        assert!(
+            peak_memory() < 1 << 30,
+            "{place} of {}: {:?}",
+            bytes.len(),
+            opened.err()
+        );
+    }
+}
