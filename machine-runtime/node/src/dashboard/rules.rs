@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use crate::metrics::{
     BUILD_INFO, ERRORS, EXCEPTION, EXPORTED, HTTP_REQUESTS, LINK_UP, Metric, OBSERVER_DROPPED,
-    PARENT_MOVES, PREFIX, QUEUE_DEPTH, QUEUE_LIMIT, RESYNCS, REVISION, STALE, START_TIME,
-    STORE_COMMIT_SECONDS, STORE_COMMITTING, STORE_WAITING, TRANSITION_SECONDS, TRANSITIONS,
+    PARENT_MOVES, PREFIX, QUEUE_DEPTH, QUEUE_LIMIT, RELOADS, RESYNCS, REVISION, STALE, START_TIME,
+    STORE_COMMIT_SECONDS, STORE_COMMITTING, STORE_WAITING, TLS_LEFT, TRANSITION_SECONDS,
+    TRANSITIONS,
 };
 
 use super::Options;
@@ -21,8 +22,8 @@ const RECORDED: Duration = Duration::from_mins(1);
 /// The time that alerts look back.
 const WINDOW: Duration = Duration::from_mins(5);
 
-/// How long a start of the root is told.
-const RESTART_WINDOW: Duration = Duration::from_mins(15);
+/// How long what happens once is told: a start of the root, a file that could not be read again.
+const TOLD_FOR: Duration = Duration::from_mins(15);
 
 /// How long a node may be gone before that is told: a restart is shorter.
 const DOWN_FOR: Duration = Duration::from_mins(1);
@@ -44,6 +45,9 @@ const COMMITTING_SECONDS: u32 = 3;
 
 /// How long 99 of 100 batches may take.
 const COMMIT_SECONDS: f64 = 0.25;
+
+/// How long a certificate has to hold yet: a week, from when on nodes log it, too.
+const CERTIFICATE_SECONDS: u32 = 7 * 24 * 60 * 60;
 
 /// Which part of the queue may be full.
 const QUEUE_SHARE: f64 = 0.8;
@@ -170,6 +174,7 @@ pub(super) fn recordings(options: &Options) -> Vec<Recording> {
 pub(super) fn alerts(options: &Options) -> Vec<Alert> {
     let mut alerts = tree(options);
     alerts.extend(durability(options));
+    alerts.extend(security(options));
     alerts.extend(machine(options));
     alerts.extend(reports(options));
     for alert in &mut alerts {
@@ -181,7 +186,7 @@ pub(super) fn alerts(options: &Options) -> Vec<Alert> {
 /// About nodes and the links between them.
 fn tree(options: &Options) -> Vec<Alert> {
     let window = options.scaled(WINDOW);
-    let again = options.scaled(RESTART_WINDOW);
+    let again = options.scaled(TOLD_FOR);
     vec![
         Alert {
             name: "NodeDown",
@@ -288,6 +293,36 @@ fn durability(options: &Options) -> Vec<Alert> {
             summary: "the disk of {{ $labels.machine }} is slow",
             description: "One of 100 batches takes {{ $value | humanizeDuration }} to be kept, and whoever \
                           wrote waits for it.",
+        },
+    ]
+}
+
+/// About certificates, and files that are read again.
+fn security(options: &Options) -> Vec<Alert> {
+    let told = options.scaled(TOLD_FOR);
+    vec![
+        Alert {
+            name: "CertificateExpires",
+            expr: TLS_LEFT
+                .everywhere()
+                .max(&NODE)
+                .then(&format!("< {CERTIFICATE_SECONDS}")),
+            hold: HOLD,
+            severity: Severity::Warning,
+            summary: "the certificate of {{ $labels.machine }} expires in {{ $value | humanizeDuration }}",
+            description: "Once it has, nobody connects to the node any more; connections that are there go on.",
+        },
+        Alert {
+            name: "ReloadFailed",
+            expr: RELOADS
+                .during(told)
+                .is("result", "failed")
+                .increase(&["service", "machine", "file"])
+                .then("> 0"),
+            hold: Duration::ZERO,
+            severity: Severity::Warning,
+            summary: "{{ $labels.machine }} cannot use what is in its file {{ $labels.file }}",
+            description: "The file has changed and cannot be used; what was in it before holds.",
         },
     ]
 }
