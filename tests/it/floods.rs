@@ -216,7 +216,7 @@ async fn whatever_strangers_do_others_go_on() {
         "--max-waits-per-client=20",
         "--max-streams-per-client=20",
         "--max-writes-per-client=2",
-        "--write-rate=50",
+        "--write-rate=10",
         "--max-followers=20",
     ];
     let scene = Scene::start("floods", &flags).await;

@@ -10,6 +10,9 @@ pub(super) const PAGE: u64 = 4096;
 /// The length of a page's number.
 const NUMBER: usize = 8;
 
+/// No page of a history is longer than that: it would be one row's.
+const LONGEST: u64 = 256 * 1024 * 1024;
+
 /// An order that no page has.
 const NO_ORDER: u8 = 0xff;
 
@@ -49,13 +52,9 @@ fn disarm_leaf(page: &mut [u8], len: u64) {
     let mut from = count.checked_sub(1).and_then(|last| end(page, last));
     for i in count..2 * count {
         let to = end(page, i);
-        let (Some(start), Some(stop)) = (from, to) else {
-            return;
-        };
-        let Some(value) = page.get_mut(start..stop) else {
-            return;
-        };
-        if let Some(root) = root_of(value) {
+        // One place that is wrong is no reason to believe the others.
+        let value = from.zip(to).and_then(|(from, to)| page.get_mut(from..to));
+        if let Some(root) = value.and_then(root_of) {
             disarm_number(root, len);
         }
         from = to;
@@ -83,11 +82,105 @@ fn u32_at(bytes: &[u8], place: usize) -> Option<u32> {
     Some(u32::from_le_bytes(*number))
 }
 
-/// The order of a page is in the five highest bits of its number.
+/// The five highest bits of a number are the page's order, and the lowest are how many pages of that order
+/// are before it, of 20 bits fewer than the order. In between stands which 4 GiB of the file it is in.
 fn disarm_number(number: &mut [u8], len: u64) {
-    if let Some(highest) = number.last_mut()
-        && PAGE << (*highest >> 3) > len
+    const INDEX: u64 = 0xf_ffff;
+    let Some(bits) = number.first_chunk().map(|bits| u64::from_le_bytes(*bits)) else {
+        return;
+    };
+    let order = bits >> 59;
+    let length = PAGE << order;
+    let end = PAGE + ((bits & (INDEX >> order)) + 1) * length;
+    if (length > LONGEST || end > len)
+        && let Some(highest) = number.last_mut()
     {
         *highest = NO_ORDER;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEN: u64 = 9 * PAGE;
+    const GOOD: u64 = 7;
+    const GIANT: u64 = 20 << 59;
+
+    fn is_armed(number: &[u8]) -> bool {
+        *number.last().unwrap() != NO_ORDER
+    }
+
+    #[test]
+    fn only_pages_that_can_be_are_believed() {
+        let armed = |order: u64, index: u64, len| {
+            let mut number = (order << 59 | index).to_le_bytes();
+            disarm_number(&mut number, len);
+            is_armed(&number)
+        };
+        assert!(armed(0, 7, LEN) && !armed(0, 8, LEN));
+        assert!(armed(3, 0, LEN) && !armed(3, 1, LEN) && !armed(4, 0, LEN));
+        assert!(armed(16, 3, u64::MAX) && !armed(17, 0, u64::MAX) && !armed(31, 0, u64::MAX));
+    }
+
+    #[test]
+    fn children_are_looked_at_one_by_one() {
+        let mut page = vec![2, 0, 1, 0, 0, 0, 0, 0];
+        page.extend([9; 32]);
+        page.extend([GOOD, GIANT].map(u64::to_le_bytes).concat());
+        // What is behind them is no number.
+        page.extend(GIANT.to_le_bytes());
+        let before = page.clone();
+        disarm(&mut page, PAGE, LEN);
+        let is_changed: Vec<_> = page
+            .iter()
+            .zip(&before)
+            .map(|(new, old)| new != old)
+            .collect();
+        assert_eq!(
+            is_changed.iter().position(|changed| *changed),
+            Some(40 + 15)
+        );
+        assert_eq!(is_changed.iter().filter(|changed| **changed).count(), 1);
+        // The header has no such numbers.
+        let mut page = before.clone();
+        disarm(&mut page, 0, LEN);
+        assert_eq!(page, before);
+    }
+
+    #[test]
+    fn roots_are_found_behind_a_place_that_is_wrong() {
+        let table = |root: u64| {
+            let mut table = vec![0; 66];
+            (table[0], table[9], table[60]) = (3, 1, 1);
+            table[10..18].copy_from_slice(&root.to_le_bytes());
+            table
+        };
+        let tables = [table(GIANT), table(GOOD), table(GIANT)].concat();
+        let heads = 4 + 6 * 4;
+        let page = |places: [u32; 6]| {
+            let mut page = vec![1, 0, 3, 0];
+            page.extend(places.map(u32::to_le_bytes).concat());
+            page.extend(b"abc");
+            page.extend(&tables);
+            disarm(&mut page, PAGE, LEN);
+            [0, 1, 2].map(|i| {
+                let root = heads + 3 + 66 * i + 10;
+                is_armed(&page[root..root + 8])
+            })
+        };
+        let names = 28 + 3;
+        assert_eq!(
+            page([29, 30, 31, names + 66, names + 132, names + 198]),
+            [false, true, false]
+        );
+        assert_eq!(
+            page([29, 30, 31, 9999, names + 132, names + 198]),
+            [true, true, false]
+        );
+        assert_eq!(
+            page([29, 30, 31, names + 66, 5, names + 198]),
+            [false, true, true]
+        );
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use machine_runtime::observe::{Event, Interest, LinkChange};
 use machine_runtime::replica::{
     Admission, Changes, Connect, Credentials, Denied, Follower, FollowerOptions, Grant, Token,
 };
@@ -14,7 +15,7 @@ use tokio::sync::watch::{self, Receiver};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::frames::{hello, hello_with};
+use crate::frames::{Question, Request, hello, hello_with};
 use crate::scene::{QUIET, Scene, schema};
 
 #[test]
@@ -48,6 +49,27 @@ fn a_follower_too_many_is_refused_until_another_leaves() {
     assert_eq!((stats.followers(), stats.full()), (2, 2));
     drop(stream);
     scene.settles();
+}
+
+/// A recording that loses nothing would grow, and the root wait for it.
+#[test]
+fn refusals_are_told_to_observers_now_and_then() {
+    let mut scene = Scene::new();
+    let mut observer = scene.observers.attach("test", Interest::LINKS, 10_000);
+    let before = scene.source.stats().refusals();
+    let unknown = |id| {
+        let (protocol, body) = (0, Vec::new());
+        Request::new(id, Question::Hello { protocol, body }).frame()
+    };
+    let hellos: Vec<_> = (0..500).map(unknown).collect();
+    let _ = scene.attack("hellos of no protocol", &hellos);
+    let refused = scene.source.stats().refusals() - before;
+    let events = std::iter::from_fn(|| observer.try_next());
+    let told = events.filter(|event| {
+        matches!(&**event, Event::Link(link) if matches!(link.change, LinkChange::Refused { .. }))
+    });
+    let told = told.count() as u64;
+    assert!(told < refused / 4, "{told} of {refused} are told");
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use allocation_counter::{AllocationInfo, measure};
+use machine_runtime::observe::Observers;
 use machine_runtime::replica::{
     Bearer, Connect, Follower, FollowerOptions, Source, SourceOptions, Token,
 };
@@ -54,6 +55,8 @@ pub(crate) struct Scene {
     pub(crate) root: Handle<DynState>,
     pub(crate) source: Source,
     pub(crate) view: View<DynState>,
+    /// What the parent tells.
+    pub(crate) observers: Observers,
     pub(crate) tasks: JoinSet<()>,
     pub(crate) links: JoinSet<()>,
     pub(crate) written: u32,
@@ -82,7 +85,10 @@ impl Scene {
         let (mut tasks, links) = (JoinSet::new(), JoinSet::new());
         let guard = runtime.enter();
         let machine = Machine::with_schema(schema());
-        let (root, owner) = Owner::new(machine, Epoch(1), ViewOptions::default());
+        let observers = Observers::new();
+        let mut view = ViewOptions::default();
+        view.observers = Some(observers.clone());
+        let (root, owner) = Owner::new(machine, Epoch(1), view);
         tasks.spawn(async move {
             owner.run(std::future::pending()).await;
         });
@@ -105,6 +111,7 @@ impl Scene {
             root,
             source,
             view,
+            observers,
             tasks,
             links,
             written: 0,

@@ -33,7 +33,7 @@ const LONGEST_HOLD: Duration = Duration::from_secs(20);
 /// How long a `hello` is held at most, for us to have something to show.
 const READY_WITHIN: Duration = Duration::from_secs(5);
 
-/// How often at most a line says that followers are refused.
+/// How often at most it is told that followers are refused.
 static REFUSED: Seldom = Seldom::new();
 
 /// Why nothing is expected of a follower any more.
@@ -182,13 +182,14 @@ impl Peer {
     }
 
     fn refuse(&self, refusal: Refusal) -> Refusal {
-        let why = format!("{refusal:?}");
-        self.inner
-            .source
-            .tell(String::new(), LinkChange::Refused { why });
-        self.inner.source.stats.count_refusal();
+        let source = &self.inner.source;
+        source.stats.count_refusal();
+        // A stranger can have itself refused as often as it likes, and an observer that loses nothing would be
+        // told of each.
         REFUSED.say(|more| {
             tracing::warn!(target: super::TARGET, ?refusal, more, "refused a follower");
+            let why = format!("{refusal:?}");
+            source.tell(String::new(), LinkChange::Refused { why });
         });
         refusal
     }
