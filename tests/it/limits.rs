@@ -155,7 +155,12 @@ async fn requests_that_are_too_long_or_too_slow_are_told_so_and_counted() {
     let long = "x".repeat(1100);
     let line = format!("GET /?{long} HTTP/1.1\r\nhost: x\r\n\r\n");
     check(&node.say(&line).await, 414, "line_too_long");
-    // One that does not end is so, too.
+    // One behind empty lines, and one that does not end, are so, too.
+    check(
+        &node.say(&format!("\r\n\r\n{line}")).await,
+        414,
+        "line_too_long",
+    );
     check(
         &node.say(&format!("GET /{}", "x".repeat(3000))).await,
         414,
@@ -201,7 +206,7 @@ async fn requests_that_are_too_long_or_too_slow_are_told_so_and_counted() {
     let kept = node.say("GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").await;
     assert!(kept.starts_with("HTTP/1.1 200 "), "{kept}");
     for (limit, count) in [
-        ("line", 2),
+        ("line", 3),
         ("head", 2),
         ("head_time", 1),
         ("body", 1),

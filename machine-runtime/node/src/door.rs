@@ -3,7 +3,7 @@
 //! A door counts connections, in all and of each address, and shakes hands beside the loop, so that who takes
 //! long over it keeps nobody waiting. Few handshakes run at a time, and few of them of one address; who
 //! would be one too many of his address waits behind those, and where all are taken the oldest has to go.
-//! So whoever is not at a flood's address comes in as if there were none.
+//! So whoever is not at a flood's address shakes hands as if there were none, while there is room.
 
 use std::collections::{HashMap, VecDeque};
 use std::future::Future;
@@ -497,12 +497,13 @@ impl Handshakes {
         place.and_then(|place| self.strike_off(place));
         let mut late = Vec::new();
         let now = Instant::now();
-        for queue in self.by_addr.values_mut() {
+        self.by_addr.retain(|_, queue| {
             // They have waited in the order in which they came.
             while let Some(next) = queue.waiting.pop_front_if(|next| next.until <= now) {
                 late.push(next.addr);
             }
-        }
+            queue.running > 0 || !queue.waiting.is_empty()
+        });
         while self.running.len() < HANDSHAKES
             && let Some(next) = self.next_waiting()
         {

@@ -29,7 +29,7 @@ use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::spawn_blocking;
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use crate::shutdown::Tasks;
 
@@ -38,6 +38,9 @@ const LOOK: Duration = Duration::from_secs(1);
 
 /// For how long files that have changed have to be at rest before they are read.
 const SETTLE: Duration = Duration::from_millis(50);
+
+/// How long after files could not be used they are read again, though they are the same.
+const AGAIN: Duration = Duration::from_mins(1);
 
 /// For how many times that it is waited for.
 const MOST_SETTLES: u32 = 10;
@@ -49,8 +52,8 @@ pub struct Watch {
     what: &'static str,
     paths: Vec<PathBuf>,
     content: u64,
-    /// Whether what is there now could not be used.
-    failed: bool,
+    /// Since when what is there now cannot be used.
+    failed: Option<Instant>,
     reloads: Reloads,
 }
 
@@ -62,7 +65,7 @@ impl Watch {
             what,
             paths,
             content,
-            failed: false,
+            failed: None,
             reloads: Reloads {
                 what,
                 counts: Arc::default(),
@@ -72,8 +75,8 @@ impl Watch {
 
     /// Looks at the files each second, and at `SIGHUP`, until `tasks` are stopped; whatever changed since
     /// they were noted has `on_change` called. It reads them itself, on a thread where that may take its
-    /// time. An error is logged and counted, and `on_change` is called again once the files are others, or at
-    /// the next `SIGHUP`.
+    /// time. An error is logged and counted, and `on_change` is called again once the files are others, at the
+    /// next `SIGHUP`, and after a minute.
     pub fn run_on(
         self,
         tasks: &Tasks,
@@ -98,7 +101,8 @@ impl Watch {
             };
             // Files that belong together are not written together: they have to come to rest.
             let mut content = self.read().await;
-            if content == self.content && !(asked && self.failed) {
+            let is_due = |failed: Instant| asked || failed.elapsed() >= AGAIN;
+            if content == self.content && !self.failed.is_some_and(is_due) {
                 continue;
             }
             for _ in 0..MOST_SETTLES {
@@ -113,7 +117,7 @@ impl Watch {
             let called = aside(move || (on_change(), on_change));
             let done;
             (done, on_change) = called.await;
-            self.failed = done.is_err();
+            self.failed = done.is_err().then(Instant::now);
             self.tell(done);
         }
     }
@@ -238,14 +242,17 @@ mod tests {
         assert_eq!(within_promised(&mut told).await, "2");
         std::fs::write(&path, "bad").unwrap();
         assert_eq!(within_promised(&mut told).await, "bad");
+        // It is not forgotten, and what kept us from reading it may have passed.
+        assert!(timeout(AGAIN / 2, told.recv()).await.is_err());
+        assert_eq!(timeout(AGAIN, told.recv()).await.unwrap().unwrap(), "bad");
         std::fs::write(&path, "3").unwrap();
         assert_eq!(within_promised(&mut told).await, "3");
         // A file that was not there is one as well.
         std::fs::write(&other, "").unwrap();
         assert_eq!(within_promised(&mut told).await, "3");
-        sleep(5 * LOOK).await;
+        sleep(2 * AGAIN).await;
         assert!(told.try_recv().is_err());
-        assert_eq!(reloads.read(), [("done", 3), ("failed", 1)]);
+        assert_eq!(reloads.read(), [("done", 3), ("failed", 2)]);
         assert_eq!(tasks.finish(Duration::from_secs(5)).await, 0);
         std::fs::remove_dir_all(&dir).unwrap();
     }

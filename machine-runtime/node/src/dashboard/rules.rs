@@ -22,8 +22,8 @@ const RECORDED: Duration = Duration::from_mins(1);
 /// The time that alerts look back.
 const WINDOW: Duration = Duration::from_mins(5);
 
-/// How long what happens once is told: a start of the root, a file that could not be read again.
-const TOLD_FOR: Duration = Duration::from_mins(15);
+/// How long a start of the root is told.
+const RESTART_WINDOW: Duration = Duration::from_mins(15);
 
 /// How long a node may be gone before that is told: a restart is shorter.
 const DOWN_FOR: Duration = Duration::from_mins(1);
@@ -46,7 +46,7 @@ const COMMITTING_SECONDS: u32 = 3;
 /// How long 99 of 100 batches may take.
 const COMMIT_SECONDS: f64 = 0.25;
 
-/// How long a certificate has to hold yet: a week, from when on nodes log it, too.
+/// How long a certificate has to hold yet: a week.
 const CERTIFICATE_SECONDS: u32 = 7 * 24 * 60 * 60;
 
 /// Which part of the queue may be full.
@@ -186,7 +186,7 @@ pub(super) fn alerts(options: &Options) -> Vec<Alert> {
 /// About nodes and the links between them.
 fn tree(options: &Options) -> Vec<Alert> {
     let window = options.scaled(WINDOW);
-    let again = options.scaled(TOLD_FOR);
+    let again = options.scaled(RESTART_WINDOW);
     vec![
         Alert {
             name: "NodeDown",
@@ -299,7 +299,7 @@ fn durability(options: &Options) -> Vec<Alert> {
 
 /// About certificates, and files that are read again.
 fn security(options: &Options) -> Vec<Alert> {
-    let told = options.scaled(TOLD_FOR);
+    let window = options.scaled(WINDOW);
     vec![
         Alert {
             name: "CertificateExpires",
@@ -314,8 +314,9 @@ fn security(options: &Options) -> Vec<Alert> {
         },
         Alert {
             name: "ReloadFailed",
+            // It is tried each minute as long as it fails.
             expr: RELOADS
-                .during(told)
+                .during(window)
                 .is("result", "failed")
                 .increase(&["service", "machine", "file"])
                 .then("> 0"),

@@ -128,6 +128,43 @@ async fn who_does_not_shake_hands_keeps_nobody_out() {
 }
 
 #[tokio::test]
+async fn an_address_is_forgotten_with_its_last_handshake() {
+    let tls = tls("forgotten");
+    let mut handshakes = Handshakes::default();
+    let counts = Arc::default();
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let at = listener.local_addr().unwrap();
+    let limits = limits(10_000, 10_000);
+    let mut clients = Vec::new();
+    let mut add = async |handshakes: &mut Handshakes, from: &str| {
+        clients.push(TcpStream::connect(at).await.unwrap());
+        let (stream, _) = listener.accept().await.unwrap();
+        let addr = addr(from);
+        let room = Room::take(&counts, addr, &limits).unwrap();
+        let until = Instant::now();
+        let waiting = Waiting {
+            stream,
+            addr,
+            room,
+            until,
+        };
+        handshakes.add(&tls, waiting).unwrap();
+    };
+    for _ in 0..HANDSHAKES_PER_ADDRESS + 3 {
+        add(&mut handshakes, "10.0.0.1").await;
+    }
+    add(&mut handshakes, "10.0.0.2").await;
+    // All that run had to go, and those that wait are too late when the next ends.
+    for _ in 0..HANDSHAKES_PER_ADDRESS {
+        handshakes.strike_off(0).unwrap().0.abort();
+    }
+    let id = handshakes.running[0].0.id();
+    assert_eq!(handshakes.ended(&tls, id), [addr("10.0.0.1"); 3]);
+    assert!(handshakes.by_addr.is_empty(), "{:?}", handshakes.by_addr);
+    drop(clients);
+}
+
+#[tokio::test]
 async fn where_all_places_are_taken_the_oldest_of_who_has_most_has_to_go() {
     let tls = tls("flood");
     let mut handshakes = Handshakes::default();

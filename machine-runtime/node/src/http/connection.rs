@@ -272,9 +272,13 @@ impl Noted {
             _ => return Ok(()),
         }
         if !self.is_line_whole {
+            // Empty lines before it are none.
+            let empty = bytes
+                .iter()
+                .take_while(|byte| self.head == 0 && b"\r\n".contains(byte));
+            let bytes = &bytes[empty.count()..];
             let left = self.line_bytes.saturating_sub(self.head);
             self.head += bytes.len();
-            // Empty lines before it are none.
             let line = bytes.iter().position(|byte| *byte == b'\n');
             match line {
                 Some(end) if end <= left => self.is_line_whole = true,

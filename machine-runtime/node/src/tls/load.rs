@@ -49,9 +49,15 @@ pub(super) struct Identity {
 impl Identity {
     pub(super) fn read(cert: &Path, key: &Path) -> Result<Self, TlsError> {
         let chain = certificates(cert)?;
-        let validity = chain.first().and_then(validity);
-        let (begins, expires) =
-            validity.ok_or_else(|| TlsError::new(cert, "its first certificate cannot be read"))?;
+        let mut validities = chain.iter().map(validity);
+        let own = validities.next().flatten();
+        let own = own.ok_or_else(|| TlsError::new(cert, "its first certificate cannot be read"))?;
+        // Those that vouch for it have to hold as well.
+        let (begins, expires) = validities
+            .flatten()
+            .fold(own, |(begins, expires), (from, to)| {
+                (begins.max(from), expires.min(to))
+            });
         Ok(Self {
             chain,
             key: private_key(key)?,
@@ -301,5 +307,36 @@ fn validity(certificate: &CertificateDer<'_>) -> Option<(SystemTime, SystemTime)
     match at(u64::MAX) {
         Some(webpki::Error::CertExpired { not_after, .. }) => Some((begins, moment(not_after)?)),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
+
+    use super::*;
+
+    #[test]
+    fn a_certificate_holds_as_long_as_those_that_vouch_for_it() {
+        let dir = std::env::temp_dir().join(format!("tls-chain-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let (cert, key) = (dir.join("cert.pem"), dir.join("key.pem"));
+        let mut of_issuer = CertificateParams::default();
+        of_issuer.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        of_issuer.not_after = date_time_ymd(2030, 1, 1);
+        let pair = KeyPair::generate().unwrap();
+        let vouches = of_issuer.self_signed(&pair).unwrap().pem();
+        let issuer = Issuer::new(of_issuer, pair);
+        let mut own = CertificateParams::new(["localhost".to_owned()]).unwrap();
+        own.not_after = date_time_ymd(2040, 1, 1);
+        let pair = KeyPair::generate().unwrap();
+        let own = own.signed_by(&pair, &issuer).unwrap().pem();
+        std::fs::write(&key, pair.serialize_pem()).unwrap();
+        for (chain, end) in [(own.clone(), 2040), (own + &vouches, 2030)] {
+            std::fs::write(&cert, chain).unwrap();
+            let identity = Identity::read(&cert, &key).unwrap();
+            assert_eq!(identity.expires, SystemTime::from(date_time_ymd(end, 1, 1)));
+        }
+        std::fs::remove_dir_all(&dir).unwrap();
     }
 }
