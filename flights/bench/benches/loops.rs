@@ -53,7 +53,7 @@ const LOOPS: [Loop; 3] = [
     },
     Loop {
         name: "link.delta",
-        instructions: 43_700.0,
+        instructions: 45_800.0,
         allocations: 18.35,
         tolerance: 0.05,
         turns: 500,

@@ -243,7 +243,7 @@ catalogue! {
         .by(&["limit"]);
 
     /// Until when the node is trusted.
-    TLS_LEFT = Metric::gauge("tls_certificate_left_seconds", "For how long the certificate of the node holds yet, and those in the same file; only with TLS");
+    TLS_LEFT = Metric::gauge("tls_certificate_left_seconds", "For how long the certificate of the node holds yet, with all that stand behind it in its file; only with TLS");
     /// What was read again.
     RELOADS = Metric::counter("reloads", "How often files that had changed were read again (file tls and others) and held from then on (result done) or could not be used, so that what was before holds (result failed)")
         .by(&["file", "result"]);

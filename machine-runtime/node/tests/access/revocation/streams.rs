@@ -127,7 +127,7 @@ async fn nobody_at_another_node_sees_that_somebody_goes() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_stream_that_always_has_news_ends_too() {
+async fn a_busy_stream_ends_too() {
     let (gone, entry) = client("gone", "[\"observe\"]");
     let (stays, stays_entry) = client("stays", "[\"observe\"]");
     let file = File::new("busy", &format!("{entry}{stays_entry}"));
