@@ -127,97 +127,96 @@ async fn who_does_not_shake_hands_keeps_nobody_out() {
     drop(door);
 }
 
-#[tokio::test]
-async fn an_address_is_forgotten_with_its_last_handshake() {
-    let tls = tls("forgotten");
-    let mut handshakes = Handshakes::default();
-    let counts = Arc::default();
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-    let at = listener.local_addr().unwrap();
-    let limits = limits(10_000, 10_000);
-    let mut clients = Vec::new();
-    let mut add = async |handshakes: &mut Handshakes, from: &str| {
-        clients.push(TcpStream::connect(at).await.unwrap());
-        let (stream, _) = listener.accept().await.unwrap();
+/// Handshakes of clients who say nothing, and come from wherever they are said to.
+struct Queued {
+    tls: Tls,
+    listener: TcpListener,
+    counts: Arc<Mutex<Counts>>,
+    clients: Vec<TcpStream>,
+    handshakes: Handshakes,
+}
+
+impl Queued {
+    async fn new(name: &str) -> Self {
+        Self {
+            tls: tls(name),
+            listener: TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap(),
+            counts: Arc::default(),
+            clients: Vec::new(),
+            handshakes: Handshakes::default(),
+        }
+    }
+
+    async fn add(&mut self, from: &str, within: Duration) -> Result<(), IpAddr> {
+        let at = self.listener.local_addr().unwrap();
+        self.clients.push(TcpStream::connect(at).await.unwrap());
+        let (stream, _) = self.listener.accept().await.unwrap();
         let addr = addr(from);
-        let room = Room::take(&counts, addr, &limits).unwrap();
-        let until = Instant::now();
         let waiting = Waiting {
             stream,
             addr,
-            room,
-            until,
+            room: Room::take(&self.counts, addr, &limits(10_000, 10_000)).unwrap(),
+            until: Instant::now() + within,
         };
-        handshakes.add(&tls, waiting).unwrap();
-    };
-    for _ in 0..HANDSHAKES_PER_ADDRESS + 3 {
-        add(&mut handshakes, "10.0.0.1").await;
+        self.handshakes.add(&self.tls, waiting)
     }
-    add(&mut handshakes, "10.0.0.2").await;
+
+    /// The oldest that runs ends. Returns the addresses of those that have waited too long.
+    fn oldest_ends(&mut self) -> Vec<IpAddr> {
+        let oldest = &self.handshakes.running[0].0;
+        oldest.abort();
+        let id = oldest.id();
+        self.handshakes.ended(&self.tls, id)
+    }
+}
+
+#[tokio::test]
+async fn an_address_is_forgotten_with_its_last_handshake() {
+    let mut queued = Queued::new("forgotten").await;
+    for _ in 0..HANDSHAKES_PER_ADDRESS + 3 {
+        queued.add("10.0.0.1", Duration::ZERO).await.unwrap();
+    }
+    queued.add("10.0.0.2", Duration::ZERO).await.unwrap();
     // All that run had to go, and those that wait are too late when the next ends.
     for _ in 0..HANDSHAKES_PER_ADDRESS {
-        handshakes.strike_off(0).unwrap().0.abort();
+        queued.handshakes.strike_off(0).unwrap().0.abort();
     }
-    let id = handshakes.running[0].0.id();
-    assert_eq!(handshakes.ended(&tls, id), [addr("10.0.0.1"); 3]);
-    assert!(handshakes.by_addr.is_empty(), "{:?}", handshakes.by_addr);
-    drop(clients);
+    assert_eq!(queued.oldest_ends(), [addr("10.0.0.1"); 3]);
+    let left = &queued.handshakes.by_addr;
+    assert!(left.is_empty(), "{left:?}");
 }
 
 #[tokio::test]
 async fn where_all_places_are_taken_the_oldest_of_who_has_most_has_to_go() {
-    let tls = tls("flood");
-    let mut handshakes = Handshakes::default();
-    let counts = Arc::default();
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-    let at = listener.local_addr().unwrap();
-    let mut clients = Vec::new();
-    let limits = limits(10_000, 10_000);
-    let mut add = async |handshakes: &mut Handshakes, from: &str| {
-        clients.push(TcpStream::connect(at).await.unwrap());
-        let (stream, _) = listener.accept().await.unwrap();
-        let addr = addr(from);
-        let waiting = Waiting {
-            stream,
-            addr,
-            room: Room::take(&counts, addr, &limits).unwrap(),
-            until: Instant::now() + limits.handshake_time,
-        };
-        handshakes.add(&tls, waiting)
-    };
+    const TIME: Duration = Duration::from_mins(1);
+    let mut queued = Queued::new("flood").await;
     // Few addresses take all places, and more wait for them.
     for i in 0..HANDSHAKES / HANDSHAKES_PER_ADDRESS {
         for _ in 0..=HANDSHAKES_PER_ADDRESS {
             let from = format!("10.0.0.{i}");
-            assert_eq!(add(&mut handshakes, &from).await, Ok(()));
+            assert_eq!(queued.add(&from, TIME).await, Ok(()));
         }
     }
-    assert_eq!(handshakes.running.len(), HANDSHAKES);
+    assert_eq!(queued.handshakes.running.len(), HANDSHAKES);
     for i in 0..HANDSHAKES_PER_ADDRESS {
         let from = format!("10.1.0.{i}");
         let most = format!("10.0.0.{}", i % (HANDSHAKES / HANDSHAKES_PER_ADDRESS));
-        assert_eq!(add(&mut handshakes, &from).await, Err(addr(&most)));
-        assert_eq!(handshakes.running.len(), HANDSHAKES);
+        assert_eq!(queued.add(&from, TIME).await, Err(addr(&most)));
+        assert_eq!(queued.handshakes.running.len(), HANDSHAKES);
     }
     for i in 0..HANDSHAKES_PER_ADDRESS {
         let from = addr(&format!("10.1.0.{i}"));
-        assert_eq!(
-            handshakes.by_addr[&from].running, 1,
-            "nobody else has to go"
-        );
+        let running = queued.handshakes.by_addr[&from].running;
+        assert_eq!(running, 1, "nobody else has to go");
     }
     // Who waits there comes after those that make room.
     for place in 0..HANDSHAKES {
-        let id = handshakes.running[0].0.id();
-        handshakes.running[0].0.abort();
-        assert!(handshakes.ended(&tls, id).is_empty(), "{place}");
+        assert!(queued.oldest_ends().is_empty(), "{place}");
     }
-    let waiting = handshakes.by_addr.values().map(|queue| queue.waiting.len());
-    assert_eq!(waiting.sum::<usize>(), 0);
-    while let Some(place) = handshakes.running.front() {
-        let id = place.0.id();
-        handshakes.ended(&tls, id);
+    let mut of_addresses = queued.handshakes.by_addr.values();
+    assert!(of_addresses.all(|queue| queue.waiting.is_empty()));
+    while !queued.handshakes.running.is_empty() {
+        queued.oldest_ends();
     }
-    assert!(handshakes.by_addr.is_empty());
-    drop(clients);
+    assert!(queued.handshakes.by_addr.is_empty());
 }
