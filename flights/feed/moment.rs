@@ -18,10 +18,13 @@ impl Moment {
         Self(DateTime::from(date)).plus(minutes)
     }
 
-    /// The moment `minutes` later, or earlier if they are negative.
+    /// The moment `minutes` later, or earlier if they are negative; the last or first of all where the
+    /// calendar ends.
     #[must_use]
     pub fn plus(self, minutes: i64) -> Self {
-        Self(self.0.saturating_add(SignedDuration::from_mins(minutes)))
+        const MOST: i64 = i64::MAX / 60;
+        let minutes = SignedDuration::from_mins(minutes.clamp(-MOST, MOST));
+        Self(self.0.saturating_add(minutes))
     }
 
     /// The minutes from `earlier` to this moment.
@@ -83,6 +86,12 @@ mod tests {
         assert_eq!(eve.plus(92).plus(-92), eve);
         assert_eq!(eve.plus(92).minutes_since(eve), 92);
         assert_eq!(eve.minutes_since(eve.plus(92)), -92);
+        for (minutes, end) in [
+            (i64::MAX, "9999-12-31 23:59"),
+            (i64::MIN, "-009999-01-01 00:00"),
+        ] {
+            assert_eq!(eve.plus(minutes).to_string(), end);
+        }
         assert_eq!(
             Moment::new(Date::constant(2012, 2, 28), 1440).to_string(),
             "2012-02-29 00:00"

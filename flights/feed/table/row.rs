@@ -1,5 +1,6 @@
 //! One row of the table: from texts to a [`Departure`] on the virtual clock.
 
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 use jiff::civil::Date;
@@ -136,8 +137,12 @@ impl Row<'_> {
     ) -> Result<Fate, Fault> {
         let delay = delay("arr_delay", self.arr_delay)?;
         let clock = time("arr_time", self.arr_time)?;
-        let air_time: Option<i64> =
-            number("air_time", self.air_time, "minutes such as 227, or NA")?;
+        let air_time = within(
+            "air_time",
+            self.air_time,
+            0..=DAY,
+            "minutes in the air such as 227, at most a day, or NA",
+        )?;
         // The first moment after the departure at which the destination's clock shows `clock`.
         let first = |clock: i64| match (ahead, air_time) {
             (Some(ahead), _) => {
@@ -212,14 +217,25 @@ fn whole<T: FromStr>(column: &'static str, text: &str, expected: &str) -> Result
         .ok_or_else(|| fault(column, text, format!("expected {expected}")))
 }
 
-fn delay(column: &'static str, text: &str) -> Result<Option<i64>, Fault> {
-    let expected = "minutes of delay such as 12 or -3, at most a week, or NA";
+/// A number within a range, or none.
+fn within(
+    column: &'static str,
+    text: &str,
+    range: RangeInclusive<i64>,
+    expected: &str,
+) -> Result<Option<i64>, Fault> {
     match number(column, text, expected)? {
-        Some(delay) if !(-LONGEST_DELAY..=LONGEST_DELAY).contains(&delay) => {
+        Some(number) if !range.contains(&number) => {
             Err(fault(column, text, format!("expected {expected}")))
         }
-        delay => Ok(delay),
+        number => Ok(number),
     }
+}
+
+fn delay(column: &'static str, text: &str) -> Result<Option<i64>, Fault> {
+    let range = -LONGEST_DELAY..=LONGEST_DELAY;
+    let expected = "minutes of delay such as 12 or -3, at most a week, or NA";
+    within(column, text, range, expected)
 }
 
 /// A time of day in minutes: `517` is 5:17, `2400` the midnight at the end of the day.

@@ -285,11 +285,15 @@ fn a_wrong_value_is_refused_with_what_would_be_right() {
         "I H,",
         "dest is `I H`, expected an airport such as IAH",
     );
-    check_row(
-        "227,",
-        "long,",
-        "air_time is `long`, expected minutes such as 227, or NA",
-    );
+    for wrong in ["long", "-1", "1441", "937892555555554000"] {
+        check_row(
+            "227,",
+            &format!("{wrong},"),
+            &format!(
+                "air_time is `{wrong}`, expected minutes in the air such as 227, at most a day, or NA"
+            ),
+        );
+    }
 }
 
 #[test]
